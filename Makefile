@@ -1,0 +1,42 @@
+# make run    install what is needed into .venv and rewrite one FFN of the bundled model in English
+# make test   the whole test suite
+# make check  format, lint, types, import layers, fast tests
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Tensors in the tests are small: one thread a worker and a worker a core is fastest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+
+.PHONY: run test check install format
+
+run: .venv/.installed
+	$(BIN)/plainspoken run
+
+install: .venv/.installed-dev
+
+test: .venv/.installed-dev
+	$(PYTEST)
+
+check: .venv/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(PYTEST) -m "not slow"
+
+format: .venv/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "plainspoken needs Python 3.11 or later; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

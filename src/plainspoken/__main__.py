@@ -1,0 +1,5 @@
+"""`python -m plainspoken`: the same as the `plainspoken` command."""
+
+from plainspoken.cli import main
+
+main()
