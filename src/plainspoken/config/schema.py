@@ -1,0 +1,186 @@
+"""Every setting: nested frozen dataclasses, strict; a field's docstring is its help text.
+
+The room that reads a setting receives its section (or the bare value), never the whole tree. How the tree is read from
+presets, files and overrides is in `plainspoken.config.load`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+_STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class LmConfig:
+    """The language model that is rewritten."""
+
+    __pydantic_config__ = _STRICT
+    name: Name = "pocket"
+    """`pocket` (bundled), a folder as `save_pretrained` writes it, or a Hugging Face hub name."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; auto: float32 on a CPU, bfloat16 on a GPU."""
+    device: Name = "auto"
+    """`auto` (a GPU when there is one), `cpu`, `cuda`, `cuda:1`, `mps`. Not part of what a run folder is of."""
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """The text, and how much of each part is read."""
+
+    __pydantic_config__ = _STRICT
+    source: Name = "stdlib"
+    """`stdlib` (the running Python's own source), a text file, a folder of text files, .jsonl, .parquet, a token tensor
+    (.safetensors), `hf:NAME[:CONFIG[:SPLIT]]`, or `self:ROWSxTOKENS` (the model's own samples)."""
+    eval_source: Name | None = None
+    """Text to evaluate on, of any kind above; none: the evaluate part of `source`."""
+    text_field: Name = "text"
+    """The field of .jsonl, .parquet and hub corpora that holds the text."""
+    context: Annotated[int, Field(ge=2)] = 256
+    """Tokens in a row, the BOS included; never more than the model's own context."""
+    bos: Literal["auto", "row", "never"] = "auto"
+    """`row`: every row starts with the BOS token; auto: where the tokenizer has one."""
+    fit_tokens: Count = 400_000
+    """At most this many tokens train the coder (0: all)."""
+    explain_tokens: Count = 400_000
+    """At most this many tokens are read for explanations (0: all)."""
+    calibrate_tokens: Count = 100_000
+    """At most this many tokens calibrate the levels (0: all)."""
+    evaluate_tokens: Count = 50_000
+    """At most this many tokens are evaluated on (0: all)."""
+
+
+@dataclass(frozen=True)
+class CoderConfig:
+    """The sparse coder whose latents are explained."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["auto", "transcoder", "sae"] = "auto"
+    """`transcoder` predicts a module's output from its input, `sae` an activation from itself; auto: a transcoder at
+    FFNs, an SAE at decoder layers (residual stream)."""
+    activation: Name = "topk"
+    """How a code is made sparse; a name from `plainspoken.coders`."""
+    latents: Positive = 1024
+    """Number of latents."""
+    k: Positive = 16
+    """Latents active at a token."""
+    skip: bool = False
+    """Whether a transcoder has a linear skip connection beside its latents."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the coder is trained."""
+
+    __pydantic_config__ = _STRICT
+    tokens: Positive = 2_000_000
+    """Activation vectors seen in total, over several epochs of the fit part."""
+    batch: Positive = 1024
+    """Activation vectors in a step."""
+    lr: PositiveFloat | None = None
+    """Peak learning rate of Adam; none: the paper's 2e-4 / sqrt(latents / 2^14), times `lr_scale`."""
+    lr_scale: PositiveFloat = 1.0
+    """Factor on the paper's learning rate: small coders trained for a short time want more."""
+    warm_up: Count = 100
+    """Steps over which the learning rate rises to its peak."""
+    decay: Fraction = 1.0
+    """The last share of the steps, over which the learning rate falls to zero, linearly."""
+    grad_clip: PositiveFloat = 1.0
+    """Largest norm of a step's gradient."""
+    checkpoint_every: Count = 500
+    """Steps between checkpoints, from which a killed run resumes bit for bit (0: none)."""
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """How latents are put into words."""
+
+    __pydantic_config__ = _STRICT
+    explainer: Name = "rules"
+    """Who writes the explanations; a name from `plainspoken.explainers`."""
+    words: Positive = 60
+    """Budget of words, as the mean over a site's latents: those that matter more may say more."""
+    words_max: Positive = 180
+    """Longest explanation, words."""
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """How explanations are read back."""
+
+    __pydantic_config__ = _STRICT
+    simulator: Name = "rules"
+    """Who reads the explanations; a name from `plainspoken.simulators`."""
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """How levels become activations."""
+
+    __pydantic_config__ = _STRICT
+    calibrator: Name = "conditional_mean"
+    """`none`, `linear`, `quantile` (the paper's) or `conditional_mean`."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured and how surely."""
+
+    __pydantic_config__ = _STRICT
+    fractions: tuple[Share, ...] = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+    """Shares of the latents that are rewritten."""
+    orders: tuple[Literal["best", "random", "mass"], ...] = ("best", "random", "mass")
+    """Which latents come first: best scored, at random, or largest decoder-weighted mass."""
+    draws: Positive = 5
+    """Random orders averaged over."""
+    positions: Literal["all", "last"] = "all"
+    """Rewrite every token of a row, or only its last one (the paper's way)."""
+    keep: Literal["all", "top-k"] = "all"
+    """After true and simulated latents are mixed, keep all of them or the k largest (the paper's way)."""
+    bootstrap: Positive = 2000
+    """Draws of documents for the 95 % intervals."""
+    margin: PositiveFloat = 0.02
+    """Equivalence to zero ablation means a difference in loss below this, nats/token."""
+    rows_per_batch: Positive = 16
+    """Rows of text in one forward pass."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What the report shows beyond the results."""
+
+    __pydantic_config__ = _STRICT
+    cards: Positive = 12
+    """Explanation cards: a third each of best, median and worst."""
+    frontier: tuple[Positive, ...] = ()
+    """Word budgets at which loss recovered is measured as well."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: all of its settings."""
+
+    __pydantic_config__ = _STRICT
+    preset: Name = "pocket"
+    """The preset that these settings started from."""
+    lm: LmConfig = field(default_factory=LmConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    site: Name = "gpt_neox.layers.2.mlp"
+    """Where to rewrite: a module path, a glob (`model.layers.*.mlp`), or several with commas between."""
+    coder: CoderConfig = field(default_factory=CoderConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
+    simulate: SimulateConfig = field(default_factory=SimulateConfig)
+    calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    seed: Count = 0
+    """The one seed: everything random derives from it."""
