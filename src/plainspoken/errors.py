@@ -62,3 +62,7 @@ class LanguageError(PlainspokenError):
         super().__init__(message)
         self.column = column
         self.expected = expected
+
+
+class CorpusWarning(UserWarning):
+    """Text that was left out of the corpus for a reason, with the count."""
