@@ -1,0 +1,99 @@
+"""The sparse coder: transcoder, skip transcoder and sparse autoencoder are one module that differs in its spec."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from plainspoken.coders.code import SparseCode, Support
+from plainspoken.coders.registry import ACTIVATIONS
+from plainspoken.coders.sparse import decode_at, encode_at
+from plainspoken.errors import ConfigError
+
+CoderKind = Literal["transcoder", "sae"]
+
+
+@dataclass(frozen=True)
+class CoderSpec:
+    """What a coder is, apart from its weights."""
+
+    kind: CoderKind
+    """`transcoder`: from a module's input to its output; `sae`: reconstructs its input (d_in = d_out)."""
+    activation: str
+    """A name in `ACTIVATIONS`."""
+    latents: int
+    k: int
+    """Latents that may fire at once."""
+    skip: bool
+    """Adds a linear path W_skip x beside the latents."""
+    d_in: int
+    d_out: int
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(sorted(ACTIVATIONS))
+            raise ConfigError(f"coder.activation is '{self.activation}'; known: {known}")
+        if min(self.latents, self.k, self.d_in, self.d_out) < 1:
+            raise ConfigError(f"coder sizes must be at least 1: {self}")
+        if self.k > self.latents:
+            raise ConfigError(f"coder.k is {self.k}, more than coder.latents = {self.latents}; lower k or add latents")
+        if self.kind == "sae" and self.d_in != self.d_out:
+            raise ConfigError(f"an sae reconstructs its input, but d_in = {self.d_in} and d_out = {self.d_out}")
+
+
+class Coder(torch.nn.Module):
+    """z = TopK(ReLU(W_enc x + b_enc)); output = W_decᵀ z + b_dec (+ W_skip x). Final: vary the activation, not this.
+
+    Weights lie latent by latent: W_enc [latents d_in], W_dec [latents d_out]. They start at zero (see `initialise`).
+    (Paulo & Belrose, arXiv 2501.18838, section 3; Dunefsky et al., arXiv 2406.11944.)
+    """
+
+    def __init__(self, spec: CoderSpec, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.spec = spec
+        self.W_enc = torch.nn.Parameter(torch.zeros(spec.latents, spec.d_in, dtype=dtype))
+        self.b_enc = torch.nn.Parameter(torch.zeros(spec.latents, dtype=dtype))
+        self.W_dec = torch.nn.Parameter(torch.zeros(spec.latents, spec.d_out, dtype=dtype))
+        self.b_dec = torch.nn.Parameter(torch.zeros(spec.d_out, dtype=dtype))
+        self.W_skip = torch.nn.Parameter(torch.zeros(spec.d_out, spec.d_in, dtype=dtype)) if spec.skip else None
+        self._activation = ACTIVATIONS[spec.activation]
+
+    def pre(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n latents"]:
+        """W_enc x + b_enc, before the activation, in the coder's precision."""
+        return torch.addmm(self.b_enc, x.to(self.W_enc.dtype), self.W_enc.T)
+
+    def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
+        """The latents of each input. Gradients flow through the values, never through the choice of entries."""
+        with torch.no_grad():
+            code = self._activation(self.pre(x), self.spec.k)
+        if not torch.is_grad_enabled():
+            return code
+        support = Support(code.indices, self.spec.latents)
+        values = encode_at(x.to(self.W_enc.dtype), self.W_enc, self.b_enc, code.values, support)
+        return SparseCode(values, code.indices, support)
+
+    def dense(self, code: SparseCode) -> Float[Tensor, "n latents"]:
+        """The code written out. For one batch at a time."""
+        out = code.values.new_zeros(code.values.shape[0], self.spec.latents)
+        return out.scatter(1, code.indices, code.values)
+
+    def decode(self, code: SparseCode) -> Float[Tensor, "n d_out"]:
+        """W_decᵀ z + b_dec."""
+        support = code.support or Support(code.indices, self.spec.latents)
+        return decode_at(code.values, self.W_dec, support) + self.b_dec
+
+    def decode_dense(self, z: Float[Tensor, "n latents"]) -> Float[Tensor, "n d_out"]:
+        """W_decᵀ z + b_dec of latents written out, which need not be sparse."""
+        return torch.addmm(self.b_dec, z, self.W_dec)
+
+    def skip(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """W_skip x, or zeros in a coder without a skip."""
+        x = x.to(self.W_enc.dtype)
+        return x.new_zeros(x.shape[0], self.spec.d_out) if self.W_skip is None else x @ self.W_skip.T
+
+    def forward(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """decode(encode(x)) + skip(x)."""
+        out = self.decode(self.encode(x))
+        return out if self.W_skip is None else out + self.skip(x)

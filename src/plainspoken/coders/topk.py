@@ -1,0 +1,12 @@
+"""TopK: the k largest latents of each input, the others absent (Gao et al. 2024, arXiv 2406.04093; the paper's)."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from plainspoken.coders.code import SparseCode
+
+
+def topk(pre: Float[Tensor, "n latents"], k: int) -> SparseCode:
+    """The k largest of ReLU(pre) in each row; a row with fewer positive ones is filled up with values of 0."""
+    values, indices = pre.relu().topk(k, dim=1, sorted=False)
+    return SparseCode(values, indices)

@@ -1,0 +1,102 @@
+"""All that training is at a step, in one file, so that there is no moment at which it is half written."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from plainspoken.coders import Coder, CoderSpec
+from plainspoken.config import TrainConfig
+from plainspoken.errors import CoderError, ConfigError
+from plainspoken.store import write_atomic
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(eq=False)
+class Run:
+    """The moving parts of a training: a fitter, and so the one kind of object that changes.
+
+    The order of the vectors is no part of it: it follows from the seed and the step (`EpochOrder`).
+    """
+
+    coder: Coder
+    identity: dict[str, str]
+    """What this is a training of."""
+    step: int = 0
+    log_bytes: int = 0
+    summed: int = 0
+    """Steps in `sums`."""
+    sums: Tensor = field(init=False)
+    """Loss and gradient norm summed since the last line of the log."""
+    fired_at: Tensor = field(init=False)
+    """The step at which each latent last fired."""
+    optimizer: torch.optim.Adam = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = self.coder.W_enc.device
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.fired_at = torch.full((self.coder.spec.latents,), -1, dtype=torch.long, device=device)
+        self.optimizer = torch.optim.Adam(self.parameters, fused=device.type in ("cpu", "cuda"))
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return list(self.coder.parameters())
+
+
+def identity(fingerprint: str, spec: CoderSpec, config: TrainConfig, seed: int) -> dict[str, str]:
+    """What must agree between a checkpoint and the run that goes on from it."""
+    return {"activations": fingerprint, "spec": str(asdict(spec)), "train": str(asdict(config)), "seed": str(seed)}
+
+
+def save_checkpoint(folder: Path, run: Run) -> None:
+    """Writes the run over the checkpoint before it."""
+    tensors = {"sums": run.sums, "fired_at": run.fired_at}
+    for name, parameter in run.coder.named_parameters():
+        tensors[f"coder.{name}"] = parameter.detach()
+        for key, value in run.optimizer.state[parameter].items():
+            tensors[f"adam.{name}.{key}"] = value
+    counts = {"step": str(run.step), "log_bytes": str(run.log_bytes), "summed": str(run.summed)}
+    metadata = {**counts, "identity": json.dumps(run.identity)}
+    with write_atomic(folder / CHECKPOINT) as file:
+        file.write(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata))
+
+
+def load_checkpoint(folder: Path, run: Run) -> None:
+    """Brings the run to where the folder's checkpoint left it; without a checkpoint nothing happens."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CoderError(f"{path} is truncated or altered ({error}); delete it to train anew") from error
+    found = json.loads(metadata["identity"])
+    for key, wanted in run.identity.items():
+        if found.get(key) != wanted:
+            raise ConfigError(
+                f"{path} is of another training: {key} was {found.get(key)}, now {wanted}; delete it or choose --out"
+            )
+    run.step, run.log_bytes, run.summed = (int(metadata[key]) for key in ("step", "log_bytes", "summed"))
+    run.sums.copy_(tensors["sums"])
+    run.fired_at.copy_(tensors["fired_at"])
+    with torch.no_grad():
+        for name, parameter in run.coder.named_parameters():
+            parameter.copy_(tensors[f"coder.{name}"])
+            prefix = f"adam.{name}."
+            state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            run.optimizer.state[parameter] = {
+                key: value.to(parameter.device) if value.dim() or run.optimizer.defaults["fused"] else value
+                for key, value in state.items()
+            }
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """For when the trained coder is safely stored."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -1,0 +1,192 @@
+"""Training lowers FVU, follows from its seed, and goes on after a kill as though nothing had happened."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from plainspoken.activations import ActivationStore
+from plainspoken.coders import Coder, CoderSpec
+from plainspoken.config import TrainConfig
+from plainspoken.errors import ActivationError, CoderError, ConfigError, StoreError
+from plainspoken.train import remove_checkpoint, train_coder
+from plainspoken.train.checkpoint import CHECKPOINT
+from plainspoken.train.loop import Progress
+from plainspoken.train.order import EpochOrder
+from plainspoken.train.schedule import Schedule, base_rate
+
+SPEC = CoderSpec("transcoder", "topk", 32, 4, True, 6, 5)
+CONFIG = TrainConfig(tokens=120 * 64, batch=64, lr=0.01, warm_up=10, decay=0.5, checkpoint_every=30)
+
+
+@pytest.fixture(scope="module")
+def fit() -> ActivationStore:
+    """500 vectors through a small random network: 7.8 batches an epoch, so that batches reach over its end."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(500, 6, generator=generator)
+    hidden = (x @ torch.randn(6, 20, generator=generator)).relu()
+    return ActivationStore(x, hidden @ torch.randn(20, 5, generator=generator) + 1.0, "random network")
+
+
+def outputs(coder: Coder, folder: Path) -> tuple[dict[str, bytes], bytes]:
+    """Weights and log as bytes."""
+    weights = {name: tensor.numpy().tobytes() for name, tensor in coder.state_dict().items()}
+    return weights, (folder / "log.jsonl").read_bytes()
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(fit: ActivationStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], bytes]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return outputs(train_coder(fit, SPEC, CONFIG, folder, seed=3), folder)
+
+
+def test_training_lowers_fvu_and_logs_it(fit: ActivationStore, tmp_path: Path) -> None:
+    coder = train_coder(fit, SPEC, CONFIG, tmp_path, seed=0)
+    log = lines(tmp_path)
+    assert [line["step"] for line in log] == [50, 100, 120]
+    assert [line["vectors"] for line in log] == [3200, 6400, 7680]
+    assert log[-1]["fvu"] < 0.5 * log[0]["fvu"]
+    residual = (coder(fit.x) - fit.y).square().sum(1).mean()
+    centred = (fit.y - fit.y.mean(0)).square().sum(1).mean()
+    assert float(residual / centred) == pytest.approx(log[-1]["fvu"], rel=0.2)
+    assert not coder.training
+    assert not any(parameter.requires_grad for parameter in coder.parameters())
+
+
+def test_an_untrained_transcoder_has_an_fvu_of_one(fit: ActivationStore, tmp_path: Path) -> None:
+    """With a rate of nothing the coder stays at the mean output, and FVU is centred once over the whole store."""
+    train_coder(fit, SPEC, replace(CONFIG, lr=1e-30, tokens=500 * 64), tmp_path, seed=0)
+    log = lines(tmp_path)
+    assert sum(line["fvu"] for line in log) / len(log) == pytest.approx(1.0, abs=1e-3)  # 500 steps: 64 whole epochs
+
+
+def test_same_seed_same_bytes(fit: ActivationStore, tmp_path: Path, uninterrupted: tuple) -> None:
+    assert outputs(train_coder(fit, SPEC, CONFIG, tmp_path / "a", seed=3), tmp_path / "a") == uninterrupted
+    assert outputs(train_coder(fit, SPEC, CONFIG, tmp_path / "b", seed=4), tmp_path / "b") != uninterrupted
+
+
+class Killed(BaseException):
+    """What stops a training in these tests, wherever it is."""
+
+
+@pytest.mark.parametrize("steps", [7, 30, 31, 59, 95, 119])
+def test_resume_is_bit_identical(fit: ActivationStore, tmp_path: Path, uninterrupted: tuple, steps: int) -> None:
+    """Killed after any step (before the first checkpoint, on one, between lines of the log), then run again."""
+
+    def kill(seen: int, _: int) -> None:
+        if seen == steps * 64:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=kill)
+    assert (tmp_path / CHECKPOINT).is_file() == (steps >= 30)
+    started = []
+    coder = train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=lambda seen, _: started.append(seen))
+    assert started[0] == (steps // 30 * 30 + 1) * 64
+    assert outputs(coder, tmp_path) == uninterrupted
+
+
+def test_kill_dash_nine_is_nothing_special(fit: ActivationStore, tmp_path: Path, uninterrupted: tuple) -> None:
+    """A process of its own is shot twice, at steps 44 and 101, and the third one finishes."""
+
+    def shoot(step: int) -> Progress:
+        return lambda seen, _: os.kill(os.getpid(), signal.SIGKILL) if seen == step * 64 else None
+
+    for step in (44, 101):
+        child = os.fork()
+        if child == 0:
+            train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=shoot(step))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    assert outputs(train_coder(fit, SPEC, CONFIG, tmp_path, seed=3), tmp_path) == uninterrupted
+
+
+def test_a_log_torn_in_the_middle_of_a_line_is_redone(
+    fit: ActivationStore, tmp_path: Path, uninterrupted: tuple
+) -> None:
+    def kill(seen: int, _: int) -> None:
+        if seen == 99 * 64:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=kill)
+    with open(tmp_path / "log.jsonl", "ab") as log:
+        log.write(b'{"step": 1')
+    assert outputs(train_coder(fit, SPEC, CONFIG, tmp_path, seed=3), tmp_path) == uninterrupted
+
+
+def stopped_at_sixty(fit: ActivationStore, folder: Path) -> None:
+    def kill(seen: int, _: int) -> None:
+        if seen == 65 * 64:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_coder(fit, SPEC, CONFIG, folder, seed=3, progress=kill)
+
+
+def test_a_checkpoint_of_another_training_is_refused(fit: ActivationStore, tmp_path: Path) -> None:
+    stopped_at_sixty(fit, tmp_path)
+    for words, other in {
+        "seed was 3, now 4": lambda: train_coder(fit, SPEC, CONFIG, tmp_path, seed=4),
+        "train was": lambda: train_coder(fit, SPEC, replace(CONFIG, lr=0.02), tmp_path, seed=3),
+        "spec was": lambda: train_coder(fit, replace(SPEC, k=5), CONFIG, tmp_path, seed=3),
+        "activations was": lambda: train_coder(replace(fit, fingerprint="x"), SPEC, CONFIG, tmp_path, seed=3),
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            other()
+
+
+def test_a_truncated_checkpoint_or_log_is_refused_by_name(fit: ActivationStore, tmp_path: Path) -> None:
+    stopped_at_sixty(fit, tmp_path)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(whole[:-5])
+    with pytest.raises(CoderError, match=r"checkpoint\.safetensors is truncated"):
+        train_coder(fit, SPEC, CONFIG, tmp_path, seed=3)
+    (tmp_path / CHECKPOINT).write_bytes(whole)
+    (tmp_path / "log.jsonl").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"log\.jsonl is truncated"):
+        train_coder(fit, SPEC, CONFIG, tmp_path, seed=3)
+    remove_checkpoint(tmp_path)
+    train_coder(fit, SPEC, CONFIG, tmp_path, seed=3)
+
+
+def test_a_loss_that_diverges_is_an_error(fit: ActivationStore, tmp_path: Path) -> None:
+    with pytest.raises(ActivationError, match=r"lower train\.lr"):
+        train_coder(fit, SPEC, replace(CONFIG, lr=1e30, warm_up=0), tmp_path, seed=0)
+
+
+def test_widths_that_do_not_fit_are_refused(fit: ActivationStore, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="widths 6 -> 5"):
+        train_coder(fit, replace(SPEC, d_in=7), CONFIG, tmp_path, seed=0)
+
+
+def test_every_epoch_is_a_new_shuffle_of_everything() -> None:
+    order = EpochOrder(10, seed=0)
+    places = torch.cat([order.between(start, start + 4) for start in range(0, 40, 4)])
+    epochs = [tuple(epoch.tolist()) for epoch in places.split(10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len(set(epochs)) == 4
+    assert torch.equal(EpochOrder(10, seed=0).between(13, 29), places[13:29])
+    assert not torch.equal(EpochOrder(10, seed=1).between(0, 40), places)
+    assert len(EpochOrder(3, seed=0).between(0, 8)) == 8
+
+
+def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
+    schedule = Schedule(steps=100, peak=2.0, warm_up=9, decay=0.5)
+    rates = [schedule.rate(step) for step in range(100)]
+    assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
+    assert set(rates[9:51]) == {2.0}
+    assert rates[-1] == pytest.approx(2.0 / 50)
+    assert schedule.rate(100) == 0.0
+    assert base_rate(2**14) == 2e-4
+    with pytest.raises(ConfigError):
+        Schedule(steps=0, peak=1.0, warm_up=0, decay=1.0)
