@@ -1,0 +1,20 @@
+"""Language models: load one, name a site in it, read and splice it, sample from it."""
+
+from plainspoken.lm.hooks import Splice, capture, splice
+from plainspoken.lm.load import LanguageModel, load_lm, pocket_folder, wrap_lm
+from plainspoken.lm.loss import nll_of_logits, token_nll
+from plainspoken.lm.site import candidate_sites, resolve_sites
+
+__all__ = [
+    "LanguageModel",
+    "Splice",
+    "candidate_sites",
+    "capture",
+    "load_lm",
+    "nll_of_logits",
+    "pocket_folder",
+    "resolve_sites",
+    "splice",
+    "token_nll",
+    "wrap_lm",
+]
