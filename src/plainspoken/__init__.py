@@ -1,0 +1,59 @@
+"""plainspoken: rewrite parts of a language model in plain English, splice them back, and measure what that costs.
+
+    config = plainspoken.load_config(overrides=["coder.k=32"])
+    results = plainspoken.run(config, "runs/mine")
+    results.record("rewritten")["recovered"]
+    plainspoken.generate("runs/mine", "def ")
+
+Names are imported when they are first used: `import plainspoken` takes no time and loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plainspoken.config import Config, load_config
+    from plainspoken.lm import LanguageModel, capture, load_lm, resolve_sites, splice
+    from plainspoken.pipeline import Progress, Results, generate, run, scores
+
+_HOMES = {
+    "Config": "config",
+    "LanguageModel": "lm",
+    "Progress": "pipeline",
+    "Results": "pipeline",
+    "capture": "lm",
+    "generate": "pipeline",
+    "load_config": "config",
+    "load_lm": "lm",
+    "resolve_sites": "lm",
+    "run": "pipeline",
+    "scores": "pipeline",
+    "splice": "lm",
+}
+
+__all__ = [
+    "Config",
+    "LanguageModel",
+    "Progress",
+    "Results",
+    "capture",
+    "generate",
+    "load_config",
+    "load_lm",
+    "resolve_sites",
+    "run",
+    "scores",
+    "splice",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'plainspoken' has no attribute {name!r}")
+    value = getattr(import_module(f"plainspoken.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -81,6 +81,12 @@ class StageFolder:
         record = {"stage": key.stage, "site": key.site, "key": key.digest, "stage_version": key.version}
         write_json(started, {**record, "config": dict(key.config), "inputs": dict(key.inputs)})
 
+    def invalidate(self) -> None:
+        """Forget that the stage was ever done or begun; its editable files stay, everything else goes."""
+        if self.path.is_dir():
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            self._clear(self.editable)
+
     def _clear(self, keep: Collection[str]) -> None:
         for path in self.path.iterdir():
             if path.name in keep:

@@ -1,0 +1,185 @@
+"""The verbs."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plainspoken import pipeline
+from plainspoken.cli import options as o
+from plainspoken.cli.show import OUT, progress_on_terminal, show_conditions, show_error, show_table
+from plainspoken.config import settings_help
+from plainspoken.errors import PlainspokenError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Rewrite parts of a language model in plain English, splice them back, and measure what that costs.
+
+[bold]Start here[/]
+
+  plainspoken run                              rewrite one FFN of the bundled model: runs/pocket/report.html
+  plainspoken generate runs/pocket --prompt "def "     let the rewritten model speak
+
+[bold]Your own model and text[/]
+
+  plainspoken run --lm EleutherAI/pythia-70m --corpus books/ --site 'gpt_neox.layers.3.mlp' --out runs/pythia
+  plainspoken run --lm ./my-model --corpus self:3072x256 --site 'model.layers.*.mlp' --out runs/all
+
+[bold]Change a sentence[/]
+
+  Edit runs/pocket/explain/SITE/explanations.jsonl, then: plainspoken run runs/pocket
+  Only what depends on the changed sentences is computed again; the report says what they did to the loss.
+
+A run is a chain of stages: """
+    + " → ".join(stage.name for stage in pipeline.STAGES)
+    + """. Each is a verb that brings a run up to itself. What is done is skipped; a run killed at any moment goes on
+where it was.""",
+)
+
+
+@contextmanager
+def _work(out: Path | None) -> Iterator[None]:
+    """Errors of ours become a message and an exit code; Ctrl-C says how to go on."""
+    try:
+        yield
+    except PlainspokenError as error:
+        show_error(str(error))
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        again = f"plainspoken run {shlex.quote(str(out))}" if out is not None else "the same command"
+        show_error(f"interrupted; what is done is kept. Go on with: {again}")
+        raise typer.Exit(130) from error
+
+
+def _register(stage: str, does: str, title: str) -> None:
+    """One verb: bring a run up to a stage. All of them have the same options."""
+
+    def verb(
+        run: o.Run = None,
+        preset: o.Preset = None,
+        config: o.ConfigFile = None,
+        lm: o.Lm = None,
+        corpus: o.Corpus = None,
+        eval_corpus: o.EvalCorpus = None,
+        site: o.SiteOption = None,
+        overrides: o.Set = None,
+        out: o.Out = None,
+        force: o.Force = None,
+        frontier: o.Frontier = False,
+        device: o.Device = None,
+        dtype: o.Dtype = None,
+        quiet: o.Quiet = False,
+    ) -> None:
+        with _work(None):
+            settings, folder = o.config_and_folder(
+                run, out, preset, config, overrides, lm__name=lm, corpus__source=corpus,
+                corpus__eval_source=eval_corpus, site=site, lm__device=device, lm__dtype=dtype,
+                report__frontier=list(o.FRONTIER) if frontier else None,
+            )  # fmt: skip
+        with _work(folder), progress_on_terminal(quiet) as progress:
+            command = shlex.join(["plainspoken", *sys.argv[1:]])
+            results = pipeline.run(
+                settings, folder, force=force or (), target=stage, progress=progress, command=command
+            )
+        if quiet:
+            return
+        if results is None:
+            OUT.print(f"{folder}: done up to {stage}", highlight=False)
+            return
+        show_conditions(results.headline_records())
+        if results.report is not None:
+            OUT.print(f"\nreport: {results.report}", soft_wrap=True, highlight=False)
+
+    verb.__doc__ = does
+    app.command(title, rich_help_panel="The chain" if title == "run" else "Its stages, one by one")(verb)
+
+
+_register(
+    "report",
+    """Rewrite, splice back and measure: the whole chain. What is done is skipped.
+
+    plainspoken run
+
+    plainspoken run --lm ./stories260K --corpus self:3072x256 --eval-corpus tinystories.jsonl
+    --site model.layers.2.mlp --set coder.k=16 --out runs/stories
+
+    plainspoken run runs/stories --frontier         (go on with a run made before)
+
+    plainspoken run runs/stories --force train      (redo a stage and all that depends on it)
+    """,
+    "run",
+)
+for _stage in pipeline.STAGES:
+    _register(_stage.name, f"{_stage.does[0].upper()}{_stage.does[1:]}.", _stage.name)
+
+
+@app.command(rich_help_panel="What a run is good for")
+def generate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    prompt: Annotated[str, typer.Option(help="Text to go on from; empty: from the start of a text.")] = "",
+    rewritten: Annotated[
+        bool, typer.Option("--rewritten/--original", help="The model rewritten in English, or as it is.")
+    ] = True,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    device: o.Device = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Let the model write, with its sites rewritten in English: from the sentences as they stand in the file now.
+
+    plainspoken generate runs/stories --prompt "Once upon a time"
+
+    plainspoken generate runs/stories --original --prompt "Once upon a time"
+    """
+    with _work(run), progress_on_terminal(quiet) as progress:
+        text = pipeline.generate(
+            run, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed, device=device,
+            progress=progress,
+        )  # fmt: skip
+    OUT.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(rich_help_panel="What a run is good for")
+def score(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    site: Annotated[str | None, typer.Option(help="One of the run's sites; default: all.")] = None,
+    sort: Annotated[str, typer.Option(help="Column to sort by, largest first.")] = "correlation",
+    rows: Annotated[int, typer.Option(min=0, help="Rows to show for each site (0: all).")] = 20,
+    quiet: o.Quiet = False,
+) -> None:
+    """How well each latent is simulated from its sentence, on calibrate documents.
+
+    plainspoken score runs/pocket --sort auprc --rows 0
+    """
+    with _work(run), progress_on_terminal(quiet) as progress:
+        table = pipeline.scores(run, site=site, sort=sort, progress=progress)
+    for module, lines in table.rows.items():
+        OUT.print(f"[bold]{module}[/]: {len(lines)} latents", highlight=False)
+        show_table(table.columns, lines[:rows] if rows else lines, shorten=lambda name: name == "text")
+
+
+@app.command(rich_help_panel="What a run is good for")
+def settings() -> None:
+    """Every setting with its default and what it means; set any of them with --set or in a TOML file."""
+    for setting in settings_help():
+        OUT.print(f"[bold]{setting.name}[/] = {_shown(setting.default)}\n    {setting.help}", highlight=False)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def main() -> None:
+    """The `plainspoken` command."""
+    app()

@@ -1,0 +1,106 @@
+"""Options that several verbs share, and how they become settings."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plainspoken.config import Config, load_config
+from plainspoken.pipeline.workplace import stored_config
+
+FRONTIER = (15, 30, 60, 120, 240)
+
+Run = Annotated[
+    Path | None,
+    typer.Argument(help="A run folder made before: go on with its settings.", show_default=False),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Settings to start from: pocket (default), paper.", show_default=False, rich_help_panel="What"),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="A TOML file of settings, over the preset.", rich_help_panel="What"),
+]
+Lm = Annotated[
+    str | None,
+    typer.Option(help="Language model: pocket, a folder, or a Hugging Face name.", rich_help_panel="What"),
+]
+Corpus = Annotated[
+    str | None,
+    typer.Option(
+        help="Text: stdlib, a file or folder, .jsonl, .parquet, tokens (.safetensors), hf:NAME, or self:3072x256 "
+        "(the model's own samples).",
+        rich_help_panel="What",
+    ),
+]
+EvalCorpus = Annotated[
+    str | None,
+    typer.Option(help="Other text to evaluate on; of any kind that --corpus takes.", rich_help_panel="What"),
+]
+SiteOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Module to rewrite: a path, a glob ('model.layers.*.mlp'), or several with commas. Several are rewritten "
+        "one by one and together.",
+        rich_help_panel="What",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any other setting, e.g. coder.k=64; may be repeated. `plainspoken settings` lists them.",
+        rich_help_panel="What",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Run folder; default: runs/PRESET.", show_default=False, rich_help_panel="How"),
+]
+Force = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STAGE",
+        help="Redo this stage and all that depends on it; may be repeated.",
+        rich_help_panel="How",
+    ),
+]
+Frontier = Annotated[
+    bool,
+    typer.Option(
+        "--frontier",
+        help=f"Also measure loss recovered at budgets of {', '.join(map(str, FRONTIER))} words.",
+        rich_help_panel="How",
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1.", rich_help_panel="How"),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel="How"),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print warnings and errors only.", rich_help_panel="How"),
+]
+
+
+def config_and_folder(
+    run: Path | None,
+    out: Path | None,
+    preset: str | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    **values: Any,
+) -> tuple[Config, Path]:
+    """The settings that the options ask for, and the run folder they belong to."""
+    if run is not None:
+        if out is not None or preset is not None or config is not None:
+            raise typer.BadParameter("a run folder has its settings: --out, --preset and --config do not go with it")
+        return stored_config(run, overrides or (), **values), run
+    settings = load_config(preset, config, overrides or (), **values)
+    return settings, out or Path("runs") / settings.preset

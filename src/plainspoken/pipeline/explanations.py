@@ -1,0 +1,141 @@
+"""The file of explanations that people edit, and the copy beside it of what the explainer wrote."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plainspoken.errors import ExplanationError, StoreError
+from plainspoken.store import write_text
+from plainspoken.store.manifest import digest
+from plainspoken.types import Explanation
+
+CURRENT = "explanations.jsonl"
+AS_WRITTEN = "as_written.jsonl"
+_FIELDS = ("latent", "text", "words", "explainer", "prompt_hash")
+
+
+@dataclass(frozen=True)
+class EditedSentence:
+    """A sentence that a person changed, or wrote for a latent that had none (`old` is None)."""
+
+    latent: int
+    old: str | None
+    new: str
+
+
+def write_explanations(folder: Path, explanations: Sequence[Explanation]) -> None:
+    """Write both files, the copy first: an explanations file never stands without what it is compared with."""
+    lines = [{name: getattr(e, name) for name in _FIELDS if getattr(e, name) is not None} for e in explanations]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_text(folder / AS_WRITTEN, text)
+    write_text(folder / CURRENT, text)
+
+
+def read_as_written(folder: Path) -> dict[int, Explanation]:
+    """What the explainer wrote, by latent."""
+    return {e.latent: e for e in _read(folder / AS_WRITTEN)}
+
+
+def read_explanations(folder: Path, latents: int | None = None) -> dict[int, Explanation]:
+    """What stands in the file now, by latent; edited sentences carry the explainer `edited`.
+
+    Their `words` are those the file gives until `with_words_counted` counts them. latents: how many the coder has.
+    Raises ExplanationError naming the latents that are missing, double or unknown, or the line that does not read.
+    """
+    path = folder / CURRENT
+    written = read_as_written(folder)
+    found = _read(path)
+    counts = Counter(e.latent for e in found)
+    problems = {
+        "missing": sorted(set(written) - set(counts)),
+        "double": sorted(latent for latent, n in counts.items() if n > 1),
+        "unknown": sorted(n for n in counts if n < 0 or (n not in written if latents is None else n >= latents)),
+    }
+    told = [f"{kind}: {_listed(which)}" for kind, which in problems.items() if which]
+    if told:
+        raise ExplanationError(
+            f"{path} does not hold one line for each latent ({'; '.join(told)}); mend those lines, or copy "
+            f"{AS_WRITTEN} over it to start from what the explainer wrote"
+        )
+    return {e.latent: _marked(e, written.get(e.latent)) for e in sorted(found, key=lambda e: e.latent)}
+
+
+def edits(folder: Path) -> tuple[EditedSentence, ...]:
+    """The sentences that differ from what the explainer wrote, by latent."""
+    written = read_as_written(folder)
+    current = {e.latent: e for e in _read(folder / CURRENT)}
+    found = []
+    for latent, explanation in sorted(current.items()):
+        old = written[latent].text if latent in written else None
+        if explanation.text != old:
+            found.append(EditedSentence(latent, old, explanation.text))
+    return tuple(found)
+
+
+def is_edited(folder: Path) -> bool:
+    """Whether the explanations file says anything else than the copy; a file that cannot be read counts as edited."""
+    if not (folder / CURRENT).exists() or not (folder / AS_WRITTEN).exists():
+        return False
+    try:
+        return content_hash(folder) != digest(_texts(_read(folder / AS_WRITTEN)))
+    except ExplanationError:
+        return True
+
+
+def content_hash(folder: Path) -> str:
+    """Hash of the sentences by latent: order of lines, spacing of the JSON and other fields do not matter."""
+    return digest(_texts(_read(folder / CURRENT)))
+
+
+def with_words_counted(explanation: Explanation, count: Callable[[str], int]) -> Explanation:
+    """The explanation with its words counted anew."""
+    return Explanation(
+        explanation.latent, explanation.text, count(explanation.text), explanation.explainer, explanation.prompt_hash
+    )
+
+
+def _texts(explanations: Sequence[Explanation]) -> list[tuple[int, str]]:
+    return sorted((e.latent, e.text) for e in explanations)
+
+
+def _marked(explanation: Explanation, written: Explanation | None) -> Explanation:
+    if written is not None and written.text == explanation.text:
+        return written
+    return Explanation(explanation.latent, explanation.text, explanation.words, "edited", None)
+
+
+def _read(path: Path) -> list[Explanation]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing; make it anew with --force explain") from error
+    except UnicodeDecodeError as error:
+        raise ExplanationError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    return [_explanation(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _explanation(path: Path, number: int, line: str) -> Explanation:
+    where = f"{path}, line {number}"
+    try:
+        record: Mapping[str, Any] = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ExplanationError(f"{where}: not JSON at column {error.colno}: {error.msg}") from error
+    latent, text = (record.get("latent"), record.get("text")) if isinstance(record, dict) else (None, None)
+    if not isinstance(latent, int) or isinstance(latent, bool) or not isinstance(text, str):
+        raise ExplanationError(f'{where}: expected an object like {{"latent": 7, "text": "..."}}')
+    words = record.get("words")
+    return Explanation(
+        latent,
+        text,
+        words if isinstance(words, int) else len(text.split()),
+        str(record.get("explainer", "edited")),
+        record.get("prompt_hash"),
+    )
+
+
+def _listed(latents: Sequence[int]) -> str:
+    shown = ", ".join(map(str, latents[:10]))
+    return shown if len(latents) <= 10 else f"{shown} and {len(latents) - 10} more"

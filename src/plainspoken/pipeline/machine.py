@@ -1,0 +1,169 @@
+"""The machine: which units are done, which are stale, which are refused; then the work, in order, each committed.
+
+A unit's key is a hash over its settings, its inputs' contents and its stage's version. Under the same key it is
+verified and skipped. Other inputs (an edited explanation, a stage redone before it) make it stale: it is done again.
+Other settings are refused before anything starts, unless `--force` names the stage or one before it.
+"""
+
+import errno
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from plainspoken.errors import RunError, StoreError, UsageError
+from plainspoken.pipeline.stage import Outcome, Stage, Unit
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.store import StageFolder, StageKey
+from plainspoken.store.atomic import storage_error
+from plainspoken.store.manifest import setting_differences
+from plainspoken.types import Failure
+
+
+def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
+    """Do whatever is still to do up to and including the stage `target`.
+
+    Raises RunError when the folder is of other settings (nothing is touched then), StoreError for a file that is
+    truncated, altered or cannot be written, and whatever a stage raises.
+    """
+    chain = _chain(stages, target)
+    forced = _with_dependents(stages, force)
+    _refuse_other_settings(workplace, chain, forced)
+    workplace.save_config()
+    for stage in stages:
+        if stage.name in forced:
+            for unit in workplace.units(stage):
+                workplace.set_aside_edits(unit)
+                workplace.folder(unit).invalidate()
+    for stage in chain:
+        _bring_up_stage(workplace, stage)
+
+
+def _chain(stages: Sequence[Stage], target: str) -> list[Stage]:
+    """The stages that `target` rests on, itself last, in the order of the chain."""
+    by_name = {stage.name: stage for stage in stages}
+    needed, open_names = set(), [target]
+    while open_names:
+        name = open_names.pop()
+        if name not in needed:
+            needed.add(name)
+            open_names += by_name[name].after
+    return [stage for stage in stages if stage.name in needed]
+
+
+def _with_dependents(stages: Sequence[Stage], force: Collection[str]) -> set[str]:
+    """The named stages and every stage that reads from them, however indirectly."""
+    names = [stage.name for stage in stages]
+    for name in force:
+        if name not in names:
+            raise UsageError(f"--force {name}: there is no such stage; stages: {', '.join(names)}")
+    forced = set(force)
+    for stage in stages:  # in order: a stage reads only from earlier ones
+        if forced.intersection(stage.after):
+            forced.add(stage.name)
+    return forced
+
+
+def _refuse_other_settings(workplace: Workplace, chain: Sequence[Stage], forced: Collection[str]) -> None:
+    differences: dict[str, str] = {}
+    earliest: list[str] = []
+    for stage in chain:
+        if stage.name in forced or stage.presentation:
+            continue
+        for unit in workplace.units(stage):
+            before = workplace.folder(unit).settings()
+            if before is None:
+                continue
+            now = {**workplace.settings(stage), "stage version": stage.version}
+            found = setting_differences(before, now)
+            if found and stage.name not in earliest:
+                earliest.append(stage.name)
+            differences.update({line: f"{line}  ({stage.name})" for line in found if line not in differences})
+    if not differences:
+        return
+    # A stage redone takes those that read from it along: only the others need naming.
+    named: list[str] = []
+    for name in earliest:
+        if not _with_dependents(chain, named) & {name}:
+            named.append(name)
+    force = " ".join(f"--force {name}" for name in named)
+    lines = "\n".join(f"  {line}" for line in differences.values())
+    raise RunError(
+        f"{workplace.root} holds a run of other settings:\n{lines}\n"
+        f"Keep it and choose another folder with --out, or redo what they touch with {force}"
+    )
+
+
+def _bring_up_stage(workplace: Workplace, stage: Stage) -> None:
+    keys = {unit: _key(workplace, stage, unit) for unit in workplace.units(stage)}
+    pending = []
+    for unit, key in keys.items():
+        folder = workplace.folder(unit)
+        if folder.is_done(key):
+            folder.verify()
+        else:
+            pending.append(unit)
+    if not pending:
+        workplace.progress.say(f"{stage.name}: done before, skipped")
+        return
+    for unit in pending:
+        _begin(workplace, stage, unit, keys[unit])
+    workplace.progress.say(f"{stage.name}: {stage.does}")
+    began = time.monotonic()
+    with _storage_errors(workplace.root):
+        for outcome in stage.work(workplace, pending):
+            _commit(workplace, keys[outcome.unit], outcome, time.monotonic() - began)
+            began = time.monotonic()
+    for unit in pending:
+        assert workplace.folder(unit).is_done(keys[unit]), f"{unit.name} was not committed by its stage"
+
+
+def _begin(workplace: Workplace, stage: Stage, unit: Unit, key: StageKey) -> None:
+    folder = workplace.folder(unit)
+    if stage.keeps and folder.manifest() is not None:
+        folder.verify()  # what is kept must be whole: after this its manifest is gone
+    if stage.editable:
+        workplace.set_aside_edits(unit)
+    folder.begin(key, keep=stage.keeps)
+
+
+def _commit(workplace: Workplace, key: StageKey, outcome: Outcome, seconds: float) -> None:
+    workplace.folder(outcome.unit).commit(
+        key,
+        seed=workplace.config.seed,
+        seconds=seconds,
+        counts=outcome.counts,
+        failures=[asdict(f) if isinstance(f, Failure) else f for f in outcome.failures],
+    )
+
+
+def _key(workplace: Workplace, stage: Stage, unit: Unit) -> StageKey:
+    inputs: dict[str, str] = {}
+    for name in stage.after:
+        before = workplace.stage(name)
+        for source in workplace.units(before):
+            if source.site in (None, unit.site) or unit.site is None:
+                inputs[source.name] = content_hash(before, workplace.folder(source))
+    return StageKey(stage.name, unit.site, stage.version, workplace.settings(stage), inputs)
+
+
+def content_hash(stage: Stage, folder: StageFolder) -> str:
+    """Hash of what later stages read from a finished folder."""
+    if stage.content is not None:
+        return stage.content(folder.path)
+    manifest = folder.manifest()
+    if manifest is None:
+        raise StoreError(f"{folder.path} is not finished")
+    return manifest.output_digest
+
+
+@contextmanager
+def _storage_errors(root: Path) -> Iterator[None]:
+    """A full disk is told as such, whoever wrote: numpy, safetensors and matplotlib know no StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise storage_error(error, root) from error
+        raise

@@ -1,0 +1,60 @@
+"""What a finished run has measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plainspoken.errors import RunError
+from plainspoken.store import read_json
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records of evaluate/results.json, and where everything lies."""
+
+    folder: Path
+    conditions: tuple[Mapping[str, Any], ...]
+    report: Path | None
+    """The report's file, if it is written."""
+
+    @staticmethod
+    def read(folder: Path) -> "Results":
+        """The results of a run folder; RunError where it has not been evaluated."""
+        path = Path(folder) / "evaluate" / "results.json"
+        if not path.is_file():
+            raise RunError(f"{folder} has no results yet; go on with: plainspoken run {folder}")
+        report = Path(folder) / "report.html"
+        return Results(Path(folder), tuple(read_json(path)["conditions"]), report if report.is_file() else None)
+
+    def record(
+        self, condition: str, *, site: str | None = None, fraction: float | None = None, order: str | None = None
+    ) -> Mapping[str, Any]:
+        """The one condition of this name: `rewritten`, or `rewritten@0.1`. What is left open takes the first that fits.
+
+        site: a module path, or `all`; None: the joint rewrite where there is one, else the first site.
+        fraction: None: everything rewritten, or whatever is measured at one fraction only.
+        """
+        name, _, at = condition.partition("@")
+        fraction = float(at) if at else fraction
+        found = [r for r in self.conditions if r["condition"].partition("@")[0] == name]
+        joint = any(r["site"] == "all" for r in found)
+        wanted = site or ("all" if joint else None)
+        found = [r for r in found if wanted is None or r["site"] == wanted]
+        found = [r for r in found if order is None or r["order"] == order]
+        whole = max((r["fraction"] for r in found if r["fraction"] is not None), default=None)
+        found = [r for r in found if r["fraction"] in (None, whole if fraction is None else fraction)]
+        if not found:
+            raise RunError(f"{self.folder} has no condition {condition!r} (site {site}, fraction {fraction}, {order})")
+        return found[0]
+
+    def headline_records(self) -> tuple[Mapping[str, Any], ...]:
+        """Each site's conditions with everything rewritten, and its baselines: the closing table's rows."""
+        seen, rows = set(), []
+        for record in self.conditions:
+            key = (record["site"], record["condition"].partition("@")[0])
+            whole = self.record(key[1], site=key[0])
+            if key not in seen:
+                seen.add(key)
+                rows.append(whole)
+        return tuple(rows)

@@ -1,0 +1,85 @@
+"""What a user asks for, from Python or from the command line: a run, its scores, text from the rewritten model."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from plainspoken.config import Config, load_config
+from plainspoken.errors import UsageError
+from plainspoken.pipeline.chain import STAGES
+from plainspoken.pipeline.machine import bring_up
+from plainspoken.pipeline.progress import SILENT, Progress
+from plainspoken.pipeline.results import Results
+from plainspoken.pipeline.workplace import Workplace, stored_config
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Per-latent scores as text, ready to be shown: for each site the rows under `columns`."""
+
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+def run(
+    config: Config | None = None,
+    out: Path | str | None = None,
+    *,
+    force: Sequence[str] = (),
+    target: str = "report",
+    progress: Progress = SILENT,
+    command: str = "",
+) -> Results | None:
+    """Bring a run up to a stage (the last by default) and return what it measured; None before it has measured.
+
+    config: None is the preset `pocket`. out: the run folder; None: `runs/PRESET`.
+    force: stages to redo, with all that depends on them. What is done is skipped; what was killed goes on.
+    Raises RunError when `out` holds a run of other settings, and every other error of the tree in `errors`.
+    """
+    config = config or load_config()
+    root = Path(out) if out is not None else Path("runs") / config.preset
+    workplace = Workplace(root, config, STAGES, progress, command)
+    with workplace.locked():
+        bring_up(workplace, STAGES, target, force)
+    order = [stage.name for stage in STAGES]
+    return Results.read(root) if order.index(target) >= order.index("evaluate") else None
+
+
+def generate(
+    root: Path | str,
+    prompt: str = "",
+    *,
+    rewritten: bool = True,
+    tokens: int = 128,
+    temperature: float = 1.0,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress = SILENT,
+) -> str:
+    """The prompt and what the run's model writes after it, with every site rewritten, or as the model is.
+
+    The sentences are taken as they stand in the explanations files now: changed ones are simulated and calibrated anew.
+    """
+    from plainspoken.pipeline.speak import speak
+
+    workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
+    with workplace.locked() if rewritten else nullcontext():
+        if rewritten:
+            bring_up(workplace, STAGES, "calibrate")
+        return speak(workplace, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed)
+
+
+def scores(
+    root: Path | str, *, site: str | None = None, sort: str = "correlation", progress: Progress = SILENT
+) -> ScoreTable:
+    """How well each latent is simulated from its sentence, on calibrate documents, best first by the column `sort`."""
+    from plainspoken.pipeline.score_table import score_table
+
+    workplace = Workplace(Path(root), stored_config(Path(root)), STAGES, progress)
+    with workplace.locked():
+        modules = [known.module for known in workplace.sites]
+        if site is not None and site not in modules:
+            raise UsageError(f"{site} is no site of {root}; its sites: {', '.join(modules)}")
+        bring_up(workplace, STAGES, "calibrate")
+        return score_table(workplace, modules if site is None else [site], sort)

@@ -1,0 +1,64 @@
+"""What a stage is: a name, the settings it reads, the stages it reads from, and the work itself."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plainspoken.types import Failure
+
+if TYPE_CHECKING:
+    from plainspoken.pipeline.workplace import Workplace
+else:  # the workplace knows the stages' folders, the stages work at the workplace
+    Workplace = Any
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is done, skipped or redone as a whole: a stage, or a stage at one site."""
+
+    stage: str
+    site: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`corpus`, `train/gpt_neox.layers.2.mlp`."""
+        return self.stage if self.site is None else f"{self.stage}/{self.site}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a unit's work has to say for its manifest; the outputs themselves lie in its folder."""
+
+    unit: Unit
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    failures: Sequence[Failure | Mapping[str, Any]] = ()
+
+
+Work = Callable[[Workplace, Sequence[Unit]], Iterator[Outcome]]
+"""Does some units of one stage, in shared passes where that is cheaper, and yields each as soon as it is whole."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One link of the chain."""
+
+    name: str
+    does: str
+    """What it does, for the help and for progress bars."""
+    version: int
+    """Raised when the code changes what it writes: folders of another version are refused."""
+    settings: tuple[str, ...]
+    """Sections or settings that it reads, dotted."""
+    after: tuple[str, ...]
+    """Stages whose outputs it reads."""
+    work: Work
+    per_site: bool = False
+    editable: tuple[str, ...] = ()
+    """Outputs that people may change."""
+    keeps: tuple[str, ...] = ()
+    """What survives a change of its inputs in its folder: stores whose entries say themselves what they are of."""
+    content: Callable[[Path], str] | None = None
+    """Hash of what later stages read, where that is not simply every output (an editable one, say)."""
+    presentation: bool = False
+    """Its settings change only how results are shown: another setting redoes it without being asked."""

@@ -1,0 +1,149 @@
+"""Where a run happens: its folder, its settings, its language model and sites, loaded when first needed."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plainspoken.config import Config, config_tree, flat_settings, load_config
+from plainspoken.errors import RunError
+from plainspoken.pipeline import explanations
+from plainspoken.pipeline.progress import SILENT, Progress
+from plainspoken.pipeline.sources import source_fingerprint
+from plainspoken.pipeline.stage import Stage, Unit
+from plainspoken.store import StageFolder, read_json, sha256_file, write_json
+from plainspoken.types import Site
+
+if TYPE_CHECKING:
+    from plainspoken.lm import LanguageModel
+else:  # a language model brings torch; a workplace is made before anything is loaded
+    LanguageModel = Any
+
+CONFIG = "config.json"
+
+
+class Workplace:
+    """One run folder with its settings; stages ask it for everything that lies outside their own folder."""
+
+    def __init__(
+        self, root: Path, config: Config, stages: Sequence[Stage], progress: Progress = SILENT, command: str = ""
+    ) -> None:
+        self.root = Path(root)
+        self.config = config
+        self.progress = progress
+        self.command = command
+        """How the run is made again, for the report."""
+        self._stages = {stage.name: stage for stage in stages}
+        self._settings = flat_settings(config)
+
+    @cached_property
+    def lm(self) -> LanguageModel:
+        """The language model."""
+        from plainspoken.lm import load_lm
+
+        lm = self.config.lm
+        with self.progress.track("loading the language model", None):
+            return load_lm(lm.name, device=lm.device, dtype=lm.dtype)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that are rewritten."""
+        from plainspoken.lm import resolve_sites
+
+        return resolve_sites(self.lm, self.config.site)
+
+    @cached_property
+    def _external(self) -> dict[str, str]:
+        """What the run depends on beside its settings: the weights, and the text that the corpus names stand for."""
+        corpus = self.config.corpus
+        found = {"weights of lm.name": self.lm.fingerprint, "text of corpus.source": source_fingerprint(corpus.source)}
+        if corpus.eval_source is not None:
+            found["text of corpus.eval_source"] = source_fingerprint(corpus.eval_source)
+        return found
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name."""
+        return self._stages[name]
+
+    def units(self, stage: Stage) -> tuple[Unit, ...]:
+        """The stage itself, or itself at every site."""
+        if not stage.per_site:
+            return (Unit(stage.name),)
+        return tuple(Unit(stage.name, site.module) for site in self.sites)
+
+    def path(self, stage: str, site: str | None = None) -> Path:
+        """The folder of a stage, or of a stage at a site."""
+        return self.root / stage if site is None else self.root / stage / site
+
+    def folder(self, unit: Unit) -> StageFolder:
+        """The same as a StageFolder."""
+        return StageFolder(self.path(unit.stage, unit.site), self._stages[unit.stage].editable)
+
+    def settings(self, stage: Stage) -> dict[str, Any]:
+        """The settings that the stage reads, by dotted name; `lm` and `site` stand for what they resolve to."""
+        found = {
+            n: v for n, v in self._settings.items() if any(n == s or n.startswith(s + ".") for s in stage.settings)
+        }
+        if not stage.after:
+            found.update(self._external)
+        if "site" in found:
+            found["site"] = ", ".join(site.module for site in self.sites)
+        return found
+
+    def save_config(self) -> None:
+        """Keep the settings in the run folder, so that the folder's name is all that a later command needs."""
+        tree = config_tree(self.config)
+        path = self.root / CONFIG
+        if not path.exists() or read_json(path) != tree:
+            write_json(path, tree)
+
+    def set_aside_edits(self, unit: Unit) -> None:
+        """Before a folder of explanations is made anew: copy what people wrote there to `edits/`, and say so."""
+        path = self.path(unit.stage, unit.site) / explanations.CURRENT
+        if path.name not in self._stages[unit.stage].editable or not explanations.is_edited(path.parent):
+            return
+        kept = self.root / "edits" / f"{unit.site}-{sha256_file(path)[:12]}.jsonl"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(path.read_bytes())
+        self.progress.warn(f"{path} was edited and is now made anew: the edited file is kept as {kept}")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder: a second run in it would overwrite the first's files. A killed run holds nothing."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if not _lock(descriptor):
+                raise RunError(f"another plainspoken is at work in {self.root}: wait for it, or choose another --out")
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # no such lock on Windows: there the second run is the user's to avoid
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def stored_config(root: Path, overrides: Sequence[str] = (), **values: Any) -> Config:
+    """The settings that a run folder was made with, overridden; RunError where it is no run folder."""
+    path = Path(root) / CONFIG
+    if not path.is_file():
+        raise RunError(f"{root} is no run folder (it has no {CONFIG}); make one with: plainspoken run --out {root}")
+    return load_config(file=path, overrides=overrides, **values)
+
+
+def failures_of(record: Mapping[str, Any]) -> str:
+    """A manifest's failure as one line."""
+    where = f"latent {record['latent']}"
+    column = f", column {record['column']}: expected {record['expected']}" if record.get("column") else ""
+    return f"{where}{column}: {record['reason']}"
