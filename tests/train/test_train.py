@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from plainspoken.config import TrainConfig
 from plainspoken.errors import ActivationError, CoderError, ConfigError, StoreError
 from plainspoken.train import remove_checkpoint, train_coder
 from plainspoken.train.checkpoint import CHECKPOINT
-from plainspoken.train.loop import Progress
 from plainspoken.train.order import EpochOrder
 from plainspoken.train.schedule import Schedule, base_rate
 
@@ -77,33 +77,47 @@ class Killed(BaseException):
     """What stops a training in these tests, wherever it is."""
 
 
+def kill() -> None:
+    raise Killed
+
+
+def after(steps: int, act: Callable[[], object]) -> Callable[[int], None]:
+    """A progress that acts when so many steps are done, whatever the step it starts from."""
+    seen = 0
+
+    def progress(more: int) -> None:
+        nonlocal seen
+        seen += more
+        if seen == steps * 64:
+            act()
+
+    return progress
+
+
 @pytest.mark.parametrize("steps", [7, 30, 31, 59, 95, 119])
 def test_resume_is_bit_identical(fit: ActivationStore, tmp_path: Path, uninterrupted: tuple, steps: int) -> None:
     """Killed after any step (before the first checkpoint, on one, between lines of the log), then run again."""
 
-    def kill(seen: int, _: int) -> None:
-        if seen == steps * 64:
-            raise Killed
-
     with pytest.raises(Killed):
-        train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=kill)
+        train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=after(steps, kill))
     assert (tmp_path / CHECKPOINT).is_file() == (steps >= 30)
-    started = []
-    coder = train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=lambda seen, _: started.append(seen))
-    assert started[0] == (steps // 30 * 30 + 1) * 64
+    seen: list[int] = []
+    coder = train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=seen.append)
+    assert seen[0] == steps // 30 * 30 * 64
+    assert sum(seen) == CONFIG.tokens
     assert outputs(coder, tmp_path) == uninterrupted
 
 
 def test_kill_dash_nine_is_nothing_special(fit: ActivationStore, tmp_path: Path, uninterrupted: tuple) -> None:
     """A process of its own is shot twice, at steps 44 and 101, and the third one finishes."""
 
-    def shoot(step: int) -> Progress:
-        return lambda seen, _: os.kill(os.getpid(), signal.SIGKILL) if seen == step * 64 else None
+    def shoot() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     for step in (44, 101):
         child = os.fork()
         if child == 0:
-            train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=shoot(step))
+            train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=after(step, shoot))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WTERMSIG(status) == signal.SIGKILL
@@ -113,24 +127,16 @@ def test_kill_dash_nine_is_nothing_special(fit: ActivationStore, tmp_path: Path,
 def test_a_log_torn_in_the_middle_of_a_line_is_redone(
     fit: ActivationStore, tmp_path: Path, uninterrupted: tuple
 ) -> None:
-    def kill(seen: int, _: int) -> None:
-        if seen == 99 * 64:
-            raise Killed
-
     with pytest.raises(Killed):
-        train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=kill)
+        train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=after(99, kill))
     with open(tmp_path / "log.jsonl", "ab") as log:
         log.write(b'{"step": 1')
     assert outputs(train_coder(fit, SPEC, CONFIG, tmp_path, seed=3), tmp_path) == uninterrupted
 
 
 def stopped_at_sixty(fit: ActivationStore, folder: Path) -> None:
-    def kill(seen: int, _: int) -> None:
-        if seen == 65 * 64:
-            raise Killed
-
     with pytest.raises(Killed):
-        train_coder(fit, SPEC, CONFIG, folder, seed=3, progress=kill)
+        train_coder(fit, SPEC, CONFIG, folder, seed=3, progress=after(65, kill))
 
 
 def test_a_checkpoint_of_another_training_is_refused(fit: ActivationStore, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What flows through the sites: streams of a model's activations, and the store a coder is fitted on."""
 
-from plainspoken.activations.store import ActivationStore
+from plainspoken.activations.store import ActivationStore, collect
+from plainspoken.activations.stream import BATCH_ROWS, ActivationBatch, stream
 
-__all__ = ["ActivationStore"]
+__all__ = ["BATCH_ROWS", "ActivationBatch", "ActivationStore", "collect", "stream"]

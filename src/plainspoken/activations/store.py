@@ -1,5 +1,7 @@
 """The activations that a coder is fitted on: every vector of the fit rows, kept for several epochs."""
 
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from plainspoken.activations.mapped import reserve
+from plainspoken.activations.stream import BATCH_ROWS, stream
+from plainspoken.corpus import require_part
+from plainspoken.lm import LanguageModel
+from plainspoken.types import Rows, Site
+
+MEMORY_LIMIT = 2**30
+"""Stores larger than this in all, bytes, lie in mapped files."""
 _CHUNK = 2**16
 
 
@@ -44,6 +54,42 @@ class ActivationStore:
         return total / len(self)
 
 
+def collect(
+    lm: LanguageModel,
+    sites: Sequence[Site],
+    rows: Rows,
+    folder: Path,
+    progress: Callable[[int], object] | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> Mapping[str, ActivationStore]:
+    """Every site's activations at the tokens of the fit rows (neither BOS nor padding), by its module's path.
+
+    All sites in one pass over the text. Above `MEMORY_LIMIT` they lie in nameless files in `folder`, which are gone
+    with the process. `progress` is told how many more rows are done. Raises LeakError for rows of another part,
+    ActivationError for NaN or infinity.
+    """
+    require_part(rows, "fit")
+    n = rows.token_count
+    mapped = 4 * n * sum(site.d_in + (site.d_out if site.kind == "mlp" else 0) for site in sites) > MEMORY_LIMIT
+    tables: dict[str, tuple[Tensor, Tensor]] = {}
+    for i, site in enumerate(sites):
+        x = _table(n, site.d_in, folder / f"x{i}" if mapped else None)
+        tables[site.module] = (
+            x,
+            x if site.kind == "resid" else _table(n, site.d_out, folder / f"y{i}" if mapped else None),
+        )
+    at = 0
+    for batches in stream(lm, sites, rows, batch_rows, progress):
+        for module, batch in batches.items():
+            x, y = tables[module]
+            vectors = batch.x[batch.mask]
+            x[at : at + len(vectors)] = vectors
+            if y is not x:
+                y[at : at + len(vectors)] = batch.y[batch.mask]
+        at += len(vectors)
+    return {site.module: ActivationStore(*tables[site.module], _fingerprint(lm, site, rows)) for site in sites}
+
+
 def _mean(table: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
     total = torch.zeros(table.shape[1], dtype=torch.float64)
     for chunk in table.split(_CHUNK):
@@ -51,9 +97,15 @@ def _mean(table: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
     return (total / len(table)).float()
 
 
-def empty_table(n: int, d: int, path: Path | None) -> Float[Tensor, "n d"]:
-    """Room for n vectors: in memory, or mapped from a file that is made at `path`."""
-    if path is None:
+def _table(n: int, d: int, path: Path | None) -> Float[Tensor, "n d"]:
+    """Room for n vectors: in memory, or mapped from a file that loses its name at once and so needs no clearing up."""
+    if path is None or not n * d:
         return torch.empty(n, d)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return torch.from_file(str(path), shared=True, size=n * d, dtype=torch.float32).view(n, d)
+    reserve(path, 4 * n * d)
+    table = torch.from_file(str(path), shared=True, size=n * d, dtype=torch.float32).view(n, d)
+    path.unlink()
+    return table
+
+
+def _fingerprint(lm: LanguageModel, site: Site, rows: Rows) -> str:
+    return hashlib.sha256(f"{lm.fingerprint} {site} {rows.fingerprint}".encode()).hexdigest()

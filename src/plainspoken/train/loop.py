@@ -16,9 +16,6 @@ from plainspoken.train.log import TrainingLog
 from plainspoken.train.order import EpochOrder, derived_generator
 from plainspoken.train.schedule import Schedule, base_rate
 
-Progress = Callable[[int, int], None]
-"""Told (vectors seen, vectors in all) after every step."""
-
 
 def train_coder(
     fit: ActivationStore,
@@ -26,15 +23,16 @@ def train_coder(
     config: TrainConfig,
     folder: Path,
     seed: int,
-    progress: Progress | None = None,
+    progress: Callable[[int], object] | None = None,
     device: torch.device | str = "cpu",
 ) -> Coder:
     """A coder fitted to the store by Adam on FVU, in eval mode, its parameters requiring no gradient.
 
     Writes `log.jsonl` and, on the way, `checkpoint.safetensors` into the folder. Where a checkpoint of the same fit,
     spec, config and seed stands there, training goes on from it, and weights and log come out the same bytes as
-    without the interruption. Raises ConfigError where the checkpoint is of another training, CoderError where it
-    is truncated, ActivationError where the loss is no longer finite.
+    without the interruption. `progress` is told how many more vectors were seen. Raises ConfigError where the
+    checkpoint is of another training, CoderError where it is truncated, ActivationError where the loss is no longer
+    finite.
 
     Protocol: arXiv 2501.18838, section 3 (FVU; Adam; linear warm-up, linear decay; gradient clipped at norm 1).
     """
@@ -45,6 +43,8 @@ def train_coder(
     order = EpochOrder(len(fit), seed)
     variance = fit.variance
     log = TrainingLog(folder / "log.jsonl", run.log_bytes)
+    if progress is not None:
+        progress(run.step * config.batch)
     while run.step < schedule.steps:
         x, y = batch(fit, order.between(run.step * config.batch, (run.step + 1) * config.batch), run.coder.W_enc.device)
         loss = fvu_loss(run, x, y, variance)
@@ -53,7 +53,7 @@ def train_coder(
         if config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step < schedule.steps:
             save_checkpoint(folder, run)
         if progress is not None:
-            progress(min(run.step * config.batch, config.tokens), config.tokens)
+            progress(config.batch)
     return run.coder.eval().requires_grad_(False)
 
 

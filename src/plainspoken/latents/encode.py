@@ -1,0 +1,134 @@
+"""Encode a corpus into firing tables: one pass of the model, then a counting sort that never holds the corpus.
+
+The pass writes the firings as they come, in the order of the text, to a spill file, and counts them by latent. The
+counts say where each latent's firings will stand; reading the spill a chunk at a time, every firing goes straight to
+its place in a mapped file. Memory: one batch of activations, one batch of pre-activations [tokens of a batch, latents],
+one chunk of the spill.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from plainspoken.activations import BATCH_ROWS, stream
+from plainspoken.activations.mapped import reserve
+from plainspoken.activations.stream import ActivationBatch
+from plainspoken.coders import Coder
+from plainspoken.latents.table import ABOUT, POINTER, POSITION, VALUE, FiringTable
+from plainspoken.lm import LanguageModel
+from plainspoken.store import write_json
+from plainspoken.types import Rows, Site
+
+FIRING = np.dtype([("position", np.int64), ("value", np.float32), ("latent", np.int32)])
+CHUNK = 2**20
+"""Firings sorted at a time."""
+ENCODE_AT_ONCE = 2**24
+"""Pre-activations computed at a time: bounds [tokens, latents]."""
+
+
+def encode_rows(
+    lm: LanguageModel,
+    coders: Mapping[Site, Coder],
+    rows: Rows,
+    folders: Mapping[Site, Path],
+    progress: Callable[[int], object] | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> dict[Site, FiringTable]:
+    """Every coder's firings at the tokens of the rows, written into its site's folder and opened from there.
+
+    All sites in one pass over the text. `progress` is told how many more rows are done. Raises ActivationError for NaN
+    or infinity, naming the document and the site.
+    """
+    spills = {site: _Spill(folders[site], coder.spec.latents) for site, coder in coders.items()}
+    try:
+        for batches in stream(lm, list(coders), rows, batch_rows, progress):
+            for site, coder in coders.items():
+                for firings in _firings(coder, batches[site.module]):
+                    spills[site].add(firings)
+        for spill in spills.values():
+            spill.sort(rows)
+    finally:
+        for spill in spills.values():
+            spill.discard()
+    return {site: FiringTable.open(folders[site], rows) for site in coders}
+
+
+def _firings(coder: Coder, batch: ActivationBatch) -> Iterator[np.ndarray]:
+    """A batch's firings in the order of the text, in pieces small enough to encode at once."""
+    start = batch.first_row * batch.tokens.shape[1]
+    x, mask = batch.x.flatten(0, 1), batch.mask.flatten()
+    for part in mask.nonzero().squeeze(1).split(max(1, ENCODE_AT_ONCE // coder.spec.latents)):
+        with torch.no_grad():
+            code = coder.encode(x[part].to(coder.W_enc.device))
+        values, latent = code.values.cpu().numpy(), code.indices.cpu().numpy()
+        token, entry = np.nonzero(values > 0)
+        firings = np.empty(len(token), FIRING)
+        firings["position"] = part.cpu().numpy()[token] + start
+        firings["value"] = values[token, entry]
+        firings["latent"] = latent[token, entry]
+        yield firings
+
+
+class _Spill:
+    """Firings in the order of the text, on disk, with their number by latent."""
+
+    def __init__(self, folder: Path, latents: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._path = folder / ".spill.part"
+        self._file: BinaryIO = open(self._path, "w+b")  # noqa: SIM115
+        self._counts = np.zeros(latents, np.int64)
+
+    def add(self, firings: np.ndarray) -> None:
+        """Appends firings whose positions all come after those before."""
+        self._counts += np.bincount(firings["latent"], minlength=len(self._counts))
+        self._file.write(firings.tobytes())
+
+    def sort(self, rows: Rows) -> None:
+        """Writes the table's files."""
+        pointer = np.concatenate([np.zeros(1, np.int64), np.cumsum(self._counts)])
+        np.save(self._folder / POINTER, pointer)
+        total = int(pointer[-1])
+        self._file.seek(0)
+        position, value = (
+            _new(self._folder / name, total, kind) for name, kind in ((POSITION, np.int64), (VALUE, np.float32))
+        )
+        cursor = pointer[:-1].copy()
+        while len(firings := np.fromfile(self._file, FIRING, CHUNK)):
+            places = _places(firings["latent"], cursor)
+            position[places] = firings["position"]
+            value[places] = firings["value"]
+        for table in (position, value):
+            if isinstance(table, np.memmap):
+                table.flush()
+        write_json(self._folder / ABOUT, {"rows": rows.fingerprint, "latents": len(cursor), "firings": total})
+
+    def discard(self) -> None:
+        """Closes and removes the spill."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def _places(latent: Int[np.ndarray, " n"], cursor: Int[np.ndarray, " latents"]) -> Int[np.ndarray, " n"]:
+    """Where each firing of a chunk goes: after all its latent's firings so far. Moves the cursor on."""
+    order = np.argsort(latent, kind="stable")
+    counts = np.bincount(latent, minlength=len(cursor))
+    starts = np.cumsum(counts) - counts
+    places = np.empty(len(latent), np.int64)
+    places[order] = np.arange(len(latent)) - np.repeat(starts - cursor, counts)
+    cursor += counts
+    return places
+
+
+def _new(path: Path, n: int, kind: type) -> np.ndarray:
+    """An array of n entries on disk, to be filled."""
+    if n == 0:  # nothing can be mapped from an empty file
+        np.save(path, np.empty(0, kind))
+        return np.empty(0, kind)
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(n,))
+    reserve(path, path.stat().st_size)
+    return table

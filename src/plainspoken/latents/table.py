@@ -1,0 +1,62 @@
+"""The firing table: every firing of a coder's latents over some rows of text, sorted by latent."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from plainspoken.errors import StoreError
+from plainspoken.store import read_json
+from plainspoken.types import Rows
+
+POINTER, POSITION, VALUE, ABOUT = "pointer.npy", "position.npy", "value.npy", "table.json"
+
+
+@dataclass(frozen=True, eq=False)
+class FiringTable:
+    """Latent l fires at the tokens position[pointer[l]:pointer[l+1]] with the activations beside them.
+
+    A position is row * t + column; within a latent positions ascend. Only firings are listed: at every other token of
+    the text (`rows.mask`) the latent is 0. The arrays may be mapped from files and larger than memory.
+    """
+
+    pointer: Int[np.ndarray, " latents_1"]
+    position: Int[np.ndarray, " nnz"]
+    value: Float[np.ndarray, " nnz"]
+    rows: Rows
+
+    @property
+    def latents(self) -> int:
+        """How many latents the coder has, silent ones included."""
+        return len(self.pointer) - 1
+
+    def latent(self, index: int) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """(position, value) of one latent's firings: views, not copies."""
+        found = slice(int(self.pointer[index]), int(self.pointer[index + 1]))
+        return self.position[found], self.value[found]
+
+    @staticmethod
+    def open(folder: Path, rows: Rows) -> "FiringTable":
+        """The table that `encode_rows` wrote, mapped read-only.
+
+        Raises StoreError where a file is missing or truncated, or where the table is over other rows than these.
+        """
+        about = read_json(folder / ABOUT)
+        if about["rows"] != rows.fingerprint:
+            raise StoreError(f"{folder} holds the firings over other rows than those given; redo the stage encode")
+        pointer, position, value = (_mapped(folder / name) for name in (POINTER, POSITION, VALUE))
+        if not len(position) == len(value) == about["firings"] == int(pointer[-1]):
+            raise StoreError(
+                f"{folder}: {POINTER}, {POSITION} and {VALUE} do not belong together; redo the stage encode"
+            )
+        return FiringTable(pointer, position, value, rows)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing; redo the stage encode") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise StoreError(f"{path} is truncated or altered ({error}); redo the stage encode") from error
