@@ -1,0 +1,178 @@
+"""What a report is made from: frozen, typed, filled by the pipeline from the files of a run directory."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+Rank = Literal["best", "median", "worst"]
+Kind = Literal["strongest", "typical", "largest error"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval. Raises ValueError unless all three are finite numbers."""
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(number) for number in (self.value, self.low, self.high)):
+            raise ValueError(f"an interval needs finite numbers, not {self.value}, {self.low}, {self.high}")
+
+    @property
+    def touches_zero(self) -> bool:
+        """Whether the data leave the sign open."""
+        return self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One condition measured on the evaluate documents; None where a figure is not defined or was not recorded.
+
+    `ce`, `increase` (over `original`), `kl`: nats a token. `recovered`: against zero-latents and coder;
+    `over_mean`: against mean-latents and coder. `top1`: share of tokens whose likeliest next token stays.
+    """
+
+    site: str
+    condition: str
+    fraction: float | None
+    order: str | None
+    calibrator: str | None
+    ce: Interval
+    increase: Interval | None
+    recovered: Interval | None
+    over_mean: Interval | None
+    kl: float | None
+    top1: float | None
+    documents: int
+    tokens: int
+    p_beats_zero: float | None = None
+    equivalent_to_zero: bool | None = None
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """Everything rewritten within a budget of words (mean over a site's latents), and what was recovered."""
+
+    budget: int
+    words_mean: float
+    recovered: Interval
+
+
+@dataclass(frozen=True)
+class LatentScore:
+    """How well one latent is simulated on text it was not explained on; None where a score is not defined.
+
+    `rate`: firings a token, in [0, 1]. `correlation` ranks the latents.
+    """
+
+    latent: int
+    rate: float
+    correlation: float | None
+    sensitivity: float | None
+    specificity: float | None
+    auprc: float | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A stretch of text, one entry a token: the bytes it spells, its true and its simulated activation (>= 0)."""
+
+    document: str
+    kind: Kind
+    pieces: tuple[bytes, ...]
+    true: tuple[float, ...]
+    simulated: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.pieces) == len(self.true) == len(self.simulated):
+            raise ValueError(
+                f"an example needs one true and one simulated value a token: {len(self.pieces)} tokens, "
+                f"{len(self.true)} true, {len(self.simulated)} simulated"
+            )
+
+
+@dataclass(frozen=True)
+class Card:
+    """One latent shown whole: its sentence, how well that predicts it, and text to see it on."""
+
+    rank: Rank
+    score: LatentScore
+    text: str
+    words: int
+    examples: tuple[Example, ...]
+    edited: bool = False
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A sentence that a person changed. `effect`: loss after minus before, paired, nats a token; None if not measured.
+
+    `effect_scope` "latent": of this sentence alone; "site": of all the site's edits together.
+    """
+
+    latent: int
+    old: str
+    new: str
+    effect: Interval | None
+    effect_scope: Literal["latent", "site"] = "latent"
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class FailureRow:
+    """What could not be done for a latent; `column` (1-based, characters) and `expected` where a sentence failed."""
+
+    latent: int
+    stage: str
+    reason: str
+    column: int | None = None
+    expected: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """All about one site, or about the joint rewrite of several (`site == "all"`: no scores, cards, edits)."""
+
+    site: str
+    words_mean: float
+    words_max: int
+    latents: int
+    explained: int
+    conditions: tuple[Measured, ...]
+    frontier: tuple[FrontierPoint, ...] = ()
+    scores: tuple[LatentScore, ...] = ()
+    cards: tuple[Card, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    failures: tuple[FailureRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the figures come from. `method` and `versions`: (name, value); `inputs`: (name, SHA-256)."""
+
+    model: str
+    corpus: str
+    eval_corpus: str | None
+    seed: int
+    command: str
+    method: tuple[tuple[str, str], ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[tuple[str, str], ...] = ()
+    seconds: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A whole report. `joint` is there when several sites were also rewritten together."""
+
+    sites: tuple[SiteReport, ...]
+    joint: SiteReport | None
+    provenance: Provenance
+    warnings: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.sites:
+            raise ValueError("a report needs at least one site")

@@ -1,0 +1,121 @@
+"""Recovered, with intervals: one row a condition, or one row a site."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from plainspoken.report import numbers, svg
+from plainspoken.report.data import Interval, ReportData, SiteReport
+from plainspoken.report.figures.frame import Frame, Picture, new_axes, percent_axis, picture
+from plainspoken.report.select import whole, whole_rows
+
+# A control far below zero would squeeze everything else; it is drawn as an arrow and its number stands at the right.
+FURTHEST_LEFT = -1.5
+
+# Breadth of a character in inches, on average, at the size of the figures' type.
+CHARACTER = 0.068
+
+_COLOURS = {
+    "rewritten": svg.REWRITTEN,
+    "shuffled": svg.CONTROL,
+    "shuffled-refit": svg.CONTROL,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a forest plot."""
+
+    label: str
+    share: Interval
+    colour: str
+    strong: bool
+    bar: bool = False
+
+
+def conditions_picture(site: SiteReport, key: str) -> Picture | None:
+    """Where every condition lands between silence (0 %) and the coder (100 %); None if nothing is defined."""
+    rows = [
+        Row(row.condition, row.recovered, _COLOURS.get(row.condition, svg.MUTED), row.condition == "rewritten")
+        for row in whole_rows(site)
+        if row.recovered is not None and row.condition != "original"
+    ]
+    if not rows:
+        return None
+    said = "; ".join(f"{row.label} {numbers.percent_interval(row.share)}" for row in rows)
+    caption = (
+        "Recovered: 0% is the loss with every latent at zero, 100% the loss of the coder with its true latents. "
+        "Dots with 95% intervals over documents, everything at once rewritten."
+    )
+    return picture(key, f"Recovered, by condition: {said}.", caption, lambda frame: _forest(rows, frame))
+
+
+def sites_picture(data: ReportData, key: str) -> Picture | None:
+    """A bar a site, and one for all sites rewritten together; None with a single site."""
+    if len(data.sites) < 2:
+        return None
+    rows: list[Row] = []
+    for site in (*data.sites, *((data.joint,) if data.joint else ())):
+        rewritten = whole(site, "rewritten")
+        if rewritten is not None and rewritten.recovered is not None:
+            joint = site is data.joint
+            rows.append(Row("all together" if joint else site.site, rewritten.recovered, svg.REWRITTEN, joint, True))
+    if not rows:
+        return None
+    said = "; ".join(f"{row.label} {numbers.percent_interval(row.share)}" for row in rows)
+    caption = (
+        "Recovered at each site rewritten alone, and with all of them rewritten at once, with 95% intervals. "
+        "Each is measured against its own zero (those latents at zero) and its own coder."
+    )
+    return picture(key, f"Recovered, by site: {said}.", caption, lambda frame: _forest(rows, frame))
+
+
+def _forest(rows: Sequence[Row], frame: Frame) -> Figure:
+    step = 0.235
+    figure = Figure(figsize=(frame.width, step * len(rows) + 0.42))
+    longest = max(len(row.label) for row in rows)
+    left = min(0.12 + CHARACTER * longest, 0.36 * frame.width)
+    right = 0.14 + CHARACTER * max(len(numbers.percent_interval(row.share)) for row in rows)
+    axes = new_axes(figure, left, 0.34, right, 0.08)
+    lowest = max(FURTHEST_LEFT, min(0.0, *(row.share.low for row in rows)))
+    highest = max(1.0, *(row.share.high for row in rows))
+    pad = 0.04 * (highest - lowest)
+    axes.set_xlim(lowest - pad, highest + pad)
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    for edge in (0.0, 1.0):
+        axes.axvline(edge, color=svg.LINE, linewidth=1, zorder=0)
+    for place, row in enumerate(rows):
+        _draw_row(axes, place, row, lowest - pad)
+    axes.set_yticks(range(len(rows)), [_shorten(row.label, int((left - 0.06) / CHARACTER)) for row in rows])
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_color(svg.INK if row.strong else svg.MUTED)
+        label.set_fontweight("bold" if row.strong else "normal")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    percent_axis(axes.xaxis, 2 if frame.narrow else 6)
+    return figure
+
+
+def _draw_row(axes: Axes, place: int, row: Row, edge: float) -> None:
+    share = row.share
+    if row.bar:
+        axes.barh(place, share.value, height=0.62, color=row.colour, alpha=0.85 if row.strong else 0.45, linewidth=0)
+    if share.high < edge:
+        axes.plot([edge], [place], marker="<", markersize=5, color=row.colour, clip_on=False, markeredgewidth=0)
+    else:
+        ink = svg.INK if row.bar else row.colour
+        axes.plot([max(share.low, edge), share.high], [place, place], color=ink, linewidth=1.4, solid_capstyle="butt")
+        if not row.bar:
+            size = 6.5 if row.strong else 5
+            axes.plot([share.value], [place], marker="o", markersize=size, color=row.colour, markeredgewidth=0)
+    axes.text(
+        1.0, place, f"  {numbers.percent_interval(share)}", transform=axes.get_yaxis_transform(), va="center_baseline",
+        color=svg.INK if row.strong else svg.MUTED, fontweight="bold" if row.strong else "normal",
+    )  # fmt: skip
+
+
+def _shorten(label: str, room: int) -> str:
+    """A module path too long for its margin loses its beginning: the end tells sites apart."""
+    return label if len(label) <= room else f"…{label[-(room - 1) :]}"

@@ -1,0 +1,90 @@
+"""The report in one sentence, with the numbers, their intervals and what they do not show."""
+
+from dataclasses import dataclass
+
+from plainspoken.report import numbers
+from plainspoken.report.data import Measured, ReportData, SiteReport
+from plainspoken.report.select import subject, whole
+
+
+@dataclass(frozen=True)
+class Headline:
+    """`sentence` leads the page; `notes` are what a reader must know beside it, most important first."""
+
+    sentence: str
+    notes: tuple[str, ...]
+
+
+def headline(data: ReportData) -> Headline:
+    """One sentence on the joint rewrite, or on the single site. A claim is made only where the interval allows it."""
+    site = subject(data)
+    rewritten, shuffled = whole(site, "rewritten"), whole(site, "shuffled")
+    if rewritten is None:
+        return Headline(f"{_name(data, site)[0]}: nothing was rewritten in this run.", ())
+    sentence = f"Rewritten in plain English ({_extent(site, rewritten)}), {_verdict(data, site, rewritten)}"
+    if shuffled is not None and shuffled.recovered is not None:
+        sentence += f"; with the explanations shuffled, {numbers.percent_interval(shuffled.recovered)}"
+    return Headline(f"{sentence}.", (*_cautions(rewritten, shuffled), *_losses(site, rewritten)))
+
+
+def _name(data: ReportData, site: SiteReport) -> tuple[str, str]:
+    """The subject of the sentence and the ending of its verb."""
+    if site is data.joint and len(data.sites) > 1:
+        return f"all {len(data.sites)} sites together", ""
+    return site.site, "s"
+
+
+def _extent(site: SiteReport, rewritten: Measured) -> str:
+    words = f"mean {numbers.fixed(site.words_mean, 0)} words a latent"
+    if rewritten.fraction is None or rewritten.fraction >= 1:
+        return words
+    return f"{numbers.percent(rewritten.fraction, 1)} of the latents, {words}"
+
+
+def _verdict(data: ReportData, site: SiteReport, rewritten: Measured) -> str:
+    name, s = _name(data, site)
+    theirs, share = "its coder does" if s else "their coders do", rewritten.recovered
+    if share is None:
+        return f"{name} cannot be judged: zeroing the latents costs no loss, so there is nothing to keep"
+    figure = numbers.percent_interval(share)
+    if share.low > 0:
+        return f"{name} keep{s} {figure} of what {theirs}"
+    if share.high < 0:
+        return f"{name} do{'es' if s else ''} worse than with every latent at zero: {figure} of what {theirs}"
+    kept = f"{name} keep{s} {figure} of what {theirs}"
+    if rewritten.equivalent_to_zero:
+        return f"{kept}, equivalent to every latent at zero"
+    return f"{kept}, which may be nothing: the interval touches zero"
+
+
+def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]:
+    notes: list[str] = []
+    share = rewritten.recovered
+    if share is not None and share.low > 0:
+        control = shuffled.recovered if shuffled is not None else None
+        if control is not None and control.high >= share.low:
+            notes.append(
+                "Shuffled explanations do about as well: this run does not show that the sentences themselves matter."
+            )
+        if rewritten.over_mean is not None and rewritten.over_mean.low <= 0:
+            notes.append(
+                f"Against every latent held at its mean the gain is {numbers.percent_interval(rewritten.over_mean)}: "
+                "no better than a constant is not ruled out."
+            )
+    return tuple(notes)
+
+
+def _losses(site: SiteReport, rewritten: Measured) -> tuple[str, ...]:
+    names = (("original", "original"), ("coder", "coder"), ("rewritten", "rewritten"), ("zero-latents", "latents zero"))
+    found = [(label, whole(site, name)) for name, label in names]
+    losses = [f"{label} {numbers.nats(row.ce.value)}" for label, row in found if row is not None]
+    measured = f"{numbers.count(rewritten.documents)} documents, {numbers.count(rewritten.tokens)} tokens"
+    notes = [f"Loss in nats a token on {measured}: {', '.join(losses)}."]
+    if rewritten.over_mean is not None and rewritten.over_mean.low > 0:
+        notes.append(f"Over every latent held at its mean: {numbers.percent_interval(rewritten.over_mean)}.")
+    if rewritten.p_beats_zero is not None:
+        notes.append(f"Paired test against every latent at zero: {numbers.p_value(rewritten.p_beats_zero)}.")
+    if site.explained < site.latents:
+        explained, latents = numbers.count(site.explained), numbers.count(site.latents)
+        notes.append(f"{explained} of {latents} latents have a sentence; the others count as silent.")
+    return tuple(notes)

@@ -1,0 +1,156 @@
+"""One self-contained HTML file from a ReportData: figures drawn, numbers formatted, everything dynamic escaped."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup, escape
+
+from plainspoken.report import numbers, select
+from plainspoken.report.data import Card, Measured, ReportData, SiteReport
+from plainspoken.report.figures import (
+    Picture,
+    conditions_picture,
+    frontier_picture,
+    loss_picture,
+    scores_picture,
+    sites_picture,
+)
+from plainspoken.report.figures.losses import order_name
+from plainspoken.report.headline import headline
+from plainspoken.report.tokens import cells, strongest
+from plainspoken.store import write_text
+
+# More failures than this are counted on the page and stand in the run directory.
+MOST_FAILURES = 100
+
+
+@dataclass(frozen=True)
+class SiteView:
+    """A site with its figures drawn and its conditions in the order of the page."""
+
+    site: SiteReport
+    key: str
+    title: str
+    conditions: Picture | None
+    losses: Picture | None
+    frontier: Picture | None
+    scores: Picture | None
+    short: tuple[Measured, ...]
+    increase: bool
+    quantiles: tuple[tuple[str, tuple[str, ...]], ...]
+    summary: str
+
+
+def render_report(data: ReportData) -> str:
+    """The page as text; the same data give the same bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("plainspoken.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(_filters())
+    views = [_view(site, f"s{place}", site.site) for place, site in enumerate(data.sites)]
+    joint = _view(data.joint, "all", "All sites together") if data.joint is not None else None
+    template = environment.get_template("report.html")
+    return template.render(
+        data=data,
+        headline=headline(data),
+        joint=joint,
+        views=views,
+        sites_picture=sites_picture(data, "sites"),
+        meaning=select.MEANING,
+        most_failures=MOST_FAILURES,
+    )
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Write the page, atomically. Raises StoreError when it cannot be written."""
+    write_text(path, render_report(data))
+
+
+def _view(site: SiteReport, key: str, title: str) -> SiteView:
+    short = select.whole_rows(site)
+    return SiteView(
+        site=site,
+        key=key,
+        title=title,
+        conditions=conditions_picture(site, f"{key}-conditions"),
+        losses=loss_picture(site, f"{key}-losses"),
+        frontier=frontier_picture(site, f"{key}-frontier"),
+        scores=scores_picture(site, f"{key}-scores"),
+        short=short,
+        increase=any(row.increase is not None for row in short),
+        quantiles=_quantiles(site),
+        summary=_summary(site),
+    )
+
+
+def _summary(site: SiteReport) -> str:
+    rewritten = select.whole(site, "rewritten")
+    share = numbers.percent_interval(rewritten.recovered) if rewritten is not None else numbers.UNDEFINED
+    words = f"mean {numbers.fixed(site.words_mean, 0)} words, at most {numbers.count(site.words_max)}"
+    return f"recovered {share} · {words} · {numbers.count(site.explained)} of {numbers.count(site.latents)} explained"
+
+
+def _quantiles(site: SiteReport) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each score at five quantiles of the latents for which it is defined."""
+    columns: tuple[tuple[str, list[float | None], int], ...] = (
+        ("correlation", [score.correlation for score in site.scores], 3),
+        ("sensitivity", [score.sensitivity for score in site.scores], 3),
+        ("specificity", [score.specificity for score in site.scores], 4),
+        ("AUPRC", [score.auprc for score in site.scores], 3),
+        ("firing rate", [score.rate for score in site.scores], 5),
+    )
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for name, values, decimals in columns:
+        defined = [value for value in values if value is not None]
+        if defined:
+            at = np.quantile(defined, (0.05, 0.25, 0.5, 0.75, 0.95))
+            found.append((name, tuple(numbers.fixed(float(value), decimals) for value in at)))
+    return tuple(found)
+
+
+def _sentence(text: str) -> Markup:
+    """An explanation with what it quotes set apart; escaped first, so that it can hold anything."""
+    return Markup(re.sub("“[^”]*”", r'<span class="q">\g<0></span>', str(escape(text))))
+
+
+def _by_rank(cards: Sequence[Card]) -> list[tuple[str, list[Card]]]:
+    return [(rank, list(group)) for rank, group in groupby(cards, key=lambda card: card.rank)]
+
+
+def _figures_bold(text: str) -> Markup:
+    """A sentence with its percentages and their intervals set in bold and kept on one line."""
+    return Markup(re.sub(r"[−+]?[\d.,]+%( \[[^\]]*\])?", r'<strong class="figure">\g<0></strong>', str(escape(text))))
+
+
+def _filters() -> dict[str, object]:
+    return {
+        "count": numbers.count,
+        "fixed": numbers.fixed,
+        "nats": numbers.nats,
+        "nats_range": numbers.nats_range,
+        "percent": numbers.percent,
+        "percent_value": numbers.percent_value,
+        "percent_range": numbers.percent_range,
+        "percent_interval": numbers.percent_interval,
+        "small_nats": numbers.small_nats,
+        "rate": numbers.rate,
+        "seconds": numbers.seconds,
+        "total": lambda stages: sum(spent for _, spent in stages),
+        "order_name": order_name,
+        "cells": cells,
+        "strongest": strongest,
+        "by_rank": _by_rank,
+        "sentence": _sentence,
+        "figures_bold": _figures_bold,
+        # Drawn by matplotlib, which escapes every text it writes.
+        "drawn": Markup,
+    }
