@@ -1,0 +1,215 @@
+"""What a simulator said beside what was true, summed up latent by latent and level by level.
+
+Calibrators and scorers need no more than this: for every distinct level that a simulator gave to a latent, how many
+tokens had it and the sums of the true activation there. Tokens where neither the simulator nor the coder says anything
+are the great majority; they enter by counting, so nothing of size tokens x latents is ever built.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt
+
+from plainspoken.errors import RunError, StoreError
+from plainspoken.latents.table import FiringTable
+from plainspoken.types import Simulation
+
+# Up to so many distinct levels in all, sums are counted straight into a grid [latents, levels]; beyond, by sorting.
+_GRID_LEVELS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Distinct levels of each latent in ascending order; entries pointer[l]:pointer[l+1] belong to latent l.
+
+    The first entry of a latent is always level 0. `weight`: tokens with that level, `weight_square`: the sum of their
+    squared weights; `total`, `square`: sums of the true activation and of its square over them; `fired`: how many of
+    them truly fire. `true_value[true_pointer[l]:true_pointer[l+1]]` are the latent's true activations above zero in
+    ascending order, with their weights. Weights are 1 unless the tokens were sampled (`sampled`).
+    """
+
+    pointer: Int[np.ndarray, " latents_1"]
+    level: Float[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
+    weight_square: Float[np.ndarray, " n"]
+    total: Float[np.ndarray, " n"]
+    square: Float[np.ndarray, " n"]
+    fired: Float[np.ndarray, " n"]
+    true_pointer: Int[np.ndarray, " latents_1"]
+    true_value: Float[np.ndarray, " m"]
+    true_weight: Float[np.ndarray, " m"]
+
+    @property
+    def latents(self) -> int:
+        """How many latents the evidence is about."""
+        return len(self.pointer) - 1
+
+    @property
+    def latent(self) -> Int[np.ndarray, " n"]:
+        """The latent of every entry."""
+        return np.repeat(np.arange(self.latents), np.diff(self.pointer))
+
+    def per_latent(self, quantity: Float[np.ndarray, " n"]) -> Float[np.ndarray, " latents"]:
+        """The sum of a quantity of the entries over each latent."""
+        return _sums(self.latent, quantity, self.latents)
+
+    @property
+    def tokens(self) -> Float[np.ndarray, " latents"]:
+        """Weight of all tokens seen for each latent, silent ones included."""
+        return self.per_latent(self.weight)
+
+    @property
+    def mean(self) -> Float[np.ndarray, " latents"]:
+        """Mean true activation over all tokens; 0 for a latent that was never sampled."""
+        tokens = self.tokens
+        return np.divide(self.per_latent(self.total), tokens, out=np.zeros_like(tokens), where=tokens > 0)
+
+    @staticmethod
+    def over(simulation: Simulation, table: FiringTable) -> "Evidence":
+        """Simulated levels against the true firings of the same rows, every token of the text counting once.
+
+        Raises RunError where the two are over different rows or numbers of latents.
+        """
+        _require_same_rows(simulation, table)
+        latents, mask = simulation.latents, table.rows.mask.ravel()
+        level = _as_levels(simulation.level)
+        keep = (level > 0) & mask[simulation.position]
+        position, latent, level = simulation.position[keep], simulation.latent[keep], level[keep]
+        true_latent = np.repeat(np.arange(latents), np.diff(table.pointer))
+        # The simulation's own order ascends, so the level at a firing is found by bisection; bisecting for the firings
+        # in the same order keeps to the cache, and is several times faster.
+        keys = np.append(position.astype(np.int64) * latents + latent, -1)
+        wanted = np.asarray(table.position, np.int64) * latents + true_latent
+        order = np.argsort(wanted)
+        found = np.empty_like(wanted)
+        found[order] = np.searchsorted(keys[:-1], wanted[order])
+        at_firing = np.where(keys[found] == wanted, np.append(level, np.float32(0))[found], np.float32(0))
+        return _summarise(
+            latents,
+            np.full((2, latents), float(mask.sum())),
+            _Listed(latent, level, np.ones(len(level))),
+            _True(true_latent, at_firing, np.asarray(table.value, np.float32), np.ones(len(wanted))),
+        )
+
+    @staticmethod
+    def sampled(
+        latents: int,
+        latent: Int[np.ndarray, " n"],
+        level: Float[np.ndarray, " n"],
+        true: Float[np.ndarray, " n"],
+        probability: Float[np.ndarray, " n"],
+    ) -> "Evidence":
+        """From a sample of (latent, token) pairs, each drawn with a known probability, which is undone.
+
+        Rare firings can so be drawn often without being believed to be frequent: every pair weighs 1 / probability
+        (Horvitz & Thompson 1952), and each sum has the full data's as its expectation.
+        """
+        if not ((probability > 0) & (probability <= 1)).all():
+            raise StoreError("a sampled pair needs the probability it was drawn with, above 0 and at most 1")
+        weight, level = 1.0 / probability.astype(np.float64), _as_levels(level)
+        heard, fires = level > 0, true > 0
+        return _summarise(
+            latents,
+            np.stack([_sums(latent, power, latents) for power in (weight, weight**2)]),
+            _Listed(latent[heard], level[heard], weight[heard]),
+            _True(latent[fires], level[fires], true[fires].astype(np.float32), weight[fires]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """Levels above zero, entry by entry."""
+
+    latent: Int[np.ndarray, " n"]
+    level: Float[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, eq=False)
+class _True:
+    """True activations above zero, entry by entry, with the level at the same token."""
+
+    latent: Int[np.ndarray, " m"]
+    level: Float[np.ndarray, " m"]
+    value: Float[np.ndarray, " m"]
+    weight: Float[np.ndarray, " m"]
+
+
+def level_keys(latent: Int[np.ndarray, "*n"], level: Float[np.ndarray, "*n"]) -> UInt[np.ndarray, "*n"]:
+    """Integers that sort as (latent, level) pairs do: the bits of a float that is not negative ascend with it."""
+    bits = np.ascontiguousarray(level, np.float32).view(np.uint32)
+    return (np.asarray(latent).astype(np.uint64) << np.uint64(32)) | bits
+
+
+def _require_same_rows(simulation: Simulation, table: FiringTable) -> None:
+    if simulation.rows_fingerprint != table.rows.fingerprint:
+        raise RunError("the simulation is over other rows than the firing table; redo the stage simulate")
+    if simulation.latents != table.latents:
+        raise RunError(f"the simulation has {simulation.latents} latents, the firing table {table.latents}")
+
+
+def _as_levels(level: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    level = np.asarray(level, np.float32)
+    if len(level) and not (np.isfinite(level).all() and level.min() >= 0):
+        raise StoreError("a simulation holds a level that is negative or not a number; levels are 0 to 9")
+    return level
+
+
+def _summarise(latents: int, tokens: Float[np.ndarray, "2 latents"], heard: _Listed, true: _True) -> Evidence:
+    """`tokens`: the weight of all tokens of each latent, and the sum of their squared weights."""
+    keys, weights, at = _levels_given(latents, heard, true)
+    latent = (keys >> np.uint64(32)).astype(np.int64)
+    level = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32)
+    for weight, whole in zip(weights, tokens, strict=True):
+        # What the simulator does not list is level 0: it is counted, never written down. Rounding may leave a hair.
+        weight[level == 0] = np.maximum(whole - _sums(latent, weight, latents), 0.0)
+    value = true.value.astype(np.float64)
+    sums = [_sums(at, true.weight * power, len(keys)) for power in (value, value**2, value**0)]
+    order = np.argsort(level_keys(true.latent, true.value))
+    return Evidence(
+        pointer=_pointer(latent, latents),
+        level=level,
+        weight=weights[0],
+        weight_square=weights[1],
+        total=sums[0],
+        square=sums[1],
+        fired=sums[2],
+        true_pointer=_pointer(true.latent, latents),
+        true_value=true.value[order],
+        true_weight=true.weight[order],
+    )
+
+
+def _levels_given(latents: int, heard: _Listed, true: _True) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """(keys of the distinct levels of each latent, the sums of their weights and of the squares, where each truth
+    falls); level 0 stands among the keys, its sums left at nought."""
+    powers = [heard.weight, heard.weight**2]
+    distinct = np.unique(heard.level)
+    if len(distinct) < _GRID_LEVELS:
+        grid = np.concatenate([np.zeros(1, np.float32), distinct])
+        width = len(grid)
+        cell = heard.latent.astype(np.int64) * width + np.searchsorted(grid, heard.level)
+        sums = [_sums(cell, power, latents * width) for power in powers]
+        used = sums[0] > 0
+        used[::width] = True
+        keys = level_keys(np.repeat(np.arange(latents), width), np.tile(grid, latents))
+        at = true.latent.astype(np.int64) * width + np.searchsorted(grid, true.level)
+        return keys[used], [total[used] for total in sums], (np.cumsum(used) - 1)[at]
+    keys = level_keys(heard.latent, heard.level)
+    order = np.argsort(keys)
+    given, start = np.unique(keys[order], return_index=True)
+    silent = level_keys(np.arange(latents), np.zeros(latents, np.float32))
+    merged = np.concatenate([silent, given])
+    ascending = np.argsort(merged)
+    sums = [np.concatenate([np.zeros(latents), np.add.reduceat(power[order], start)])[ascending] for power in powers]
+    keys = merged[ascending]
+    return keys, sums, np.searchsorted(keys, level_keys(true.latent, true.level))
+
+
+def _sums(at: Int[np.ndarray, " n"], quantity: Float[np.ndarray, " n"], size: int) -> Float[np.ndarray, " size"]:
+    # bincount of nothing gives integers, weights or no weights.
+    return np.bincount(at, quantity, minlength=size).astype(np.float64, copy=False)
+
+
+def _pointer(latent: Int[np.ndarray, " n"], latents: int) -> Int[np.ndarray, " latents_1"]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(latent, minlength=latents))])

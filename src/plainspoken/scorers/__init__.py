@@ -1,0 +1,1 @@
+"""Scorers: how well an explanation predicts its latent."""
