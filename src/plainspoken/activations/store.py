@@ -80,13 +80,13 @@ def collect(
         )
     at = 0
     for batches in stream(lm, sites, rows, batch_rows, progress):
+        tokens = int(batches[sites[0].module].mask.sum())
         for module, batch in batches.items():
             x, y = tables[module]
-            vectors = batch.x[batch.mask]
-            x[at : at + len(vectors)] = vectors
+            x[at : at + tokens] = batch.x[batch.mask]
             if y is not x:
-                y[at : at + len(vectors)] = batch.y[batch.mask]
-        at += len(vectors)
+                y[at : at + tokens] = batch.y[batch.mask]
+        at += tokens
     return {site.module: ActivationStore(*tables[site.module], _fingerprint(lm, site, rows)) for site in sites}
 
 

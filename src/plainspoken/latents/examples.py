@@ -38,7 +38,10 @@ def examples(
     chosen: list[Example] = []
     for quantile, group in enumerate(np.array_split(order, quantiles)):
         drawn = generator.choice(group, min(per_quantile, len(group)), replace=False)
-        chosen += [_example(table, position, value, tuple(cells[i]), window, quantile) for i in sorted(drawn)]
+        chosen += [
+            _example(table, position, value, (int(cells[i, 0]), int(cells[i, 1])), window, quantile)
+            for i in sorted(drawn)
+        ]
     return chosen
 
 
@@ -60,7 +63,7 @@ def _example(
     window: int,
     quantile: int,
 ) -> Example:
-    row, low = int(cell[0]), int(cell[1])
+    row, low = cell
     text = low + np.flatnonzero(table.rows.mask[row, low : low + window])
     start, stop = int(text[0]), int(text[-1]) + 1
     flat = row * table.rows.tokens.shape[1]

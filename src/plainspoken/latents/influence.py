@@ -4,7 +4,7 @@ A small error δ in a module's output at one token raises the model's loss by ab
 information E[g gᵀ] of the output vector: g is the gradient of the negative log-likelihood of all the row's tokens, with
 labels drawn from the model's own prediction (Amari 1998; Martens 2014, arXiv 1412.1193, section 5; labels drawn from
 the model and not from the text, or it would be the "empirical Fisher"). An error of size ε in latent l is
-δ = ε W_dec[l], so its cost is ½ ε² (W_dec G W_decᵀ)[l, l]: the weight by which errors in different latents are compared.
+δ = ε W_dec[l], so its cost is ½ ε² (W_dec G W_decᵀ)[l, l]: this is how errors in different latents are compared.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,110 @@
+"""The firing table is the dense code, sorted by latent, and nothing dense was built on the way."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from plainspoken.coders import Coder
+from plainspoken.errors import StoreError
+from plainspoken.latents import FiringTable, encode, encode_rows
+from plainspoken.lm import LanguageModel
+from plainspoken.types import Rows, Site
+
+
+def check(table: FiringTable, dense: np.ndarray) -> None:
+    assert table.latents == dense.shape[1]
+    for latent in range(table.latents):
+        position, value = table.latent(latent)
+        assert position.tolist() == np.flatnonzero(dense[:, latent]).tolist()
+        np.testing.assert_allclose(value, dense[position, latent], rtol=1e-4, atol=1e-5)
+    assert len(table.position) == len(table.value) == table.pointer[-1]
+    assert (table.position.dtype, table.value.dtype) == (np.int64, np.float32)
+
+
+def test_the_table_equals_the_dense_oracle(tables: dict[Site, FiringTable], dense: dict[Site, np.ndarray]) -> None:
+    assert len(tables) == 2
+    for site, table in tables.items():
+        check(table, dense[site])
+        assert (np.diff(table.pointer) == 0).any()  # latents that never fire are there, with nothing
+        assert isinstance(table.position, np.memmap)
+
+
+@pytest.mark.parametrize(("batch_rows", "chunk", "at_once"), [(1, 1, 1), (3, 7, 200), (7, 1000, 2**24)])
+def test_batches_and_chunks_change_nothing(
+    neox: LanguageModel,
+    coders: dict[Site, Coder],
+    rows: Rows,
+    dense: dict[Site, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_rows: int,
+    chunk: int,
+    at_once: int,
+) -> None:
+    monkeypatch.setattr(encode, "CHUNK", chunk)
+    monkeypatch.setattr(encode, "ENCODE_AT_ONCE", at_once)
+    told: list[int] = []
+    folders = {site: tmp_path / site.module for site in coders}
+    for site, table in encode_rows(neox, coders, rows, folders, told.append, batch_rows).items():
+        check(table, dense[site])
+        names = {path.name for path in folders[site].iterdir()}
+        assert names == {"pointer.npy", "position.npy", "value.npy", "table.json"}
+    assert sum(told) == len(rows.tokens)
+
+
+def test_no_array_of_tokens_by_latents_is_built(
+    neox: LanguageModel, coders: dict[Site, Coder], rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many tokens there are, the encoder sees at most ENCODE_AT_ONCE / latents of them at once."""
+    monkeypatch.setattr(encode, "ENCODE_AT_ONCE", 40 * 6)
+    sizes: list[int] = []
+
+    def watched(pre: Callable[[Coder, torch.Tensor], torch.Tensor]) -> Callable[[Coder, torch.Tensor], torch.Tensor]:
+        def call(self: Coder, x: torch.Tensor) -> torch.Tensor:
+            out = pre(self, x)
+            sizes.append(out.numel())
+            return out
+
+        return call
+
+    monkeypatch.setattr(Coder, "pre", watched(Coder.pre))
+    encode_rows(neox, coders, rows, {site: tmp_path / site.module for site in coders})
+    assert max(sizes) <= 40 * 6
+    assert sum(sizes) == 2 * rows.token_count * 40
+
+
+def test_a_corpus_on_which_nothing_fires(
+    neox: LanguageModel, coders: dict[Site, Coder], rows: Rows, tmp_path: Path
+) -> None:
+    site, coder = next(iter(coders.items()))
+    silent = Coder(coder.spec)
+    table = encode_rows(neox, {site: silent}, rows, {site: tmp_path})[site]
+    assert table.latents == 40
+    assert len(table.latent(3)[0]) == 0
+
+
+def test_a_table_is_opened_whole_or_not_at_all(
+    neox: LanguageModel, coders: dict[Site, Coder], rows: Rows, dense: dict[Site, np.ndarray], tmp_path: Path
+) -> None:
+    site, coder = next(iter(coders.items()))
+    encode_rows(neox, {site: coder}, rows, {site: tmp_path})
+    check(FiringTable.open(tmp_path, rows), dense[site])
+    other = Rows(rows.tokens, rows.mask, rows.document, rows.keys, "calibrate")
+    with pytest.raises(StoreError, match="over other rows"):
+        FiringTable.open(tmp_path, other)
+    for name in ("pointer.npy", "position.npy", "value.npy"):
+        whole = (tmp_path / name).read_bytes()
+        for length in (0, 5, 60, len(whole) - 4):
+            (tmp_path / name).write_bytes(whole[:length])
+            with pytest.raises(StoreError, match=f"{name} is truncated"):
+                FiringTable.open(tmp_path, rows)
+        (tmp_path / name).unlink()
+        with pytest.raises(StoreError, match=f"{name} is missing"):
+            FiringTable.open(tmp_path, rows)
+        (tmp_path / name).write_bytes(whole)
+    np.save(tmp_path / "value.npy", np.zeros(3, np.float32))
+    with pytest.raises(StoreError, match="do not belong together"):
+        FiringTable.open(tmp_path, rows)
