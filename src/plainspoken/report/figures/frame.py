@@ -32,21 +32,22 @@ WIDE, NARROW = Frame("wide", 7.2, 8.5), Frame("narrow", 3.5, 8.5)
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure of the page: both drawings as inline SVG, and the caption beneath."""
+    """One figure of the page: what kind it is, both drawings as inline SVG, and the caption beneath."""
 
+    name: str
     wide: str
     narrow: str
     caption: str
 
 
 def picture(key: str, label: str, caption: str, draw: Callable[[Frame], Figure]) -> Picture:
-    """Draw both sizes. `label` is read out in the figure's place; `key` must be unique on the page."""
+    """Draw both sizes. `label` is read out in the figure's place; `key`, unique on the page, ends in the kind."""
     drawings: list[str] = []
     for frame in (WIDE, NARROW):
         style: dict[Any, Any] = {**svg.STYLE, "font.size": frame.size}
         with rc_context(style):
             drawings.append(svg.inline_svg(draw(frame), f"{key}-{frame.name}", label))
-    return Picture(drawings[0], drawings[1], caption)
+    return Picture(key.rpartition("-")[2], drawings[0], drawings[1], caption)
 
 
 def new_axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:

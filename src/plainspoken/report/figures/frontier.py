@@ -19,14 +19,14 @@ def frontier_picture(site: SiteReport, key: str) -> Picture | None:
     caption = (
         "The frontier: recovered when every latent is rewritten, against the words its sentence may use (mean over "
         "latents; each step to the right is a doubling). 95% intervals over documents. "
-        "Dotted: what needs no words."
+        "Dotted: the levels to compare with."
     )
     return picture(key, f"Recovered against words: {said}.", caption, lambda frame: _draw(site, points, frame))
 
 
 def _draw(site: SiteReport, points: Sequence[FrontierPoint], frame: Frame) -> Figure:
     figure = Figure(figsize=(frame.width, 2.7))
-    axes = new_axes(figure, 0.5, 0.46, 1.05 if frame.narrow else 1.2, 0.2)
+    axes = new_axes(figure, 0.62, 0.46, 1.05 if frame.narrow else 1.2, 0.2)
     x = [float(point.budget) for point in points]
     y = [point.recovered.value for point in points]
     lows, highs = [p.recovered.low for p in points], [p.recovered.high for p in points]
@@ -46,5 +46,6 @@ def _draw(site: SiteReport, points: Sequence[FrontierPoint], frame: Frame) -> Fi
     axes.set_xticks(x, [str(point.budget) for point in points])
     axes.minorticks_off()
     axes.set_xlabel("words a latent (budget)")
+    axes.set_ylabel("recovered")
     percent_axis(axes.yaxis)
     return figure

@@ -112,5 +112,8 @@ def _draw_line(axes: Axes, line: Line, high: float) -> None:
     axes.plot(x, y, color=line.colour, linewidth=1.6, linestyle=style, marker=line.marker, markersize=3.8,
               markeredgewidth=1.2 if line.marker == "x" else 0, label=line.name, zorder=3)  # fmt: skip
     if y[-1] > high:
-        axes.annotate(f"{line.name}: {numbers.nats(y[-1])} at 100%", (0.985, 0.985), xycoords="axes fraction",
-                      ha="right", va="top", color=line.colour)  # fmt: skip
+        # At the side where the line does not leave.
+        left = x[next(place for place, level in enumerate(y) if level > high)] > 0.5
+        axes.annotate(f"{line.name}: {numbers.nats(y[-1])} at {numbers.percent(x[-1])}",
+                      (0.02 if left else 0.985, 0.985), xycoords="axes fraction", ha="left" if left else "right",
+                      va="top", color=line.colour)  # fmt: skip

@@ -73,11 +73,10 @@ def sites_picture(data: ReportData, key: str) -> Picture | None:
 
 
 def _forest(rows: Sequence[Row], frame: Frame) -> Figure:
-    step = 0.235
+    """Names at the left and figures at the right of the plot; above each row where the frame is narrow."""
+    step = 0.4 if frame.narrow else 0.235
     figure = Figure(figsize=(frame.width, step * len(rows) + 0.42))
-    longest = max(len(row.label) for row in rows)
-    left = min(0.12 + CHARACTER * longest, 0.36 * frame.width)
-    right = 0.14 + CHARACTER * max(len(numbers.percent_interval(row.share)) for row in rows)
+    left, right = (0.1, 0.1) if frame.narrow else _margins(rows, frame)
     axes = new_axes(figure, left, 0.34, right, 0.08)
     lowest = max(FURTHEST_LEFT, min(0.0, *(row.share.low for row in rows)))
     highest = max(1.0, *(row.share.high for row in rows))
@@ -87,33 +86,53 @@ def _forest(rows: Sequence[Row], frame: Frame) -> Figure:
     for edge in (0.0, 1.0):
         axes.axvline(edge, color=svg.LINE, linewidth=1, zorder=0)
     for place, row in enumerate(rows):
-        _draw_row(axes, place, row, lowest - pad)
-    axes.set_yticks(range(len(rows)), [_shorten(row.label, int((left - 0.06) / CHARACTER)) for row in rows])
-    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
-        label.set_color(svg.INK if row.strong else svg.MUTED)
-        label.set_fontweight("bold" if row.strong else "normal")
-    axes.tick_params(axis="y", length=0)
+        _draw_row(axes, place + (0.22 if frame.narrow else 0.0), row, lowest - pad, frame)
+        _name_row(axes, place, row, frame, left)
+    axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    percent_axis(axes.xaxis, 2 if frame.narrow else 6)
+    percent_axis(axes.xaxis, 4 if frame.narrow else 6)
     return figure
 
 
-def _draw_row(axes: Axes, place: int, row: Row, edge: float) -> None:
+def _margins(rows: Sequence[Row], frame: Frame) -> tuple[float, float]:
+    """Inches for the names and for the figures."""
+    left = 0.12 + CHARACTER * max(len(row.label) for row in rows)
+    right = 0.2 + CHARACTER * max(len(numbers.percent_interval(row.share)) for row in rows)
+    return min(left, 0.4 * frame.width), right
+
+
+def _name_row(axes: Axes, place: int, row: Row, frame: Frame, left: float) -> None:
+    share, room = numbers.percent_interval(row.share), frame.width - 0.2 if frame.narrow else left - 0.06
+    label = _shorten(row.label, int(room / CHARACTER) - (len(share) + 2 if frame.narrow else 0))
+    colour, weight = (svg.INK, "bold") if row.strong else (svg.MUTED, "normal")
+    for text, edge, sides in ((label, 0.0, ("right", "left")), (share, 1.0, ("left", "right"))):
+        axes.annotate(
+            text, (edge, place), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+            xytext=(0, 4) if frame.narrow else (-5 if edge == 0 else 8, 0),
+            ha=sides[frame.narrow], va="baseline" if frame.narrow else "center_baseline", color=colour,
+            fontweight=weight,
+        )  # fmt: skip
+
+
+def _draw_row(axes: Axes, place: float, row: Row, edge: float, frame: Frame) -> None:
     share = row.share
     if row.bar:
-        axes.barh(place, share.value, height=0.62, color=row.colour, alpha=0.85 if row.strong else 0.45, linewidth=0)
+        axes.barh(
+            place,
+            share.value,
+            height=0.3 if frame.narrow else 0.62,
+            color=row.colour,
+            alpha=0.85 if row.strong else 0.45,
+            linewidth=0,
+        )
     if share.high < edge:
         axes.plot([edge], [place], marker="<", markersize=5, color=row.colour, clip_on=False, markeredgewidth=0)
-    else:
-        ink = svg.INK if row.bar else row.colour
-        axes.plot([max(share.low, edge), share.high], [place, place], color=ink, linewidth=1.4, solid_capstyle="butt")
-        if not row.bar:
-            size = 6.5 if row.strong else 5
-            axes.plot([share.value], [place], marker="o", markersize=size, color=row.colour, markeredgewidth=0)
-    axes.text(
-        1.0, place, f"  {numbers.percent_interval(share)}", transform=axes.get_yaxis_transform(), va="center_baseline",
-        color=svg.INK if row.strong else svg.MUTED, fontweight="bold" if row.strong else "normal",
-    )  # fmt: skip
+        return
+    ink = svg.INK if row.bar else row.colour
+    axes.plot([max(share.low, edge), share.high], [place, place], color=ink, linewidth=1.4, solid_capstyle="butt")
+    if not row.bar:
+        size = 6 if row.strong else 4.5
+        axes.plot([share.value], [place], marker="o", markersize=size, color=row.colour, markeredgewidth=0)
 
 
 def _shorten(label: str, room: int) -> str:

@@ -40,7 +40,7 @@ def scores_picture(site: SiteReport, key: str) -> Picture | None:
 
 
 def _draw(scored: Sequence[LatentScore], dots: Sequence[LatentScore], median: float, frame: Frame) -> Figure:
-    margins = ((0.46, 0.5), (0.56, 0.5), (0.46, 0.5))
+    margins = ((0.54, 0.5), (0.58, 0.5), (0.54, 0.5))
     height = 2.3
     figure = Figure(figsize=(frame.width, 3 * height if frame.narrow else height))
     third = frame.width / 3
