@@ -1,4 +1,4 @@
-"""Least squares: one straight line a latent, never falling, and never below zero, where no activation can be."""
+"""Least squares: one straight line a latent, never falling, kept between zero and the largest activation seen."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,9 +8,9 @@ from plainspoken.latents.evidence import Evidence
 
 
 def fit_linear(evidence: Evidence, maximum: Float[np.ndarray, " latents"]) -> Calibration:
-    """activation = max(0, a + b level), (a, b) by least squares over all tokens with b >= 0.
+    """activation = a + b level between 0 and the maximum, (a, b) by least squares over all tokens with b >= 0.
 
-    Calibrating the truth onto itself gives a = 0, b = 1. A latent whose level never changes gets its mean.
+    Keeping the line within what activations can be brings it nearer to them, wherever it left. Calibrating the truth onto itself gives a = 0, b = 1. A latent whose level never changes gets its mean.
     """
     level = evidence.level.astype(np.float64)
     tokens = np.maximum(evidence.tokens, 1.0)
@@ -21,8 +21,11 @@ def fit_linear(evidence: Evidence, maximum: Float[np.ndarray, " latents"]) -> Ca
     b = np.divide(np.maximum(together, 0.0), spread, out=np.zeros_like(spread), where=spread > 0)
     a = evidence.mean - b * level_mean
     top = np.maximum(LEVEL_MAX, np.maximum.reduceat(level, evidence.pointer[:-1]))
-    # Where the line leaves zero: clipping it there can only bring it nearer to activations, which are never negative.
-    leaves = np.where(a < 0, np.minimum(-a / np.where(b > 0, b, 1.0), top), 0.0)
-    x = np.stack([np.zeros_like(top), leaves, top], axis=1)
-    y = np.stack([np.maximum(a, 0.0), np.maximum(a, 0.0), np.maximum(a + b * top, 0.0)], axis=1)
+    rising = np.where(b > 0, b, 1.0)
+    limit = np.maximum(np.maximum(maximum, evidence.largest), a)
+    leaves = np.where(a < 0, np.minimum(-a / rising, top), 0.0)
+    reaches = np.where(b > 0, np.minimum((limit - a) / rising, top), top)
+    low = np.maximum(a, 0.0)
+    x = np.stack([np.zeros_like(top), leaves, reaches], axis=1)
+    y = np.stack([low, low, np.maximum(a + b * reaches, low)], axis=1)
     return Calibration("linear", x.astype(np.float32), y.astype(np.float32))

@@ -64,6 +64,13 @@ class Evidence:
         tokens = self.tokens
         return np.divide(self.per_latent(self.total), tokens, out=np.zeros_like(tokens), where=tokens > 0)
 
+    @property
+    def largest(self) -> Float[np.ndarray, " latents"]:
+        """The largest true activation; 0 for a latent that never fires."""
+        return np.append(self.true_value, np.float32(0))[
+            np.where(np.diff(self.true_pointer) > 0, self.true_pointer[1:] - 1, -1)
+        ]
+
     @staticmethod
     def over(simulation: Simulation, table: FiringTable) -> "Evidence":
         """Simulated levels against the true firings of the same rows, every token of the text counting once.
