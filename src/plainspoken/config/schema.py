@@ -56,6 +56,9 @@ class CorpusConfig:
     """At most this many tokens calibrate the levels (0: all)."""
     evaluate_tokens: Count = 50_000
     """At most this many tokens are evaluated on (0: all)."""
+    rows_per_document: Count = 4
+    """At most this many rows of a document are evaluated on, spread over it (0: all): results are paired by document,
+    so that many documents say more than long ones."""
 
 
 @dataclass(frozen=True)

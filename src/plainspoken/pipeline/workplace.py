@@ -1,5 +1,6 @@
 """Where a run happens: its folder, its settings, its language model and sites, loaded when first needed."""
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class Workplace:
         found = {"weights of lm.name": self.lm.fingerprint, "text of corpus.source": source_fingerprint(corpus.source)}
         if corpus.eval_source is not None:
             found["text of corpus.eval_source"] = source_fingerprint(corpus.eval_source)
-        return found
+        return {name: fingerprint[:16] for name, fingerprint in found.items()}
 
     def stage(self, name: str) -> Stage:
         """The stage of this name."""
@@ -123,10 +124,6 @@ class Workplace:
 
 
 def _lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # no such lock on Windows: there the second run is the user's to avoid
-        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

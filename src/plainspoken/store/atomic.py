@@ -91,6 +91,5 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk; systems that cannot open a folder have no need of it."""
-    if os.name == "posix":
-        sync_file(folder)
+    """Wait until the names in a folder are on the disk."""
+    sync_file(folder)

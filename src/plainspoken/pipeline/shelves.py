@@ -1,0 +1,111 @@
+"""Where stages put what later stages read, and how it is read back: one function a thing, the same for all readers."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from plainspoken.errors import StoreError
+from plainspoken.latents import FiringTable
+from plainspoken.latents.statistics import LatentStatistics
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.scorers.simulation import Measure, SimulationScores
+from plainspoken.store import read_json, write_atomic, write_json
+from plainspoken.types import Part, Rows, Simulation
+
+
+def save_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Arrays by name, atomically, as safetensors."""
+    with write_atomic(path) as file:
+        file.write(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
+
+
+def load_tensors(path: Path) -> dict[str, np.ndarray]:
+    """What `save_tensors` wrote; StoreError names a file that is missing or truncated."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing") from error
+    except SafetensorError as error:
+        raise StoreError(f"{path} is truncated or altered ({error})") from error
+
+
+def save_rows(folder: Path, rows: Rows) -> None:
+    """Rows of one part as `PART.safetensors` and `PART.json` (the documents' keys)."""
+    tensors = {"tokens": rows.tokens, "mask": rows.mask, "document": rows.document}
+    save_tensors(folder / f"{rows.part}.safetensors", tensors)
+    write_json(folder / f"{rows.part}.json", {"keys": list(rows.keys)})
+
+
+def load_rows(workplace: Workplace, part: Part) -> Rows:
+    """The rows of a part."""
+    folder = workplace.path("corpus")
+    tensors = load_tensors(folder / f"{part}.safetensors")
+    keys = tuple(read_json(folder / f"{part}.json")["keys"])
+    return Rows(tensors["tokens"], tensors["mask"], tensors["document"], keys, part)
+
+
+def load_table(workplace: Workplace, site: str, rows: Rows) -> FiringTable:
+    """The true firings of a site's latents over these rows (the explain or the calibrate part)."""
+    return FiringTable.open(workplace.path("encode", site) / rows.part, rows)
+
+
+def save_statistics(path: Path, found: LatentStatistics, weight: Float[np.ndarray, " latents"]) -> None:
+    """Statistics of a site's latents, with their weight in the model's loss."""
+    names = ("firings", "rate", "mean", "second_moment", "maximum", "decoder_norm")
+    tensors = {name: getattr(found, name) for name in names}
+    save_tensors(path, {**tensors, "weight": weight, "tokens": np.array([found.tokens])})
+
+
+def load_statistics(workplace: Workplace, site: str, part: Part) -> tuple[LatentStatistics, np.ndarray]:
+    """(statistics on a part, weight of each latent in the model's loss)."""
+    tensors = load_tensors(workplace.path("encode", site) / f"{part}.statistics.safetensors")
+    weight, tokens = tensors.pop("weight"), int(tensors.pop("tokens")[0])
+    return LatentStatistics(tokens=tokens, **tensors), weight
+
+
+def save_simulation(path: Path, simulation: Simulation, texts: UInt8[np.ndarray, "latents 32"], simulator: str) -> None:
+    """A simulation with the hash of the sentence each latent was simulated from (zeros: none)."""
+    tensors = {"position": simulation.position, "latent": simulation.latent, "level": simulation.level, "texts": texts}
+    shape = np.array([simulation.latents, simulation.rows, simulation.t])
+    about = np.frombuffer(f"{simulator}\n{simulation.rows_fingerprint}".encode(), np.uint8)
+    save_tensors(path, {**tensors, "shape": shape, "about": about})
+
+
+def load_simulation(path: Path) -> tuple[Simulation, np.ndarray, str]:
+    """(simulation, hash of each latent's sentence, simulator)."""
+    tensors = load_tensors(path)
+    latents, rows, t = (int(n) for n in tensors["shape"])
+    simulator, _, fingerprint = tensors["about"].tobytes().decode().partition("\n")
+    simulation = Simulation(tensors["position"], tensors["latent"], tensors["level"], latents, rows, t, fingerprint)
+    return simulation, tensors["texts"], simulator
+
+
+def merged(old: Simulation, new: Simulation, redone: Int[np.ndarray, " some"]) -> Simulation:
+    """The old simulation with the entries of some latents replaced by those of the new one, in order."""
+    stays = ~np.isin(old.latent, redone)
+    position = np.concatenate([old.position[stays], new.position])
+    latent = np.concatenate([old.latent[stays], new.latent])
+    level = np.concatenate([old.level[stays], new.level])
+    order = np.lexsort((latent, position))
+    return Simulation(position[order], latent[order], level[order], old.latents, old.rows, old.t, old.rows_fingerprint)
+
+
+MEASURES = ("correlation", "sensitivity", "specificity", "auprc")
+
+
+def save_scores(path: Path, scores: SimulationScores) -> None:
+    """Every measure's values, and where it is defined."""
+    tensors: dict[str, np.ndarray] = {}
+    for name in MEASURES:
+        measure: Measure = getattr(scores, name)
+        tensors |= {name: measure.values, f"{name}.defined": measure.defined}
+    save_tensors(path, tensors)
+
+
+def load_scores(workplace: Workplace, site: str) -> SimulationScores:
+    """A site's scores on calibrate rows."""
+    tensors = load_tensors(workplace.path("calibrate", site) / "scores.safetensors")
+    return SimulationScores(**{name: Measure(tensors[name], tensors[f"{name}.defined"]) for name in MEASURES})

@@ -1,0 +1,47 @@
+"""Calibrate: levels to activations on calibrate rows, and the scores by which latents are ranked."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from plainspoken.calibrators import CALIBRATORS, Calibrator, Evidence
+from plainspoken.errors import ConfigError
+from plainspoken.pipeline.shelves import load_rows, load_simulation, load_statistics, load_table, save_scores
+from plainspoken.pipeline.stage import Outcome, Unit
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.scorers.simulation import score_simulation
+
+
+def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
+    """Writes calibration.safetensors and scores.safetensors at each site."""
+    calibrator = calibrator_named(workplace.config.calibrate.calibrator)
+    rows = load_rows(workplace, "calibrate")
+    with workplace.progress.track("calibrating", len(units)) as advance:
+        for unit in units:
+            assert unit.site is not None
+            folder = workplace.path("calibrate", unit.site)
+            table = load_table(workplace, unit.site, rows)
+            simulation = load_simulation(workplace.path("simulate", unit.site) / "calibrate.safetensors")[0]
+            evidence = Evidence.over(simulation, table)
+            calibration = calibrator.fit(evidence, maximum(workplace, unit.site))
+            calibration.save(folder / "calibration.safetensors")
+            scores = score_simulation(evidence, calibration.apply)
+            save_scores(folder / "scores.safetensors", scores)
+            measures = {name: getattr(scores, name) for name in ("correlation", "sensitivity", "specificity", "auprc")}
+            counts = {f"{name}_mean": measure.mean for name, measure in measures.items()}
+            counts |= {f"{name}_undefined": measure.undefined for name, measure in measures.items()}
+            yield Outcome(unit, {"calibrate_tokens": rows.token_count, **counts})
+            advance(1)
+
+
+def calibrator_named(name: str) -> Calibrator:
+    """The calibrator; ConfigError lists those there are."""
+    if name not in CALIBRATORS:
+        raise ConfigError(f"calibrate.calibrator is {name!r}; calibrators: {', '.join(CALIBRATORS)}")
+    return CALIBRATORS[name]
+
+
+def maximum(workplace: Workplace, site: str) -> np.ndarray:
+    """The largest activation of each latent on explain and calibrate documents."""
+    found = [load_statistics(workplace, site, part)[0].maximum for part in ("explain", "calibrate")]
+    return np.maximum(*found)

@@ -1,0 +1,79 @@
+"""Corpus: documents read, split into the four parts, cut into rows of tokens."""
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+
+from plainspoken.config import CorpusConfig
+from plainspoken.corpus import Document, build_parts, read_documents, token_documents
+from plainspoken.errors import CorpusError, CorpusWarning
+from plainspoken.lm import sample_rows
+from plainspoken.pipeline.shelves import save_rows
+from plainspoken.pipeline.stage import Outcome, Unit
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.types import Part, Rows
+
+_SELF = re.compile(r"self:(\d+)x(\d+)")
+_CHARACTERS_PER_TOKEN = 6
+"""How much of a hub corpus, which may have no end, is read for a token that is asked for."""
+
+
+def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
+    """Writes PART.safetensors and PART.json for each of the four parts."""
+    config, lm = workplace.config.corpus, workplace.lm
+    documents = _documents(workplace, config.source, 0)
+    evaluate = None if config.eval_source is None else _documents(workplace, config.eval_source, 1)
+    with warnings.catch_warnings(record=True) as caught, workplace.progress.track("reading the corpus", None):
+        warnings.simplefilter("always", CorpusWarning)
+        parts = build_parts(
+            documents,
+            lm.tokenizer,
+            context=min(config.context, lm.context),
+            evaluate_documents=evaluate,
+            bos=config.bos,
+            max_tokens=_caps(config),
+            rows_per_document={"evaluate": config.rows_per_document},
+            seed=workplace.config.seed,
+            vocabulary=lm.vocabulary,
+        )
+    told = [str(warning.message) for warning in caught if issubclass(warning.category, CorpusWarning)]
+    for message in told:
+        workplace.progress.warn(message)
+    for rows in parts.values():
+        save_rows(workplace.path("corpus"), rows)
+    yield Outcome(units[0], {"context": min(config.context, lm.context), **_counts(parts.values()), "warnings": told})
+
+
+def _caps(config: CorpusConfig) -> dict[Part, int]:
+    return {
+        "fit": config.fit_tokens,
+        "explain": config.explain_tokens,
+        "calibrate": config.calibrate_tokens,
+        "evaluate": config.evaluate_tokens,
+    }
+
+
+def _counts(parts: Iterable[Rows]) -> dict[str, dict[str, int]]:
+    return {
+        rows.part: {"documents": len(rows.keys), "rows": len(rows.tokens), "tokens": rows.token_count} for rows in parts
+    }
+
+
+def _documents(workplace: Workplace, source: str, stream: int) -> Iterable[Document]:
+    """The documents of a source; `stream` tells apart what the model samples for evaluation from the rest."""
+    if not source.startswith("self:"):
+        caps = _caps(workplace.config.corpus)
+        # A part that may read everything makes the corpus be read to its end.
+        wanted = 0 if 0 in caps.values() else sum(caps.values()) * 2 * _CHARACTERS_PER_TOKEN
+        return read_documents(source, workplace.config.corpus.text_field, wanted)
+    match = _SELF.fullmatch(source)
+    if match is None:
+        raise CorpusError(f"'{source}': the model's own samples are named self:ROWSxTOKENS, e.g. self:3072x256")
+    rows, t = int(match[1]), int(match[2])
+    if rows < 1 or t < 2:
+        raise CorpusError(f"'{source}' asks for no text: at least one row of two tokens")
+    if t > workplace.lm.context:
+        raise CorpusError(f"'{source}': {workplace.lm.name} writes at most {workplace.lm.context} tokens at once")
+    with workplace.progress.track("sampling from the model", rows) as advance:
+        tokens = sample_rows(workplace.lm, rows, t, seed=2 * workplace.config.seed + stream, progress=advance)
+    return token_documents(tokens, source)

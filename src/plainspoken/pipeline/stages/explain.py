@@ -1,0 +1,31 @@
+"""Explain: every latent of a site in words, from the explain rows alone."""
+
+from collections.abc import Iterator, Sequence
+
+from plainspoken.pipeline import explanations
+from plainspoken.pipeline.shelves import load_rows, load_statistics, load_table
+from plainspoken.pipeline.speech import explain_latents
+from plainspoken.pipeline.stage import Outcome, Unit
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.types import Explanation, Failure
+
+
+def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
+    """Writes as_written.jsonl and explanations.jsonl at each site; failures are latents that could not be explained."""
+    rows = load_rows(workplace, "explain")
+    config = workplace.config.explain
+    for unit in units:
+        assert unit.site is not None
+        table = load_table(workplace, unit.site, rows)
+        _, weight = load_statistics(workplace, unit.site, "explain")
+        found = explain_latents(workplace, unit.site, table, weight, config.words, config.words_max)
+        written = sorted((f for f in found if isinstance(f, Explanation)), key=lambda e: e.latent)
+        explanations.write_explanations(workplace.path("explain", unit.site), written)
+        words = [e.words for e in written]
+        counts = {
+            "latents": table.latents,
+            "explained": len(written),
+            "words_mean": sum(words) / len(words) if words else None,
+            "words_max": max(words, default=None),
+        }
+        yield Outcome(unit, counts, [f for f in found if isinstance(f, Failure)])
