@@ -66,34 +66,27 @@ def percent_axis(axis: Axis, ticks: int = 5) -> None:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions as near as may be to the wanted ones, at least `gap` apart, within [low, high] as far as they fit.
+    """Positions as near as may be to the wanted ones, in their order, at least `gap` apart, within [low, high].
 
-    Neighbours that collide become one block around the mean of what its members want (pool adjacent violators).
+    Neighbours that collide become one block around the mean of what its members want (pool adjacent violators); what
+    leaves at an edge is pushed back. Where all do not fit, the last leave at `high`.
     """
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    blocks: list[list[int]] = []
-    centres: list[float] = []
+    blocks: list[tuple[float, int]] = []  # where a block wants its first member, how many members it has
     for index in order:
-        blocks.append([index])
-        centres.append(wanted[index])
-        while len(blocks) > 1 and _foot(blocks[-1], centres[-1], gap) < _foot(blocks[-2], centres[-2], gap) + gap * len(
-            blocks[-2]
-        ):
-            merged = blocks.pop(-2) + blocks.pop()
-            centres = [*centres[:-2], sum(wanted[member] for member in merged) / len(merged)]
-            blocks.append(merged)
-    placed = [0.0] * len(wanted)
-    floor = low
-    for block, centre in zip(blocks, centres, strict=True):
-        first = max(floor, min(_foot(block, centre, gap), high - gap * (len(block) - 1)))
-        for step, index in enumerate(block):
-            placed[index] = first + gap * step
-        floor = first + gap * len(block)
-    return placed
-
-
-def _foot(block: Sequence[int], centre: float, gap: float) -> float:
-    return centre - gap * (len(block) - 1) / 2
+        first, members = wanted[index], 1
+        while blocks and first < blocks[-1][0] + gap * blocks[-1][1]:
+            before, others = blocks.pop()
+            first = (before * others + (first - gap * others) * members) / (others + members)
+            members += others
+        blocks.append((first, members))
+    places = [first + gap * step for first, members in blocks for step in range(members)]
+    for place in reversed(range(len(places))):
+        places[place] = min(places[place], places[place + 1] - gap if place + 1 < len(places) else high)
+    for place in range(len(places)):
+        places[place] = max(places[place], places[place - 1] + gap if place else low)
+    placed = dict(zip(order, places, strict=True))
+    return [placed[index] for index in range(len(wanted))]
 
 
 def label_levels(axes: Axes, levels: Sequence[tuple[str, float]], frame: Frame) -> None:
