@@ -109,7 +109,8 @@ def _marked(explanation: Explanation, written: Explanation | None) -> Explanatio
 
 def _read(path: Path) -> list[Explanation]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Only line feeds end a line: str.splitlines would also cut at characters that a sentence may hold.
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing; make it anew with --force explain") from error
     except UnicodeDecodeError as error:
