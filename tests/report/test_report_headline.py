@@ -49,6 +49,11 @@ def test_without_a_gap_there_is_nothing_to_keep(measure: Callable[..., Measured]
     assert "%" not in said
 
 
+def test_a_single_document_is_owned_to(measure: Callable[..., Measured]) -> None:
+    notes = headline(one_site(measure("rewritten", 2.1, 1.0, "best", documents=1))).notes
+    assert notes[0].startswith("Measured on a single document")
+
+
 def test_a_control_that_does_as_well_is_said_first(measure: Callable[..., Measured]) -> None:
     rewritten = measure("rewritten", 2.2, 1.0, "best", over_mean=Interval(0.01, -0.02, 0.04))
     notes = headline(one_site(rewritten, measure("shuffled", 2.21, 1.0, "best"))).notes

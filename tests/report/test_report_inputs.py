@@ -34,6 +34,8 @@ def test_a_record_of_the_issue_reads_as_a_condition() -> None:
 def test_what_is_not_finite_is_not_defined() -> None:
     ((row,),) = measured_by_site([RECORD | {"kl": math.nan, "recovered": math.inf}]).values()
     assert (row.kl, row.recovered) == (None, None)
+    ((unsure,),) = measured_by_site([RECORD | {"recovered_low": None, "recovered_high": None}]).values()
+    assert unsure.recovered is None, "a figure whose bounds are not defined is no sure figure"
 
 
 @pytest.mark.parametrize("field", ["site", "ce", "fraction", "documents", "kl"])

@@ -16,7 +16,7 @@ from plainspoken.report.data import (
 )
 from plainspoken.report.headline import Headline, headline
 from plainspoken.report.page import render_report, write_report
-from plainspoken.report.records import measured_by_site
+from plainspoken.report.records import interval_of, measured_by_site
 
 __all__ = [
     "Activity",
@@ -35,6 +35,7 @@ __all__ = [
     "choose_examples",
     "choose_latents",
     "headline",
+    "interval_of",
     "measured_by_site",
     "render_report",
     "write_report",

@@ -45,7 +45,7 @@ def _verdict(data: ReportData, site: SiteReport, rewritten: Measured) -> str:
     name, s = _name(data, site)
     theirs, share = "its coder does" if s else "their coders do", rewritten.recovered
     if share is None:
-        return f"{name} cannot be judged: zeroing the latents costs no loss, so there is nothing to keep"
+        return f"{name} cannot be judged: zeroing the latents costs no clear loss, so there is nothing to keep"
     figure = numbers.percent_interval(share)
     if share.low > 0:
         return f"{name} keep{s} {figure} of what {theirs}"
@@ -60,6 +60,8 @@ def _verdict(data: ReportData, site: SiteReport, rewritten: Measured) -> str:
 def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]:
     notes: list[str] = []
     share = rewritten.recovered
+    if rewritten.documents < 2:
+        notes.append("Measured on a single document: how far the figures would vary on others is not known.")
     if share is not None and share.low > 0:
         control = shuffled.recovered if shuffled is not None else None
         if control is not None and control.high >= share.low:

@@ -27,7 +27,7 @@ def measured_by_site(conditions: Sequence[Mapping[str, Any]]) -> dict[str, tuple
 
 
 def _measured(record: Mapping[str, Any]) -> Measured:
-    ce = _interval(record, "ce")
+    ce = interval_of(record, "ce")
     if ce is None:
         raise TypeError("`ce` is not a number")
     return Measured(
@@ -37,9 +37,9 @@ def _measured(record: Mapping[str, Any]) -> Measured:
         order=record["order"],
         calibrator=record["calibrator"],
         ce=ce,
-        increase=_interval(record, "increase"),
-        recovered=_interval(record, "recovered"),
-        over_mean=_interval(record, "recovered_over_mean"),
+        increase=interval_of(record, "increase"),
+        recovered=interval_of(record, "recovered"),
+        over_mean=interval_of(record, "recovered_over_mean"),
         kl=_number(record["kl"]),
         top1=_number(record["top1"]),
         documents=int(record["documents"]),
@@ -53,10 +53,11 @@ def _number(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _interval(record: Mapping[str, Any], name: str) -> Interval | None:
-    """A figure with its bounds; one that was recorded without bounds is its own interval."""
+def interval_of(record: Mapping[str, Any], name: str) -> Interval | None:
+    """The figure `name` with `name_low` and `name_high`; None where it, or how sure it is, is not defined.
+
+    A figure that was recorded without bounds (no such keys) is its own interval.
+    """
     value = _number(record.get(name))
-    if value is None:
-        return None
-    low, high = _number(record.get(f"{name}_low")), _number(record.get(f"{name}_high"))
-    return Interval(value, value if low is None else low, value if high is None else high)
+    low, high = (_number(record.get(f"{name}_{bound}", value)) for bound in ("low", "high"))
+    return None if value is None or low is None or high is None else Interval(value, low, high)
