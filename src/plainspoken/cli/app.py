@@ -1,7 +1,6 @@
 """The verbs."""
 
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +84,6 @@ def _register(stage: str, does: str, title: str) -> None:
                 report__frontier=list(o.FRONTIER) if frontier else None,
             )  # fmt: skip
         with _work(folder), progress_on_terminal(quiet) as progress:
-            command = shlex.join(["plainspoken", *sys.argv[1:]])
             results = pipeline.run(
                 settings, folder, force=force or (), target=stage, progress=progress, command=command
             )

@@ -105,6 +105,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("report", "site"),
         after=("train", "encode", "explain", "simulate", "calibrate", "evaluate", "frontier"),
         work=_late("report"),
+        beside=("../report.html",),
         presentation=True,
     ),
 )

@@ -29,7 +29,6 @@ def run(
     force: Sequence[str] = (),
     target: str = "report",
     progress: Progress = SILENT,
-    command: str = "",
 ) -> Results | None:
     """Bring a run up to a stage (the last by default) and return what it measured; None before it has measured.
 
@@ -39,7 +38,7 @@ def run(
     """
     config = config or load_config()
     root = Path(out) if out is not None else Path("runs") / config.preset
-    workplace = Workplace(root, config, STAGES, progress, command)
+    workplace = Workplace(root, config, STAGES, progress)
     with workplace.locked():
         bring_up(workplace, STAGES, target, force)
     order = [stage.name for stage in STAGES]

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from plainspoken.calibrators import Calibration
 from plainspoken.errors import StoreError
 from plainspoken.latents import FiringTable
 from plainspoken.latents.statistics import LatentStatistics
@@ -91,6 +92,11 @@ def merged(old: Simulation, new: Simulation, redone: Int[np.ndarray, " some"]) -
     level = np.concatenate([old.level[stays], new.level])
     order = np.lexsort((latent, position))
     return Simulation(position[order], latent[order], level[order], old.latents, old.rows, old.t, old.rows_fingerprint)
+
+
+def load_calibration(workplace: Workplace, site: str) -> Calibration:
+    """A site's calibration."""
+    return Calibration.load(workplace.path("calibrate", site) / "calibration.safetensors")
 
 
 MEASURES = ("correlation", "sensitivity", "specificity", "auprc")

@@ -56,6 +56,8 @@ class Stage:
     per_site: bool = False
     editable: tuple[str, ...] = ()
     """Outputs that people may change."""
+    beside: tuple[str, ...] = ()
+    """Outputs outside its folder, by their path from it."""
     keeps: tuple[str, ...] = ()
     """What survives a change of its inputs in its folder: stores whose entries say themselves what they are of."""
     content: Callable[[Path], str] | None = None

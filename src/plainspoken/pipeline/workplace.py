@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -28,14 +28,10 @@ CONFIG = "config.json"
 class Workplace:
     """One run folder with its settings; stages ask it for everything that lies outside their own folder."""
 
-    def __init__(
-        self, root: Path, config: Config, stages: Sequence[Stage], progress: Progress = SILENT, command: str = ""
-    ) -> None:
+    def __init__(self, root: Path, config: Config, stages: Sequence[Stage], progress: Progress = SILENT) -> None:
         self.root = Path(root)
         self.config = config
         self.progress = progress
-        self.command = command
-        """How the run is made again, for the report."""
         self._stages = {stage.name: stage for stage in stages}
         self._settings = flat_settings(config)
 
@@ -64,6 +60,11 @@ class Workplace:
             found["text of corpus.eval_source"] = source_fingerprint(corpus.eval_source)
         return {name: fingerprint[:16] for name, fingerprint in found.items()}
 
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Every stage, in order."""
+        return tuple(self._stages)
+
     def stage(self, name: str) -> Stage:
         """The stage of this name."""
         return self._stages[name]
@@ -80,7 +81,8 @@ class Workplace:
 
     def folder(self, unit: Unit) -> StageFolder:
         """The same as a StageFolder."""
-        return StageFolder(self.path(unit.stage, unit.site), self._stages[unit.stage].editable)
+        stage = self._stages[unit.stage]
+        return StageFolder(self.path(unit.stage, unit.site), stage.editable, stage.beside)
 
     def settings(self, stage: Stage) -> dict[str, Any]:
         """The settings that the stage reads, by dotted name; `lm` and `site` stand for what they resolve to."""
@@ -137,10 +139,3 @@ def stored_config(root: Path, overrides: Sequence[str] = (), **values: Any) -> C
     if not path.is_file():
         raise RunError(f"{root} is no run folder (it has no {CONFIG}); make one with: plainspoken run --out {root}")
     return load_config(file=path, overrides=overrides, **values)
-
-
-def failures_of(record: Mapping[str, Any]) -> str:
-    """A manifest's failure as one line."""
-    where = f"latent {record['latent']}"
-    column = f", column {record['column']}: expected {record['expected']}" if record.get("column") else ""
-    return f"{where}{column}: {record['reason']}"

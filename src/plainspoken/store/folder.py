@@ -23,11 +23,13 @@ class StageFolder:
     not begun -> begin(key) -> started (files appear) -> commit(key) -> done. A kill leaves it started; the next
     begin with the same key keeps the files, so that a stage with checkpoints resumes; any other key clears them.
     `editable` names files that people may change: they are kept out of the hashes and never cleared away.
+    `beside` names outputs that lie outside the folder, by their path from it.
     """
 
-    def __init__(self, path: Path, editable: Collection[str] = ()) -> None:
+    def __init__(self, path: Path, editable: Collection[str] = (), beside: Collection[str] = ()) -> None:
         self.path = Path(path)
         self.editable = frozenset(editable)
+        self.beside = tuple(beside)
 
     def manifest(self) -> Manifest | None:
         """The manifest, or None when the stage is not done."""
@@ -59,7 +61,7 @@ class StageFolder:
         return manifest
 
     def _verify_file(self, name: str, entry: Mapping[str, Any], stage: str) -> None:
-        path = self.path / name
+        path = Path(os.path.normpath(self.path / name))
         mend = f"put the file back, or make it anew with --force {stage}"
         if not path.is_file():
             raise StoreError(f"{path} is missing; {mend}")
@@ -128,6 +130,7 @@ class StageFolder:
 
     def _outputs(self) -> Iterator[str]:
         """Every file below the folder that is an output; half-written files are swept away on the way."""
+        yield from self.beside
         for folder, _, names in os.walk(self.path):
             for name in names:
                 path = Path(folder) / name

@@ -1,0 +1,76 @@
+"""Where a run's figures come from: its settings, versions, hashes and times, and the command that makes it again."""
+
+import shlex
+from pathlib import Path
+
+from plainspoken.config import Config, flat_settings, load_config
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.report import Provenance
+from plainspoken.store import Manifest
+
+_FLAGS = {"lm.name": "--lm", "corpus.source": "--corpus", "corpus.eval_source": "--eval-corpus", "site": "--site"}
+_HERE = ("lm.device",)
+
+
+def command_for(config: Config, root: Path) -> str:
+    """The command that makes this run: what differs from its preset, and the folder."""
+    preset = flat_settings(load_config(config.preset))
+    command = ["plainspoken", "run"]
+    if config.preset != "pocket":
+        command += ["--preset", config.preset]
+    for name, value in flat_settings(config).items():
+        if value == preset[name] or name in _HERE:
+            continue
+        shown = ",".join(map(str, value)) if isinstance(value, list) else _text(value)
+        command += [_FLAGS[name], shown] if name in _FLAGS and value is not None else ["--set", f"{name}={shown}"]
+    return shlex.join([*command, "--out", str(root)])
+
+
+def provenance(workplace: Workplace) -> Provenance:
+    """For the foot of the report."""
+    config = workplace.config
+    manifests = {path.parent.relative_to(workplace.root): Manifest.load(path) for path in _manifests(workplace.root)}
+    seconds: dict[str, float] = {}
+    for manifest in manifests.values():
+        seconds[manifest.stage] = seconds.get(manifest.stage, 0.0) + manifest.seconds
+    corpus = Manifest.load(workplace.path("corpus") / "manifest.json")
+    order = list(seconds)
+    return Provenance(
+        model=config.lm.name,
+        corpus=config.corpus.source,
+        eval_corpus=config.corpus.eval_source,
+        seed=config.seed,
+        command=command_for(config, workplace.root),
+        method=_method(workplace, corpus),
+        versions=tuple(corpus.versions.items()),
+        inputs=tuple((name, value) for name, value in corpus.config.items() if " of " in name),
+        seconds=tuple(
+            (stage, seconds[stage]) for stage in workplace.stage_names if stage in order and stage != "report"
+        ),
+    )
+
+
+def _manifests(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("**/manifest.json"))
+
+
+def _method(workplace: Workplace, corpus: Manifest) -> tuple[tuple[str, str], ...]:
+    c = workplace.config
+    parts = ("fit", "explain", "calibrate", "evaluate")
+    text = "; ".join(f"{part}: {corpus.counts[part]['tokens']:,} tokens" for part in parts)
+    skip = ", with a skip connection" if c.coder.skip else ""
+    return (
+        ("Text", f"{text}, in rows of {corpus.counts['context']}"),
+        ("Coder", f"{c.coder.latents:,} latents, {c.coder.activation} with k = {c.coder.k}{skip}"),
+        ("Explainer", f"{c.explain.explainer}, {c.explain.words} words in the mean, at most {c.explain.words_max}"),
+        ("Simulator", c.simulate.simulator),
+        ("Calibrator", c.calibrate.calibrator),
+        ("Positions", c.evaluate.positions),
+        ("Kept of a mixture", c.evaluate.keep),
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)

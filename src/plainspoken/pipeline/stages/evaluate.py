@@ -1,0 +1,108 @@
+"""Evaluate: every condition at every site, and of all sites together, on the evaluate rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from plainspoken.coders import load_coder
+from plainspoken.evaluate import SiteFacts, evaluate
+from plainspoken.evaluate import units as units_of
+from plainspoken.pipeline import explanations
+from plainspoken.pipeline.shelves import load_rows, load_simulation, load_table, merged
+from plainspoken.pipeline.speech import simulate_latents
+from plainspoken.pipeline.stage import Outcome, Unit
+from plainspoken.pipeline.stages.calibrate import calibrator_named, maximum
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.rewrite import SiteMaterial, Spoken, gather
+from plainspoken.store import Manifest, write_json
+from plainspoken.types import Rows, Simulation, Site
+
+
+def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
+    """Writes results.json, and losses/ from which an evaluation after an edit takes what it can."""
+    config, rows = workplace.config, load_rows(workplace, "evaluate")
+    with workplace.progress.track("gathering what is spliced", len(workplace.sites)) as advance:
+        materials = []
+        for site in workplace.sites:
+            materials.append(site_material(workplace, site, rows))
+            advance(1)
+    facts = {site.module: site_facts(workplace, site.module) for site in workplace.sites}
+    total = units_of(rows, materials, config.evaluate, seed=config.seed)
+    folder = workplace.path("evaluate")
+    with workplace.progress.track("measuring losses (rows × conditions)", total) as advance:
+        results = evaluate(
+            workplace.lm, rows, materials, config.evaluate, facts, seed=config.seed, cache=folder / "losses",
+            progress=advance,
+        )  # fmt: skip
+    write_json(folder / "results.json", results)
+    counts = {"rows": len(rows.tokens), "tokens": rows.token_count, "documents": len(rows.keys)}
+    yield Outcome(units[0], {**counts, "conditions": len(results["conditions"])})
+
+
+def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
+    """A site, ready to be rewritten over the evaluate rows."""
+    calibrate = load_rows(workplace, "calibrate")
+    calibrator_named(workplace.config.calibrate.calibrator)
+    edits = explanations.edits(workplace.path("explain", site.module))
+    spoken = _spoken(workplace, site.module)
+    return gather(
+        site,
+        load_coder(workplace.path("train", site.module)).to(workplace.lm.device),
+        spoken,
+        load_table(workplace, site.module, calibrate),
+        maximum(workplace, site.module),
+        calibrator=workplace.config.calibrate.calibrator,
+        seed=workplace.config.seed,
+        edited=tuple(edit.latent for edit in edits),
+        as_written=_before_edits(workplace, edits, spoken, calibrate, rows) if edits else None,
+    )
+
+
+def _spoken(workplace: Workplace, module: str) -> Spoken:
+    folder = workplace.path("simulate", module)
+    (calibrate, texts, _), (rewrite, _, _) = (
+        load_simulation(folder / f"{p}.safetensors") for p in ("calibrate", "evaluate")
+    )
+    # A latent without a sentence, or with one that does not parse, has no hash of a sentence.
+    return Spoken(calibrate, rewrite, np.asarray(texts.any(axis=1)))
+
+
+def _before_edits(
+    workplace: Workplace,
+    edits: Sequence[explanations.EditedSentence],
+    spoken: Spoken,
+    calibrate: Rows,
+    evaluate_rows: Rows,
+) -> Spoken:
+    """What the sentences said before people changed them: only those are simulated again."""
+    texts = {edit.latent: edit.old for edit in edits if edit.old is not None}
+    changed = np.array([edit.latent for edit in edits])
+    explained = spoken.explained.copy()
+    explained[changed] = False
+    explained[list(texts)] = True
+
+    def before(current: Simulation, rows: Rows) -> Simulation:
+        old, failures = simulate_latents(workplace, texts, rows, f"the {rows.part} part as it was written")
+        explained[[failure.latent for failure in failures]] = False
+        return merged(current, old, changed)
+
+    return Spoken(before(spoken.calibrate, calibrate), before(spoken.rewrite, evaluate_rows), explained)
+
+
+def site_facts(workplace: Workplace, module: str) -> SiteFacts:
+    """How long a site's explanations are, and how many there are."""
+    latents = workplace.config.coder.latents
+    written = explanations.read_explanations(workplace.path("explain", module), latents)
+    silent = {failure["latent"] for failure in _simulate_failures(workplace, module)}
+    words = [e.words for e in written.values() if e.latent not in silent]
+    return SiteFacts(
+        words_mean=float(np.mean(words)) if words else 0.0,
+        words_max=max(words, default=0),
+        latents=latents,
+        explained=len(words),
+        failures=latents - len(words),
+    )
+
+
+def _simulate_failures(workplace: Workplace, module: str) -> Sequence[Mapping[str, int]]:
+    return Manifest.load(workplace.path("simulate", module) / "manifest.json").failures

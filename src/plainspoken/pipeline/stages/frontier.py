@@ -1,0 +1,103 @@
+"""Frontier: loss recovered against words an explanation, every latent rewritten, at each budget that is asked for.
+
+Each budget is explained, simulated, calibrated and measured from the start, by the explainer alone: people's edits have
+no part in it. A point is kept under the hash of all that it depends on, so that asking for one more costs one.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plainspoken.coders import load_coder
+from plainspoken.evaluate import SiteFacts, evaluate
+from plainspoken.evaluate import units as units_of
+from plainspoken.pipeline.shelves import load_rows, load_statistics, load_table
+from plainspoken.pipeline.speech import explain_latents, simulate_latents
+from plainspoken.pipeline.stage import Outcome, Unit
+from plainspoken.pipeline.stages.calibrate import maximum
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.rewrite import SiteMaterial, Spoken, gather
+from plainspoken.store import Manifest, read_json, write_json
+from plainspoken.store.manifest import digest
+from plainspoken.types import Explanation, Rows, Site
+
+_FIGURES = ("recovered", "recovered_low", "recovered_high", "ce", "ce_low", "ce_high", "words_mean", "words_max")
+
+
+def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
+    """Writes frontier.json, a point a budget and site, and points/ from which known ones are taken."""
+    folder = workplace.path("frontier")
+    settings = workplace.settings(workplace.stage("frontier"))
+    settings.pop("report.frontier")
+    settings.pop("explain.words")
+    inputs = {name: manifest.key for name, manifest in _inputs(workplace).items()}
+    points: list[Mapping[str, Any]] = []
+    measured = 0
+    for budget in sorted(workplace.config.report.frontier):
+        path = folder / "points" / f"{budget}-{digest([settings, inputs])[:16]}.json"
+        if not path.exists():
+            write_json(path, _points(workplace, budget))
+            measured += 1
+        points += read_json(path)
+    write_json(folder / "frontier.json", {"points": points})
+    yield Outcome(units[0], {"budgets": list(workplace.config.report.frontier), "measured": measured})
+
+
+def words_max(workplace: Workplace, budget: int) -> int:
+    """The longest explanation at a budget: in proportion to the run's own."""
+    explain = workplace.config.explain
+    return max(budget, round(budget * explain.words_max / explain.words))
+
+
+def _inputs(workplace: Workplace) -> dict[str, Manifest]:
+    paths = {"corpus": workplace.path("corpus")}
+    for stage in ("train", "encode"):
+        paths |= {f"{stage}/{site.module}": workplace.path(stage, site.module) for site in workplace.sites}
+    return {name: Manifest.load(path / "manifest.json") for name, path in paths.items()}
+
+
+def _points(workplace: Workplace, budget: int) -> list[dict[str, Any]]:
+    config, rows = workplace.config, load_rows(workplace, "evaluate")
+    found = [_explained(workplace, site, budget, rows) for site in workplace.sites]
+    materials = [material for material, _ in found]
+    facts = {material.site.module: these for material, these in found}
+    # With one order and everything rewritten only the baselines and the controls stand beside it.
+    whole = dataclasses.replace(config.evaluate, fractions=(1.0,), orders=("best",), draws=1)
+    total = units_of(rows, materials, whole, seed=config.seed)
+    with workplace.progress.track(f"measuring at {budget} words", total) as advance:
+        results = evaluate(workplace.lm, rows, materials, whole, facts, seed=config.seed, progress=advance)
+    records = [record for record in results["conditions"] if record["condition"] == "rewritten"]
+    return [{"budget": budget, "site": r["site"], **{name: r[name] for name in _FIGURES}} for r in records]
+
+
+def _explained(workplace: Workplace, site: Site, budget: int, rows: Rows) -> tuple[SiteMaterial, SiteFacts]:
+    explain, calibrate = load_rows(workplace, "explain"), load_rows(workplace, "calibrate")
+    table = load_table(workplace, site.module, explain)
+    _, weight = load_statistics(workplace, site.module, "explain")
+    said = explain_latents(workplace, site.module, table, weight, budget, words_max(workplace, budget))
+    written = [e for e in said if isinstance(e, Explanation)]
+    texts = {e.latent: e.text for e in written}
+    explained = np.isin(np.arange(table.latents), list(texts))
+    spoken = Spoken(
+        *(
+            simulate_latents(workplace, texts, part, f"the {part.part} part", table.latents)[0]
+            for part in (calibrate, rows)
+        ),
+        explained,
+    )
+    material = gather(
+        site,
+        load_coder(workplace.path("train", site.module)).to(workplace.lm.device),
+        spoken,
+        load_table(workplace, site.module, calibrate),
+        maximum(workplace, site.module),
+        calibrator=workplace.config.calibrate.calibrator,
+        seed=workplace.config.seed,
+    )
+    words = [e.words for e in written]
+    mean = float(np.mean(words)) if words else 0.0
+    facts = SiteFacts(mean, max(words, default=0), table.latents, len(words), table.latents - len(words))
+    return material, facts

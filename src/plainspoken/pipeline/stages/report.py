@@ -1,0 +1,198 @@
+"""Report: the files of the run, read once more, as one page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from plainspoken.pipeline import explanations
+from plainspoken.pipeline.provenance import provenance
+from plainspoken.pipeline.shelves import MEASURES, load_calibration, load_rows, load_scores, load_statistics, load_table
+from plainspoken.pipeline.stage import Outcome, Unit
+from plainspoken.pipeline.stages.simulate import load_simulations
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.report import (
+    Activity,
+    Card,
+    Edit,
+    Example,
+    FailureRow,
+    FrontierPoint,
+    Interval,
+    LatentScore,
+    Measured,
+    ReportData,
+    SiteReport,
+    choose_examples,
+    choose_latents,
+    measured_by_site,
+    write_report,
+)
+from plainspoken.store import Manifest, read_json
+from plainspoken.types import Explanation, Rows
+
+JOINT = "all"
+EDIT_CONDITIONS = ("rewritten-as-written", "rewritten-without-edit")
+
+
+def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
+    """Writes report.html into the run folder."""
+    with workplace.progress.track("writing the report", None):
+        data = report_data(workplace)
+        write_report(data, workplace.root / "report.html")
+    yield Outcome(units[0], {"sites": len(data.sites), "cards": sum(len(site.cards) for site in data.sites)})
+
+
+def report_data(workplace: Workplace) -> ReportData:
+    """Everything on the page, from the run's files alone."""
+    results = read_json(workplace.path("evaluate") / "results.json")
+    frontier = read_json(workplace.path("frontier") / "frontier.json")["points"]
+    measured = measured_by_site(results["conditions"])
+    rows = load_rows(workplace, "calibrate")
+    sites = tuple(
+        _site_report(workplace, site.module, rows, measured[site.module], results, frontier) for site in workplace.sites
+    )
+    joint = None
+    if JOINT in measured:
+        joint = SiteReport(
+            site=JOINT,
+            words_mean=float(np.average([s.words_mean for s in sites], weights=[max(s.explained, 1) for s in sites])),
+            words_max=max(site.words_max for site in sites),
+            latents=sum(site.latents for site in sites),
+            explained=sum(site.explained for site in sites),
+            conditions=_shown(measured[JOINT]),
+            frontier=_frontier(frontier, JOINT),
+        )
+    return ReportData(sites, joint, provenance(workplace), _warnings(workplace, sites))
+
+
+def _site_report(
+    workplace: Workplace,
+    module: str,
+    rows: Rows,
+    measured: Sequence[Measured],
+    results: Mapping[str, Any],
+    frontier: Sequence[Mapping[str, Any]],
+) -> SiteReport:
+    statistics, _ = load_statistics(workplace, module, "calibrate")
+    latents = len(statistics.rate)
+    written = explanations.read_explanations(workplace.path("explain", module), latents)
+    failures = _failures(workplace, module, written)
+    silent = {failure.latent for failure in failures}
+    words = [e.words for e in written.values() if e.latent not in silent]
+    scores = _scores(workplace, module, statistics.rate)
+    return SiteReport(
+        site=module,
+        words_mean=float(np.mean(words)) if words else 0.0,
+        words_max=max(words, default=0),
+        latents=latents,
+        explained=len(words),
+        conditions=_shown(measured),
+        frontier=_frontier(frontier, module),
+        scores=scores,
+        cards=_cards(workplace, module, rows, scores, written),
+        edits=_edits(workplace, module, results["edits"], failures),
+        failures=failures,
+    )
+
+
+def _shown(measured: Sequence[Measured]) -> tuple[Measured, ...]:
+    """Without the conditions that only tell what edits did."""
+    return tuple(m for m in measured if not m.condition.startswith(EDIT_CONDITIONS))
+
+
+def _scores(workplace: Workplace, module: str, rate: np.ndarray) -> tuple[LatentScore, ...]:
+    scores = load_scores(workplace, module)
+    return tuple(
+        LatentScore(latent, float(rate[latent]), *(getattr(scores, name).of(latent) for name in MEASURES))
+        for latent in range(len(rate))
+    )
+
+
+def _cards(
+    workplace: Workplace,
+    module: str,
+    rows: Rows,
+    scores: Sequence[LatentScore],
+    written: Mapping[int, Explanation],
+) -> tuple[Card, ...]:
+    each = max(1, workplace.config.report.cards // 3)
+    spoken = [score for score in scores if score.latent in written]
+    chosen = choose_latents(spoken, rows.token_count, each)
+    examples = _examples(workplace, module, rows, [score.latent for _, score in chosen])
+    cards = []
+    for rank, score in chosen:
+        explanation = written[score.latent]
+        edited = explanation.explainer == "edited"
+        cards.append(Card(rank, score, explanation.text, explanation.words, examples[score.latent], edited))
+    return tuple(cards)
+
+
+def _examples(workplace: Workplace, module: str, rows: Rows, latents: Sequence[int]) -> dict[int, tuple[Example, ...]]:
+    """Text for the cards: calibrate documents, which no explanation was written from."""
+    table = load_table(workplace, module, rows)
+    simulation = load_simulations(workplace, module, "calibrate")
+    calibration = load_calibration(workplace, module)
+    found = {}
+    for latent in latents:
+        said = simulation.latent == latent
+        value = calibration.apply(simulation.latent[said], simulation.level[said].astype(np.float32))
+        simulated = Activity(simulation.position[said], value, float(calibration.floor[latent]))
+        found[latent] = choose_examples(rows, workplace.lm.pieces.table, Activity(*table.latent(latent)), simulated)
+    return found
+
+
+def _edits(
+    workplace: Workplace, module: str, effects: Sequence[Mapping[str, Any]], failures: Sequence[FailureRow]
+) -> tuple[Edit, ...]:
+    problems = {failure.latent: failure.reason for failure in failures}
+    by_latent = {effect["latent"]: effect for effect in effects if effect["site"] == module}
+    found = []
+    for edit in explanations.edits(workplace.path("explain", module)):
+        # Where there are too many edits to measure each alone, what all of them together did is told of each.
+        alone = edit.latent in by_latent
+        effect = _effect(by_latent.get(edit.latent if alone else None))
+        scope = "latent" if alone else "site"
+        found.append(Edit(edit.latent, edit.old or "", edit.new, effect, scope, problems.get(edit.latent)))
+    return tuple(found)
+
+
+def _effect(record: Mapping[str, Any] | None) -> Interval | None:
+    if record is None or record["effect_low"] is None:
+        return None
+    return Interval(record["effect"], record["effect_low"], record["effect_high"])
+
+
+def _failures(workplace: Workplace, module: str, written: Mapping[int, Explanation]) -> tuple[FailureRow, ...]:
+    found = []
+    for stage in ("explain", "simulate"):
+        manifest = Manifest.load(workplace.path(stage, module) / "manifest.json")
+        for record in manifest.failures:
+            latent = record["latent"]
+            text = written[latent].text if latent in written else None
+            if stage == "simulate" or text is None:  # a person may have explained what the explainer could not
+                row = FailureRow(latent, stage, record["reason"], record.get("column"), record.get("expected"), text)
+                found.append(row)
+    return tuple(found)
+
+
+def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[FrontierPoint, ...]:
+    return tuple(
+        FrontierPoint(
+            point["budget"],
+            point["words_mean"],
+            Interval(point["recovered"], point["recovered_low"], point["recovered_high"]),
+        )
+        for point in points
+        if point["site"] == module and point["recovered"] is not None
+    )
+
+
+def _warnings(workplace: Workplace, sites: Sequence[SiteReport]) -> tuple[str, ...]:
+    told = list(Manifest.load(workplace.path("corpus") / "manifest.json").counts["warnings"])
+    for site in sites:
+        broken = [failure for failure in site.failures if failure.stage == "simulate"]
+        if broken:
+            which = ", ".join(str(failure.latent) for failure in broken[:10])
+            told.append(f"{site.site}: {len(broken)} sentences do not parse and count as silent (latents {which})")
+    return tuple(told)
