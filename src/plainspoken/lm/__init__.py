@@ -3,6 +3,7 @@
 from plainspoken.lm.hooks import Splice, capture, splice
 from plainspoken.lm.load import LanguageModel, load_lm, pocket_folder, wrap_lm
 from plainspoken.lm.loss import nll_of_logits, token_nll
+from plainspoken.lm.sample import parse_self, sample_rows, self_documents
 from plainspoken.lm.site import candidate_sites, resolve_sites
 
 __all__ = [
@@ -12,8 +13,11 @@ __all__ = [
     "capture",
     "load_lm",
     "nll_of_logits",
+    "parse_self",
     "pocket_folder",
     "resolve_sites",
+    "sample_rows",
+    "self_documents",
     "splice",
     "token_nll",
     "wrap_lm",
