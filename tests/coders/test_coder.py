@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from plainspoken.coders import Coder, CoderSpec, SparseCode, initialise
+from plainspoken.coders import Coder, CoderSpec, SparseCode, fold_scales, initialise
 from plainspoken.errors import ConfigError
 
 
@@ -124,6 +124,14 @@ def test_an_sae_starts_with_its_decoder_as_its_encoder() -> None:
     assert torch.equal(coder.W_dec, coder.W_enc)
     torch.testing.assert_close(coder.W_dec.norm(dim=1), torch.ones(12))
     torch.testing.assert_close(coder.b_dec, x.mean(0))
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_folding_scales_changes_the_units_and_no_latent(skip: bool) -> None:
+    coder, x = make_coder(skip=skip), torch.randn(7, 4, dtype=torch.float64)
+    folded = fold_scales(coder, 3.0, 0.25)
+    torch.testing.assert_close(folded(x * 3.0), coder(x) * 0.25)
+    torch.testing.assert_close(folded.dense(folded.encode(x * 3.0)), coder.dense(coder.encode(x)))
 
 
 @pytest.mark.parametrize(

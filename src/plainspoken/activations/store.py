@@ -50,8 +50,12 @@ class ActivationStore:
     @cached_property
     def variance(self) -> float:
         """mean ||y - mean y||²: the denominator of FVU, over all the vectors and centred once."""
-        total = sum(float((chunk.double() - self.mean_y).square().sum()) for chunk in self.y.split(_CHUNK))
-        return total / len(self)
+        return _variance(self.y, self.mean_y)
+
+    @cached_property
+    def variance_x(self) -> float:
+        """mean ||x - mean x||²."""
+        return _variance(self.x, self.mean_x)
 
 
 def collect(
@@ -95,6 +99,10 @@ def _mean(table: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
     for chunk in table.split(_CHUNK):
         total += chunk.double().sum(0)
     return (total / len(table)).float()
+
+
+def _variance(table: Float[Tensor, "n d"], mean: Float[Tensor, " d"]) -> float:
+    return sum(float((chunk.double() - mean).square().sum()) for chunk in table.split(_CHUNK)) / len(table)
 
 
 def _table(n: int, d: int, path: Path | None) -> Float[Tensor, "n d"]:

@@ -6,6 +6,7 @@ from plainspoken.coders.formats import FORMATS, CheckpointFormat
 from plainspoken.coders.formats.own import load_coder, save_coder
 from plainspoken.coders.initialise import initialise
 from plainspoken.coders.registry import ACTIVATIONS
+from plainspoken.coders.scale import fold_scales
 
 __all__ = [
     "ACTIVATIONS",
@@ -14,6 +15,7 @@ __all__ = [
     "Coder",
     "CoderSpec",
     "SparseCode",
+    "fold_scales",
     "initialise",
     "load_coder",
     "save_coder",

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from plainspoken.activations import ActivationStore
-from plainspoken.coders import Coder, CoderSpec, initialise
+from plainspoken.coders import Coder, CoderSpec, fold_scales, initialise
 from plainspoken.config import TrainConfig
 from plainspoken.errors import ActivationError, ConfigError
+from plainspoken.train.batches import ScaledFit, scales
 from plainspoken.train.checkpoint import Run, identity, load_checkpoint, save_checkpoint
 from plainspoken.train.log import TrainingLog
 from plainspoken.train.order import EpochOrder, derived_generator
@@ -38,37 +39,28 @@ def train_coder(
     """
     if (fit.x.shape[1], fit.y.shape[1]) != (spec.d_in, spec.d_out):
         raise ConfigError(f"activations of widths {fit.x.shape[1]} -> {fit.y.shape[1]} cannot fit {spec}")
+    data = ScaledFit(fit, EpochOrder(len(fit), seed), config.batch, torch.device(device), *scales(fit, config))
     schedule = schedule_of(config, spec)
-    run = _start(fit, spec, config, folder, seed, torch.device(device))
-    order = EpochOrder(len(fit), seed)
-    variance = fit.variance
+    run = _start(data, spec, config, folder, seed)
     log = TrainingLog(folder / "log.jsonl", run.log_bytes)
     if progress is not None:
         progress(run.step * config.batch)
     while run.step < schedule.steps:
-        x, y = batch(fit, order.between(run.step * config.batch, (run.step + 1) * config.batch), run.coder.W_enc.device)
-        loss = fvu_loss(run, x, y, variance)
+        x, y = data.batch(run.step)
+        loss = fvu_loss(run, x, y, data.variance)
         norm = step(run, loss, schedule.rate(run.step), config.grad_clip)
         _log(run, log, loss, norm, schedule, config)
         if config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step < schedule.steps:
             save_checkpoint(folder, run)
         if progress is not None:
             progress(config.batch)
-    return run.coder.eval().requires_grad_(False)
+    return fold_scales(run.coder, data.x_scale, data.y_scale).eval().requires_grad_(False)
 
 
 def schedule_of(config: TrainConfig, spec: CoderSpec) -> Schedule:
     """The schedule a configuration asks for: `tokens` vectors in steps of `batch`, rounded up."""
     peak = config.lr if config.lr is not None else base_rate(spec.latents) * config.lr_scale
     return Schedule(-(-config.tokens // config.batch), peak, config.warm_up, config.decay)
-
-
-def batch(
-    fit: ActivationStore, places: Int[Tensor, " batch"], device: torch.device
-) -> tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_out"]]:
-    """The vectors at these places of the store."""
-    x = fit.x[places].to(device, non_blocking=True)
-    return x, x if fit.y is fit.x else fit.y[places].to(device, non_blocking=True)
 
 
 def fvu_loss(
@@ -132,11 +124,11 @@ DEAD_WINDOW = 200_000
 """A latent is called dead in the log when it did not fire in the last so many vectors."""
 
 
-def _start(
-    fit: ActivationStore, spec: CoderSpec, config: TrainConfig, folder: Path, seed: int, device: torch.device
-) -> Run:
+def _start(data: ScaledFit, spec: CoderSpec, config: TrainConfig, folder: Path, seed: int) -> Run:
     """The run at its first step, or where its checkpoint left it."""
-    coder = initialise(spec, fit.mean_x, fit.mean_y, derived_generator("initialise", seed)).to(device)
+    fit = data.fit
+    generator = derived_generator("initialise", seed)
+    coder = initialise(spec, fit.mean_x / data.x_scale, fit.mean_y / data.y_scale, generator).to(data.device)
     run = Run(coder, identity(fit.fingerprint, spec, config, seed))
     load_checkpoint(folder, run)
     return run
