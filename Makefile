@@ -34,6 +34,7 @@ format: .venv/.installed-dev
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	@echo 'installing the pinned dependencies into .venv; torch is large, this may take some minutes'
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 

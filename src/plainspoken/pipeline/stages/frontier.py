@@ -6,7 +6,6 @@ no part in it. A point is kept under the hash of all that it depends on, so that
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
