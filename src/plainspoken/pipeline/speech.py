@@ -1,17 +1,22 @@
-"""Explainers and simulators as the stages use them: by name, on a site's latents."""
+"""Explainers and simulators as the stages use them: by name, on a site's latents, each text read once."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from plainspoken.errors import ConfigError
-from plainspoken.explainers import EXPLAINERS
+from plainspoken.explainers.lattice import Template, templates
+from plainspoken.explainers.rules import explain_rules
+from plainspoken.language.quote import count_words
+from plainspoken.language.reading import Reading, read_rows
 from plainspoken.latents import FiringTable
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.simulators import SIMULATORS
+from plainspoken.simulators.rules import simulate_reading
 from plainspoken.types import Explanation, Failure, Rows, Simulation
+
+T = TypeVar("T")
 
 
 def explain_latents(
@@ -24,34 +29,67 @@ def explain_latents(
 ) -> list[Explanation | Failure]:
     """Every latent of a site explained, or the failure to."""
     explain = _named(EXPLAINERS, workplace.config.explain.explainer, "explain.explainer")
-    with workplace.progress.track(f"explaining {module} in {words} words", table.latents) as advance:
-        return explain(table, workplace.lm.pieces.table, weight, words, words_max, progress=advance)
+    return explain(workplace, module, table, weight, words, words_max)
 
 
 def simulate_latents(
-    workplace: Workplace, texts: Mapping[int, str], rows: Rows, label: str, latents: int | None = None
+    workplace: Workplace, texts: Mapping[int, str], latents: int, rows: Rows, label: str
 ) -> tuple[Simulation, list[Failure]]:
     """What the sentences of some latents predict over the rows; a sentence that does not parse is a Failure."""
     simulate = _named(SIMULATORS, workplace.config.simulate.simulator, "simulate.simulator")
-    order = sorted(texts)
-    with workplace.progress.track(f"simulating {label}", None) as advance:
-        found, failures = simulate([texts[i] for i in order], rows, workplace.lm.pieces.table, progress=advance)
-    total = workplace.config.coder.latents if latents is None else latents
-    known = np.array(order, np.int64)
-    # `order` ascends, so entries sorted by place among the sentences are sorted by latent too.
-    simulation = Simulation(
-        found.position,
-        known[found.latent] if len(order) else found.latent,
-        found.level,
-        total,
-        len(rows.tokens),
-        rows.tokens.shape[1],
-        rows.fingerprint,
-    )
-    return simulation, [Failure(order[f.latent], f.stage, f.reason) for f in failures]
+    return simulate(workplace, texts, latents, rows, label)
 
 
-def _named(registry: Mapping[str, Any], name: str, setting: str) -> Any:
+def words_of(text: str) -> int:
+    """How many words a sentence has, as budgets count them."""
+    return count_words(text)
+
+
+def _explain_rules(
+    workplace: Workplace,
+    module: str,
+    table: FiringTable,
+    weight: Float[np.ndarray, " latents"],
+    words: int,
+    words_max: int,
+) -> list[Explanation | Failure]:
+    found = _templates(workplace, table.rows)
+    with workplace.progress.track(f"explaining {module} in {words} words", None) as advance:
+        return explain_rules(table, found, weight, words, words_max, advance)
+
+
+def _simulate_rules(
+    workplace: Workplace, texts: Mapping[int, str], latents: int, rows: Rows, label: str
+) -> tuple[Simulation, list[Failure]]:
+    reading = read(workplace, rows)
+    with workplace.progress.track(label, None):
+        return simulate_reading(texts, latents, rows, reading)
+
+
+EXPLAINERS: Mapping[str, Callable[..., list[Explanation | Failure]]] = {"rules": _explain_rules}
+SIMULATORS: Mapping[str, Callable[..., tuple[Simulation, list[Failure]]]] = {"rules": _simulate_rules}
+
+
+def read(workplace: Workplace, rows: Rows) -> Reading:
+    """The rows as a reader sees them; several sites read the same text."""
+
+    def make() -> Reading:
+        with workplace.progress.track(f"reading the {rows.part} part", len(rows.tokens)) as advance:
+            return read_rows(rows.tokens, rows.mask, workplace.lm.pieces.table, advance)
+
+    return workplace.remembered(f"reading {rows.fingerprint}", make)
+
+
+def _templates(workplace: Workplace, rows: Rows) -> tuple[Template, ...]:
+    def make() -> tuple[Template, ...]:
+        reading = read(workplace, rows)
+        with workplace.progress.track("listing what an explanation may speak of", None):
+            return templates(reading)
+
+    return workplace.remembered(f"templates {rows.fingerprint}", make)
+
+
+def _named(registry: Mapping[str, T], name: str, setting: str) -> T:
     if name not in registry:
         raise ConfigError(f"{setting} is {name!r}; there are: {', '.join(registry)}")
     return registry[name]

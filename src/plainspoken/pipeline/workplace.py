@@ -2,11 +2,11 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from plainspoken.config import Config, config_tree, flat_settings, load_config
 from plainspoken.errors import RunError
@@ -23,6 +23,7 @@ else:  # a language model brings torch; a workplace is made before anything is l
     LanguageModel = Any
 
 CONFIG = "config.json"
+T = TypeVar("T")
 
 
 class Workplace:
@@ -34,6 +35,7 @@ class Workplace:
         self.progress = progress
         self._stages = {stage.name: stage for stage in stages}
         self._settings = flat_settings(config)
+        self._memory: dict[str, Any] = {}
 
     @cached_property
     def lm(self) -> LanguageModel:
@@ -59,6 +61,12 @@ class Workplace:
         if corpus.eval_source is not None:
             found["text of corpus.eval_source"] = source_fingerprint(corpus.eval_source)
         return {name: fingerprint[:16] for name, fingerprint in found.items()}
+
+    def remembered(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, made once: for what several sites or stages need of the same text."""
+        if name not in self._memory:
+            self._memory[name] = make()
+        return self._memory[name]
 
     @property
     def stage_names(self) -> tuple[str, ...]:

@@ -1,19 +1,17 @@
 """Corpus: documents read, split into the four parts, cut into rows of tokens."""
 
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 from plainspoken.config import CorpusConfig
-from plainspoken.corpus import Document, build_parts, read_documents, token_documents
-from plainspoken.errors import CorpusError, CorpusWarning
-from plainspoken.lm import sample_rows
+from plainspoken.corpus import Document, build_parts, read_documents
+from plainspoken.errors import CorpusWarning
+from plainspoken.lm import parse_self, self_documents
 from plainspoken.pipeline.shelves import save_rows
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.types import Part, Rows
 
-_SELF = re.compile(r"self:(\d+)x(\d+)")
 _CHARACTERS_PER_TOKEN = 6
 """How much of a hub corpus, which may have no end, is read for a token that is asked for."""
 
@@ -66,14 +64,6 @@ def _documents(workplace: Workplace, source: str, stream: int) -> Iterable[Docum
         # A part that may read everything makes the corpus be read to its end.
         wanted = 0 if 0 in caps.values() else sum(caps.values()) * 2 * _CHARACTERS_PER_TOKEN
         return read_documents(source, workplace.config.corpus.text_field, wanted)
-    match = _SELF.fullmatch(source)
-    if match is None:
-        raise CorpusError(f"'{source}': the model's own samples are named self:ROWSxTOKENS, e.g. self:3072x256")
-    rows, t = int(match[1]), int(match[2])
-    if rows < 1 or t < 2:
-        raise CorpusError(f"'{source}' asks for no text: at least one row of two tokens")
-    if t > workplace.lm.context:
-        raise CorpusError(f"'{source}': {workplace.lm.name} writes at most {workplace.lm.context} tokens at once")
+    rows, _ = parse_self(source)
     with workplace.progress.track("sampling from the model", rows) as advance:
-        tokens = sample_rows(workplace.lm, rows, t, seed=2 * workplace.config.seed + stream, progress=advance)
-    return token_documents(tokens, source)
+        return list(self_documents(workplace.lm, source, 2 * workplace.config.seed + stream, advance))

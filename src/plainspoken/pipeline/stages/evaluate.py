@@ -82,7 +82,8 @@ def _before_edits(
     explained[list(texts)] = True
 
     def before(current: Simulation, rows: Rows) -> Simulation:
-        old, failures = simulate_latents(workplace, texts, rows, f"the {rows.part} part as it was written")
+        label = f"simulating the {rows.part} part as it was written"
+        old, failures = simulate_latents(workplace, texts, current.latents, rows, label)
         explained[[failure.latent for failure in failures]] = False
         return merged(current, old, changed)
 

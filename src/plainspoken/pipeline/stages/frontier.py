@@ -21,7 +21,7 @@ from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite import SiteMaterial, Spoken, gather
 from plainspoken.store import Manifest, read_json, write_json
 from plainspoken.store.manifest import digest
-from plainspoken.types import Explanation, Rows, Site
+from plainspoken.types import Explanation, Rows, Simulation, Site
 
 _FIGURES = ("recovered", "recovered_low", "recovered_high", "ce", "ce_low", "ce_high", "words_mean", "words_max")
 
@@ -80,13 +80,11 @@ def _explained(workplace: Workplace, site: Site, budget: int, rows: Rows) -> tup
     written = [e for e in said if isinstance(e, Explanation)]
     texts = {e.latent: e.text for e in written}
     explained = np.isin(np.arange(table.latents), list(texts))
-    spoken = Spoken(
-        *(
-            simulate_latents(workplace, texts, part, f"the {part.part} part", table.latents)[0]
-            for part in (calibrate, rows)
-        ),
-        explained,
-    )
+
+    def simulated(part: Rows) -> Simulation:
+        return simulate_latents(workplace, texts, table.latents, part, f"simulating the {part.part} part")[0]
+
+    spoken = Spoken(simulated(calibrate), simulated(rows), explained)
     material = gather(
         site,
         load_coder(workplace.path("train", site.module)).to(workplace.lm.device),

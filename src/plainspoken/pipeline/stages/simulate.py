@@ -58,7 +58,8 @@ def bring_up_simulation(
     changed = np.flatnonzero((wanted != known).any(axis=1))
     # A sentence that does not parse is read again each time: its failure is what there is to know of it.
     label = f"simulating the {rows.part} part"
-    new, failures = simulate_latents(workplace, {i: texts[i] for i in changed.tolist() if i in texts}, rows, label)
+    spoken = {i: texts[i] for i in changed.tolist() if i in texts}
+    new, failures = simulate_latents(workplace, spoken, latents, rows, label)
     if old is None or len(changed):
         simulation = new if old is None else merged(old, new, changed)
         for failure in failures:
