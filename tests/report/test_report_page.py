@@ -81,8 +81,13 @@ def page(data: ReportData) -> str:
     return render_report(data)
 
 
-def test_every_element_closes_and_every_drawing_is_xml(page: str, many: ReportData) -> None:
-    for text in (page, render_report(many)):
+@pytest.fixture(scope="module")
+def pages(page: str, many: ReportData) -> tuple[str, str]:
+    return page, render_report(many)
+
+
+def test_every_element_closes_and_every_drawing_is_xml(pages: tuple[str, str]) -> None:
+    for text in pages:
         outline(text)
         drawings = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
         assert len(drawings) >= 8
@@ -90,8 +95,8 @@ def test_every_element_closes_and_every_drawing_is_xml(page: str, many: ReportDa
             ElementTree.fromstring(drawing)
 
 
-def test_nothing_is_fetched_and_nothing_runs(page: str, many: ReportData) -> None:
-    for text in (page, render_report(many)):
+def test_nothing_is_fetched_and_nothing_runs(pages: tuple[str, str]) -> None:
+    for text in pages:
         found = outline(text)
         assert not found.tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
         for name, value in found.attributes:
@@ -101,8 +106,8 @@ def test_nothing_is_fetched_and_nothing_runs(page: str, many: ReportData) -> Non
         assert "default-src 'none'" in text
 
 
-def test_links_and_ids_meet_one_to_one(page: str, many: ReportData) -> None:
-    for text in (page, render_report(many)):
+def test_links_and_ids_meet_one_to_one(pages: tuple[str, str]) -> None:
+    for text in pages:
         found = outline(text)
         ids = [value for name, value in found.attributes if name == "id"]
         assert len(ids) == len(set(ids))
@@ -129,6 +134,16 @@ def test_whatever_the_data_hold_is_text_on_the_page(data: ReportData) -> None:
     assert not found.tags & {"script", "img"}
     assert not [name for name, _ in found.attributes if name in ("src", "onerror")]
     assert "".join(found.text).count("<script>alert(1)</script>") > 20
+
+
+def test_quotes_and_strengths_are_set_apart_and_surrogates_do_no_harm(data: ReportData) -> None:
+    site = data.sites[0]
+    text = "Fires at 9 on “a; 5 on b” after “\\”x”; 4 on a number & \udc80."
+    card = replace(site.cards[0], text=text)
+    page = render_report(replace(data, sites=(replace(site, cards=(card,)),)))
+    quoted = '<span class="q">“a; 5 on b”</span> after <span class="q">“\\”x”</span>'
+    assert f"Fires at <b>9</b> on {quoted}; <b>4</b> on a number &amp; \\udc80." in page
+    assert page.encode("utf-8")
 
 
 def test_the_same_data_give_the_same_bytes(data: ReportData, page: str, tmp_path: Path) -> None:

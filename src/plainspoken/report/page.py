@@ -28,6 +28,10 @@ from plainspoken.store import write_text
 # More failures than this are counted on the page and stand in the run directory.
 MOST_FAILURES = 100
 
+# What stands between quotation marks, escaped ones included; a strength at the beginning of a clause.
+_QUOTED = re.compile(r"(“(?:[^\\“”]|\\.)*”)", re.DOTALL)
+_STRENGTH = re.compile(r"(?<=^Fires at )\d(?= on )|(?<=; )\d(?= on )")
+
 
 @dataclass(frozen=True)
 class SiteView:
@@ -47,7 +51,7 @@ class SiteView:
 
 
 def render_report(data: ReportData) -> str:
-    """The page as text; the same data give the same bytes."""
+    """The page as text; the same data give the same bytes. What is no character (a stray surrogate) shows escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("plainspoken.report"),
         autoescape=True,
@@ -59,7 +63,7 @@ def render_report(data: ReportData) -> str:
     views = [_view(site, f"s{place}", site.site) for place, site in enumerate(data.sites)]
     joint = _view(data.joint, "all", "All sites together") if data.joint is not None else None
     template = environment.get_template("report.html")
-    return template.render(
+    page = template.render(
         data=data,
         headline=headline(data),
         joint=joint,
@@ -68,6 +72,7 @@ def render_report(data: ReportData) -> str:
         meaning=select.MEANING,
         most_failures=MOST_FAILURES,
     )
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -118,8 +123,12 @@ def _quantiles(site: SiteReport) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _sentence(text: str) -> Markup:
-    """An explanation with what it quotes set apart; escaped first, so that it can hold anything."""
-    return Markup(re.sub("“[^”]*”", r'<span class="q">\g<0></span>', str(escape(text))))
+    """An explanation with what it quotes, and the strengths that begin its clauses, set apart from the prose."""
+    parts: list[Markup] = []
+    for place, part in enumerate(_QUOTED.split(text)):
+        shown = str(escape(part))
+        parts.append(Markup(f'<span class="q">{shown}</span>' if place % 2 else _STRENGTH.sub(r"<b>\g<0></b>", shown)))
+    return Markup("").join(parts)
 
 
 def _by_rank(cards: Sequence[Card]) -> list[tuple[str, list[Card]]]:
