@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from plainspoken.coders import Coder, CoderSpec, SparseCode, fold_scales, initialise
+from plainspoken.coders import Coder, CoderSpec, SparseCode, Units, fold_units, initialise
 from plainspoken.errors import ConfigError
 
 
@@ -127,11 +127,12 @@ def test_an_sae_starts_with_its_decoder_as_its_encoder() -> None:
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_folding_scales_changes_the_units_and_no_latent(skip: bool) -> None:
+def test_folding_units_changes_the_units_and_no_latent(skip: bool) -> None:
     coder, x = make_coder(skip=skip), torch.randn(7, 4, dtype=torch.float64)
-    folded = fold_scales(coder, 3.0, 0.25)
-    torch.testing.assert_close(folded(x * 3.0), coder(x) * 0.25)
-    torch.testing.assert_close(folded.dense(folded.encode(x * 3.0)), coder.dense(coder.encode(x)))
+    units = Units(torch.randn(4, dtype=torch.float64), 3.0, torch.randn(5, dtype=torch.float64), 0.25)
+    folded, moved = fold_units(coder, units), x * 3.0 + units.x_mean
+    torch.testing.assert_close(folded(moved), coder(x) * 0.25 + units.y_mean)
+    torch.testing.assert_close(folded.dense(folded.encode(moved)), coder.dense(coder.encode(x)))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from plainspoken.coders import Coder, CoderSpec
 from plainspoken.config import TrainConfig
 from plainspoken.errors import ActivationError, CoderError, ConfigError, StoreError
 from plainspoken.train import remove_checkpoint, train_coder
-from plainspoken.train.batches import scales
 from plainspoken.train.checkpoint import CHECKPOINT
 from plainspoken.train.order import EpochOrder
 from plainspoken.train.schedule import Schedule, base_rate
@@ -172,18 +171,17 @@ def test_a_loss_that_diverges_is_an_error(fit: ActivationStore, tmp_path: Path) 
 
 
 def test_units_are_folded_away(fit: ActivationStore, tmp_path: Path) -> None:
-    """Inputs a hundred times larger and outputs a thousand times smaller: the same coder in other units."""
-    scaled = ActivationStore(fit.x * 128.0, fit.y / 1024.0, "other units")
+    """Inputs a hundred times larger and outputs a thousand times smaller, both moved: the same coder in other units."""
+    scaled = ActivationStore(fit.x * 128.0 + 50.0, fit.y / 1024.0 - 1.0, "other units")
     plain, other = (train_coder(f, SPEC, CONFIG, tmp_path / f.fingerprint, seed=3) for f in (fit, scaled))
-    torch.testing.assert_close(other(scaled.x) * 1024.0, plain(fit.x), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close((other(scaled.x) + 1.0) * 1024.0, plain(fit.x), rtol=1e-3, atol=1e-2)
     codes = plain.dense(plain.encode(fit.x)), other.dense(other.encode(scaled.x))
-    torch.testing.assert_close(*codes, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(*codes, rtol=1e-3, atol=1e-2)
 
 
 def test_without_normalising_the_units_are_those_given(fit: ActivationStore, tmp_path: Path) -> None:
     config = replace(CONFIG, normalise=False)
     scaled = ActivationStore(fit.x * 128.0, fit.y / 1024.0, "other units")
-    assert scales(fit, config) == (1.0, 1.0)
     assert not torch.allclose(
         train_coder(scaled, SPEC, config, tmp_path / "scaled", seed=3)(scaled.x) * 1024.0,
         train_coder(fit, SPEC, config, tmp_path / "plain", seed=3)(fit.x),

@@ -6,7 +6,7 @@ from plainspoken.coders.formats import FORMATS, CheckpointFormat
 from plainspoken.coders.formats.own import load_coder, save_coder
 from plainspoken.coders.initialise import initialise
 from plainspoken.coders.registry import ACTIVATIONS
-from plainspoken.coders.scale import fold_scales
+from plainspoken.coders.units import Units, fold_units
 
 __all__ = [
     "ACTIVATIONS",
@@ -15,7 +15,8 @@ __all__ = [
     "Coder",
     "CoderSpec",
     "SparseCode",
-    "fold_scales",
+    "Units",
+    "fold_units",
     "initialise",
     "load_coder",
     "save_coder",

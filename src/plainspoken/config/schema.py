@@ -97,8 +97,8 @@ class TrainConfig:
     decay: Fraction = 1.0
     """The last share of the steps, over which the learning rate falls to zero, linearly."""
     normalise: bool = True
-    """Train on activations of unit variance and fold the scale into the weights at the end, so that one learning rate
-    serves every site; the paper trains on them as they are."""
+    """Train on activations of mean 0 and variance 1 and fold that into the weights at the end, so that one learning
+    rate serves every site; the paper trains on them as they are."""
     grad_clip: PositiveFloat = 1.0
     """Largest norm of a step's gradient."""
     checkpoint_every: Count = 500

@@ -4,46 +4,48 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from plainspoken.activations import ActivationStore
+from plainspoken.coders import Units
 from plainspoken.config import TrainConfig
 from plainspoken.errors import ActivationError
-from plainspoken.train.order import EpochOrder
 
 
 @dataclass(frozen=True, eq=False)
-class ScaledFit:
-    """x / x_scale and y / y_scale of the stored vectors, a batch for each step, on the device of the training."""
+class FitInUnits:
+    """The stored vectors in some units, and their variance in them, on the device of the training."""
 
     fit: ActivationStore
-    order: EpochOrder
-    size: int
+    units: Units
     device: torch.device
-    x_scale: float
-    y_scale: float
 
     @property
     def variance(self) -> float:
-        """mean ||y - mean y||² in these units."""
-        return self.fit.variance / self.y_scale**2
+        """mean ||y - mean y||²: the denominator of FVU, in these units."""
+        return self.fit.variance / self.units.y_scale**2
 
-    def batch(self, step: int) -> tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_out"]]:
-        """The vectors that this step sees."""
-        places = self.order.between(step * self.size, (step + 1) * self.size)
-        x = self.fit.x[places].to(self.device).div_(self.x_scale)
-        return x, x if self.fit.y is self.fit.x else self.fit.y[places].to(self.device).div_(self.y_scale)
+    def batch(self, places: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch d_in"], Float[Tensor, "batch d_out"]]:
+        """The vectors at these places of the store."""
+        units = self.units
+        x = self.fit.x[places].sub_(units.x_mean).div_(units.x_scale).to(self.device)
+        if self.fit.y is self.fit.x:
+            return x, x
+        return x, self.fit.y[places].sub_(units.y_mean).div_(units.y_scale).to(self.device)
 
 
-def scales(fit: ActivationStore, config: TrainConfig) -> tuple[float, float]:
-    """(x_scale, y_scale): 1, or with `normalise` the root mean square about the mean of a coordinate of x and of y.
+def units_of(fit: ActivationStore, config: TrainConfig) -> Units:
+    """The units to train in: those of the activations, or with `normalise` mean 0 and variance 1 a coordinate.
 
-    Adam moves every weight by about the learning rate, so what rate is right depends on the units; in these, one rate
-    serves sites whose activations differ in size a hundredfold. Raises ActivationError where x or y never varies.
+    One scale for all coordinates, so that FVU is the same in both. Adam moves every weight by about the learning rate,
+    so which rate is right depends on the units; in these, one rate serves sites whose activations differ in size a
+    hundredfold, and a mean far from zero does not tie the weights to the bias. Raises ActivationError where x or y
+    never varies.
     """
     if not (fit.variance > 0.0 and fit.variance_x > 0.0):
         raise ActivationError("the activations are the same at every token: there is nothing to fit; name another site")
     if not config.normalise:
-        return 1.0, 1.0
-    return math.sqrt(fit.variance_x / fit.x.shape[1]), math.sqrt(fit.variance / fit.y.shape[1])
+        return Units(torch.zeros_like(fit.mean_x), 1.0, torch.zeros_like(fit.mean_y), 1.0)
+    x_scale, y_scale = (math.sqrt(v / t.shape[1]) for v, t in ((fit.variance_x, fit.x), (fit.variance, fit.y)))
+    return Units(fit.mean_x, x_scale, fit.mean_y, y_scale)

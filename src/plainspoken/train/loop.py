@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plainspoken.activations import ActivationStore
-from plainspoken.coders import Coder, CoderSpec, fold_scales, initialise
+from plainspoken.coders import Coder, CoderSpec, fold_units, initialise
 from plainspoken.config import TrainConfig
 from plainspoken.errors import ActivationError, ConfigError
-from plainspoken.train.batches import ScaledFit, scales
+from plainspoken.train.batches import FitInUnits, units_of
 from plainspoken.train.checkpoint import Run, identity, load_checkpoint, save_checkpoint
 from plainspoken.train.log import TrainingLog
 from plainspoken.train.order import EpochOrder, derived_generator
@@ -39,14 +39,15 @@ def train_coder(
     """
     if (fit.x.shape[1], fit.y.shape[1]) != (spec.d_in, spec.d_out):
         raise ConfigError(f"activations of widths {fit.x.shape[1]} -> {fit.y.shape[1]} cannot fit {spec}")
-    data = ScaledFit(fit, EpochOrder(len(fit), seed), config.batch, torch.device(device), *scales(fit, config))
+    data = FitInUnits(fit, units_of(fit, config), torch.device(device))
+    order = EpochOrder(len(fit), seed)
     schedule = schedule_of(config, spec)
     run = _start(data, spec, config, folder, seed)
     log = TrainingLog(folder / "log.jsonl", run.log_bytes)
     if progress is not None:
         progress(run.step * config.batch)
     while run.step < schedule.steps:
-        x, y = data.batch(run.step)
+        x, y = data.batch(order.between(run.step * config.batch, (run.step + 1) * config.batch))
         loss = fvu_loss(run, x, y, data.variance)
         norm = step(run, loss, schedule.rate(run.step), config.grad_clip)
         _log(run, log, loss, norm, schedule, config)
@@ -54,7 +55,7 @@ def train_coder(
             save_checkpoint(folder, run)
         if progress is not None:
             progress(config.batch)
-    return fold_scales(run.coder, data.x_scale, data.y_scale).eval().requires_grad_(False)
+    return fold_units(run.coder, data.units).eval().requires_grad_(False)
 
 
 def schedule_of(config: TrainConfig, spec: CoderSpec) -> Schedule:
@@ -124,11 +125,11 @@ DEAD_WINDOW = 200_000
 """A latent is called dead in the log when it did not fire in the last so many vectors."""
 
 
-def _start(data: ScaledFit, spec: CoderSpec, config: TrainConfig, folder: Path, seed: int) -> Run:
+def _start(data: FitInUnits, spec: CoderSpec, config: TrainConfig, folder: Path, seed: int) -> Run:
     """The run at its first step, or where its checkpoint left it."""
-    fit = data.fit
-    generator = derived_generator("initialise", seed)
-    coder = initialise(spec, fit.mean_x / data.x_scale, fit.mean_y / data.y_scale, generator).to(data.device)
-    run = Run(coder, identity(fit.fingerprint, spec, config, seed))
+    units, generator = data.units, derived_generator("initialise", seed)
+    mean_x, mean_y = data.fit.mean_x - units.x_mean, data.fit.mean_y - units.y_mean
+    coder = initialise(spec, mean_x / units.x_scale, mean_y / units.y_scale, generator).to(data.device)
+    run = Run(coder, identity(data.fit.fingerprint, spec, config, seed))
     load_checkpoint(folder, run)
     return run

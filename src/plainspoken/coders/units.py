@@ -1,0 +1,34 @@
+"""Units: a coder trained on centred and scaled activations becomes one for the activations as they are."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from plainspoken.coders.base import Coder
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What a coder is trained on: (x - x_mean) / x_scale and (y - y_mean) / y_scale."""
+
+    x_mean: Float[Tensor, " d_in"]
+    x_scale: float
+    y_mean: Float[Tensor, " d_out"]
+    y_scale: float
+
+
+def fold_units(coder: Coder, units: Units) -> Coder:
+    """The coder c with c(x) = y_mean + y_scale * coder((x - x_mean) / x_scale) and the same latents, of new weights."""
+    folded = Coder(coder.spec, coder.W_enc.dtype).to(coder.W_enc.device)
+    x_mean, y_mean = units.x_mean.to(coder.W_enc), units.y_mean.to(coder.W_enc)
+    with torch.no_grad():
+        folded.W_enc.copy_(coder.W_enc / units.x_scale)
+        folded.b_enc.copy_(coder.b_enc - folded.W_enc @ x_mean)
+        folded.W_dec.copy_(coder.W_dec * units.y_scale)
+        folded.b_dec.copy_(coder.b_dec * units.y_scale + y_mean)
+        if coder.W_skip is not None and folded.W_skip is not None:
+            folded.W_skip.copy_(coder.W_skip * (units.y_scale / units.x_scale))
+            folded.b_dec.sub_(folded.W_skip @ x_mean)
+    return folded
