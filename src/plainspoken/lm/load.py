@@ -78,9 +78,11 @@ def load_lm(name: str = "pocket", device: str = "auto", dtype: str = "auto") -> 
     """
     place = _device(device)
     kind = _dtype(dtype, place)
-    folder = pocket_folder() if name == "pocket" else Path(name)
+    folder = pocket_folder() if name == "pocket" else Path(name).expanduser()
     if folder.is_dir():
         _check_folder(folder)
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"no folder '{name}' here: name a folder that `save_pretrained` wrote, or a model on the hub")
     source = str(folder) if folder.is_dir() else name
     model = _load_model(source, kind)
     torch.nn.Module.to(model, place)
