@@ -10,7 +10,7 @@ import typer
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
-from plainspoken.cli.show import OUT, progress_on_terminal, show_conditions, show_error, show_table
+from plainspoken.cli.show import OUT, progress_on_terminal, show_conditions, show_error, show_scores
 from plainspoken.config import settings_help
 from plainspoken.errors import PlainspokenError
 
@@ -84,9 +84,7 @@ def _register(stage: str, does: str, title: str) -> None:
                 report__frontier=list(o.FRONTIER) if frontier else None,
             )  # fmt: skip
         with _work(folder), progress_on_terminal(quiet) as progress:
-            results = pipeline.run(
-                settings, folder, force=force or (), target=stage, progress=progress, command=command
-            )
+            results = pipeline.run(settings, folder, force=force or (), target=stage, progress=progress)
         if quiet:
             return
         if results is None:
@@ -161,8 +159,7 @@ def score(
     with _work(run), progress_on_terminal(quiet) as progress:
         table = pipeline.scores(run, site=site, sort=sort, progress=progress)
     for module, lines in table.rows.items():
-        OUT.print(f"[bold]{module}[/]: {len(lines)} latents", highlight=False)
-        show_table(table.columns, lines[:rows] if rows else lines, shorten=lambda name: name == "text")
+        show_scores(f"{module}: {len(lines)} latents", table.columns, lines[:rows] if rows else lines)
 
 
 @app.command(rich_help_panel="What a run is good for")

@@ -1,11 +1,13 @@
 """What the terminal shows: progress bars, news, warnings, and the closing table."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +18,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from plainspoken.pipeline.progress import Advance, Progress
 
@@ -59,28 +62,32 @@ def show_error(message: str) -> None:
 
 
 def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
-    """The conditions with everything rewritten, and the baselines, one row each."""
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    table.add_column("site")
-    table.add_column("condition")
-    for name in ("loss (nats/token)", "95 %", "recovered", "95 %", "over mean", "KL", "top-1"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for record in records:
-        table.add_row(*_cells(record), style="bold" if record["condition"].startswith("rewritten") else None)
-    OUT.print(table)
+    """For each site the conditions with everything rewritten, and the baselines: one row each."""
+    for site, group in groupby(records, key=lambda record: record["site"]):
+        rows = list(group)
+        first, name = rows[0], "all sites together" if site == "all" else site
+        words = f"mean {first['words_mean']:.0f} words" if first["explained"] else "no words"
+        told = f"{first['explained']:,} of {first['latents']:,} latents in words, {words}"
+        OUT.print(f"\n[bold]{escape(name)}[/]: {told}", highlight=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+        table.add_column("nats a token", no_wrap=True)
+        for column in ("loss", "[95 %]", "recovered", "[95 %]", "over mean", "KL"):
+            table.add_column(Text(column), justify="right", no_wrap=True)
+        for record in rows:
+            style = "bold" if record["condition"] == "rewritten" else None
+            table.add_row(*(Text(cell) for cell in _cells(record)), style=style)
+        OUT.print(table)
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:
     return [
-        escape(record["site"]),
-        escape(record["condition"]),
+        record["condition"],
         _figure(record, "ce", "{:.3f}"),
         _range(record, "ce", "{:.3f}"),
-        _figure(record, "recovered", "{:.1%}"),
-        _range(record, "recovered", "{:.1%}"),
-        _figure(record, "recovered_over_mean", "{:.1%}"),
+        _figure(record, "recovered", "{:.2f}"),
+        _range(record, "recovered", "{:.2f}"),
+        _figure(record, "recovered_over_mean", "{:.2f}"),
         _figure(record, "kl", "{:.3f}"),
-        _figure(record, "top1", "{:.1%}"),
     ]
 
 
@@ -91,17 +98,15 @@ def _figure(record: Mapping[str, Any], name: str, form: str) -> str:
 
 def _range(record: Mapping[str, Any], name: str, form: str) -> str:
     low, high = _figure(record, f"{name}_low", form), _figure(record, f"{name}_high", form)
-    return f"{low} … {high}" if low and high else ""
+    return f"[{low}, {high}]" if low and high else ""
 
 
-def show_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], shorten: Callable[[str], bool] | None = None
-) -> None:
-    """A plain table; numbers (columns whose name `shorten` does not pick) stand on the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        text = shorten is not None and shorten(name)
-        table.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not text)
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    OUT.print(table)
+def show_scores(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Each latent's numbers under the names of the columns, and below them its sentence: the last cell of a row."""
+    widths = [max(len(name), *(len(row[i]) for row in rows), 0) for i, name in enumerate(columns[:-1])]
+    OUT.print(f"[bold]{escape(title)}[/]", highlight=False)
+    OUT.print("  ".join(name.rjust(width) for name, width in zip(columns, widths, strict=False)), style="bold")
+    for *numbers, text in rows:
+        line = "  ".join(cell.rjust(width) for cell, width in zip(numbers, widths, strict=True))
+        OUT.print(line, markup=False, highlight=False)
+        OUT.print(Padding(Text(text, style="dim"), (0, 0, 0, 4)))

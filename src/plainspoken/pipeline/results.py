@@ -1,7 +1,7 @@
 """What a finished run has measured."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ class Results:
     """The records of evaluate/results.json, and where everything lies."""
 
     folder: Path
-    conditions: tuple[Mapping[str, Any], ...]
+    conditions: tuple[Mapping[str, Any], ...] = field(repr=False)
     report: Path | None
     """The report's file, if it is written."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from plainspoken.errors import ConfigError
 from plainspoken.explainers.lattice import Template, templates
@@ -13,7 +13,9 @@ from plainspoken.language.quote import count_words
 from plainspoken.language.reading import Reading, read_rows
 from plainspoken.latents import FiringTable
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.simulators.rules import simulate_reading
+from plainspoken.simulators.conditions import bind
+from plainspoken.simulators.matching import matches
+from plainspoken.simulators.rules import decide, parse_all, simulate_reading
 from plainspoken.types import Explanation, Failure, Rows, Simulation
 
 T = TypeVar("T")
@@ -38,6 +40,25 @@ def simulate_latents(
     """What the sentences of some latents predict over the rows; a sentence that does not parse is a Failure."""
     simulate = _named(SIMULATORS, workplace.config.simulate.simulator, "simulate.simulator")
     return simulate(workplace, texts, latents, rows, label)
+
+
+def simulate_as_written(
+    workplace: Workplace, texts: Mapping[int, str], latents: int
+) -> Callable[[Int[np.ndarray, "1 t"]], Simulation]:
+    """A simulation of whatever text is given, for a text that grows as it is written; sentences are parsed once."""
+    _named(SIMULATORS, workplace.config.simulate.simulator, "simulate.simulator")
+    rules, failures = parse_all(texts)
+    assert not failures, "only sentences that parse have been simulated"
+    lm = workplace.lm
+
+    def simulate(tokens: Int[np.ndarray, "1 t"]) -> Simulation:
+        mask = tokens != (-1 if lm.bos_id is None else lm.bos_id)
+        reading = read_rows(tokens, mask, lm.pieces.table)
+        conditions = bind(rules, reading)
+        said = decide(conditions, *matches(conditions, reading), latents)
+        return Simulation(*said, latents, 1, tokens.shape[1], "text that the model writes")
+
+    return simulate
 
 
 def words_of(text: str) -> int:
