@@ -43,6 +43,11 @@ class Calibration:
         share = np.divide(level - x[left], run, out=np.zeros(len(left), np.float32), where=run > 0)
         return y[left] + share * (y[right] - y[left])
 
+    def curve(self, latent: int) -> Float[np.ndarray, "2 own_knots"]:
+        """One latent's x and y, without the repetitions that fill up the table."""
+        knots = np.stack([self.x[latent], self.y[latent]])
+        return knots[:, : 1 + int(np.flatnonzero(np.r_[True, np.diff(knots).any(axis=0)])[-1])]
+
     def with_latents_of(self, other: "Calibration", latents: Int[np.ndarray, " some"]) -> "Calibration":
         """This calibration with the curves of some latents taken from another."""
         knots = max(self.x.shape[1], other.x.shape[1])

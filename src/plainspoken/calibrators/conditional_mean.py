@@ -27,7 +27,7 @@ def fit_conditional_mean(
 ) -> Calibration:
     """Isotonic regression per latent on its distinct levels, zeros included by counting.
 
-    `prior`: imagined tokens at each level that has any, 0 for none; of sampled tokens, each as heavy as a token of
+    `prior`: imagined tokens at each level, 0 for none; of sampled tokens, each as heavy as a token of
     that level is on average, so that a few heavy ones do not pass for many. More than `BINS` distinct levels are
     gathered into bins of about equal weight, the lowest and the highest level alone, with straight lines between the
     bins' mean levels.
@@ -88,7 +88,8 @@ def _binned(evidence: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     weight = gather(evidence.weight)
     level = gather(evidence.weight * evidence.level) / np.where(weight > 0, weight, 1.0)
     kept = np.arange(width) < used.sum(axis=1)[:, None]
-    heaviness = gather(evidence.weight_square) / np.where(weight > 0, weight, 1.0)
+    # A level without tokens (level 0 of a latent that is never silent) has the prior alone.
+    heaviness = np.where(weight > 0, gather(evidence.weight_square) / np.where(weight > 0, weight, 1.0), kept)
     return level, weight, gather(evidence.total), heaviness, kept
 
 

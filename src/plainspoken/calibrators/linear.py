@@ -10,7 +10,8 @@ from plainspoken.latents.evidence import Evidence
 def fit_linear(evidence: Evidence, maximum: Float[np.ndarray, " latents"]) -> Calibration:
     """activation = a + b level between 0 and the maximum, (a, b) by least squares over all tokens with b >= 0.
 
-    Keeping the line within what activations can be brings it nearer to them, wherever it left. Calibrating the truth onto itself gives a = 0, b = 1. A latent whose level never changes gets its mean.
+    Keeping the line within what activations can be brings it nearer to them, wherever it left. Calibrating the truth
+    onto itself gives a = 0, b = 1. A latent whose level never changes gets its mean.
     """
     level = evidence.level.astype(np.float64)
     tokens = np.maximum(evidence.tokens, 1.0)

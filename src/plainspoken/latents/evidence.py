@@ -24,8 +24,8 @@ class Evidence:
 
     The first entry of a latent is always level 0. `weight`: tokens with that level, `weight_square`: the sum of their
     squared weights; `total`, `square`: sums of the true activation and of its square over them; `fired`: how many of
-    them truly fire. `true_value[true_pointer[l]:true_pointer[l+1]]` are the latent's true activations above zero in
-    ascending order, with their weights. Weights are 1 unless the tokens were sampled (`sampled`).
+    them truly fire, with `fired_square` as above. `true_value[true_pointer[l]:true_pointer[l+1]]` are the latent's true
+    activations above zero in ascending order, with their weights. Weights are 1 unless the tokens were sampled.
     """
 
     pointer: Int[np.ndarray, " latents_1"]
@@ -35,6 +35,7 @@ class Evidence:
     total: Float[np.ndarray, " n"]
     square: Float[np.ndarray, " n"]
     fired: Float[np.ndarray, " n"]
+    fired_square: Float[np.ndarray, " n"]
     true_pointer: Int[np.ndarray, " latents_1"]
     true_value: Float[np.ndarray, " m"]
     true_weight: Float[np.ndarray, " m"]
@@ -70,6 +71,24 @@ class Evidence:
         return np.append(self.true_value, np.float32(0))[
             np.where(np.diff(self.true_pointer) > 0, self.true_pointer[1:] - 1, -1)
         ]
+
+    def at_firings(self) -> "Evidence":
+        """The same where only the tokens at which the latent truly fires are counted."""
+        kept = (self.fired > 0) | (self.level == 0)
+        fired, squared = self.fired[kept], self.fired_square[kept]
+        return Evidence(
+            pointer=_pointer(self.latent[kept], self.latents),
+            level=self.level[kept],
+            weight=fired,
+            weight_square=squared,
+            total=self.total[kept],
+            square=self.square[kept],
+            fired=fired,
+            fired_square=squared,
+            true_pointer=self.true_pointer,
+            true_value=self.true_value,
+            true_weight=self.true_weight,
+        )
 
     @staticmethod
     def over(simulation: Simulation, table: FiringTable) -> "Evidence":
@@ -171,7 +190,7 @@ def _summarise(latents: int, tokens: Float[np.ndarray, "2 latents"], heard: _Lis
         # What the simulator does not list is level 0: it is counted, never written down. Rounding may leave a hair.
         weight[level == 0] = np.maximum(whole - _sums(latent, weight, latents), 0.0)
     value = true.value.astype(np.float64)
-    sums = [_sums(at, true.weight * power, len(keys)) for power in (value, value**2, value**0)]
+    sums = [_sums(at, true.weight * power, len(keys)) for power in (value, value**2, value**0, true.weight)]
     order = np.argsort(level_keys(true.latent, true.value))
     return Evidence(
         pointer=_pointer(latent, latents),
@@ -181,6 +200,7 @@ def _summarise(latents: int, tokens: Float[np.ndarray, "2 latents"], heard: _Lis
         total=sums[0],
         square=sums[1],
         fired=sums[2],
+        fired_square=sums[3],
         true_pointer=_pointer(true.latent, latents),
         true_value=true.value[order],
         true_weight=true.weight[order],

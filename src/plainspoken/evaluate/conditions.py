@@ -1,0 +1,151 @@
+"""The conditions of an evaluation: what is spliced at which site, under which name it is reported."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from plainspoken.rewrite import Baseline, Keep, Mixture, Mode, Prediction, SiteMaterial, Treatment
+
+Order = Literal["best", "random", "mass"]
+ALL_SITES = "all"
+EDITS_MEASURED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """One way to run the model. `treatments`: by site's module path; none leaves the model as it is.
+
+    `fraction`: share of the latents that are rewritten; `order`: which come first; `draw`: of several random orders.
+    """
+
+    name: str
+    treatments: Mapping[str, Treatment]
+    fraction: float | None = None
+    order: Order | None = None
+    draw: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which fractions and orders are measured, and how latents are mixed."""
+
+    fractions: tuple[float, ...]
+    orders: tuple[Order, ...]
+    draws: int
+    keep: Keep
+    seed: int
+
+
+def site_conditions(material: SiteMaterial, plan: Plan) -> list[Condition]:
+    """Everything that is measured at one site alone; treatments of one prediction follow one another.
+
+    With every latent replaced all orders are the same: that condition stands once, with the first order.
+    """
+    module = material.site.module
+    ladders: list[tuple[str, Prediction, Mode, Order]] = [
+        *(("rewritten", material.prediction, "simulated", order) for order in plan.orders),
+        ("oracle-support", material.prediction, "support", plan.orders[0]),
+        ("oracle-magnitude", material.prediction, "magnitude", plan.orders[0]),
+        ("shuffled", material.shuffled, "simulated", plan.orders[0]),
+    ]
+    found = list(_baselines([material]))
+    for name, prediction, mode, order in ladders:
+        for fraction in plan.fractions:
+            for draw in range(plan.draws if order == "random" and fraction < 1 else 1):
+                chosen = first_latents(material, order, fraction, plan.seed, draw)
+                mixture = Mixture(prediction, chosen, mode, plan.keep)
+                if fraction < 1 or order == plan.orders[0]:
+                    found.append(Condition(name, {module: mixture}, fraction, order, draw))
+    found.append(_whole("shuffled-refit", {module: material.refitted}, plan))
+    return found + list(_edit_conditions(material, plan))
+
+
+def joint_conditions(materials: Sequence[SiteMaterial], plan: Plan) -> list[Condition]:
+    """What is measured with several sites rewritten at once: baselines, the rewrite in the first order, controls."""
+    found, order = list(_baselines(materials)), plan.orders[0]
+    for fraction in plan.fractions:
+        treatments: dict[str, Treatment] = {
+            m.site.module: Mixture(
+                m.prediction, first_latents(m, order, fraction, plan.seed, 0), "simulated", plan.keep
+            )
+            for m in materials
+        }
+        found.append(Condition("rewritten", treatments, fraction, order))
+    found.append(_whole("shuffled", {m.site.module: m.shuffled for m in materials}, plan))
+    found.append(_whole("shuffled-refit", {m.site.module: m.refitted for m in materials}, plan))
+    if any(m.as_written is not None for m in materials):
+        before = {m.site.module: m.as_written or m.prediction for m in materials}
+        found.append(_whole("rewritten-as-written", before, plan))
+    return found
+
+
+def first_latents(
+    material: SiteMaterial, order: Order, fraction: float, seed: int, draw: int
+) -> Bool[np.ndarray, " latents"]:
+    """Which latents are replaced: the first of the order, at least one where the fraction is above 0.
+
+    "best": explained latents before others, by score; "mass": by mean activation times decoder norm; "random": by the
+    seed, the site and the draw.
+    """
+    latents = len(material.mean)
+    count = min(latents, max(int(fraction > 0), round(fraction * latents)))
+    chosen = np.zeros(latents, bool)
+    chosen[_ordered(material, order, seed, draw)[:count]] = True
+    return chosen
+
+
+def _ordered(material: SiteMaterial, order: Order, seed: int, draw: int) -> Int[np.ndarray, " latents"]:
+    if order == "best":
+        return np.lexsort((-material.score, ~material.explained))
+    if order == "mass":
+        return np.argsort(-material.mass, kind="stable")
+    site = int.from_bytes(hashlib.sha256(material.site.module.encode()).digest()[:4], "big")
+    return np.random.default_rng([seed, site, draw]).permutation(len(material.mean))
+
+
+def _baselines(materials: Sequence[SiteMaterial]) -> Iterator[Condition]:
+    yield Condition("original", {})
+    for kind in ("coder", "zero-output", "zero-latents", "mean-latents"):
+        yield Condition(kind, {m.site.module: Baseline(kind) for m in materials})
+
+
+def _whole(name: str, predictions: Mapping[str, Prediction], plan: Plan, mode: Mode = "simulated") -> Condition:
+    """Every latent replaced, at every given site."""
+    treatments: dict[str, Treatment] = {
+        module: Mixture(prediction, np.ones(len(prediction.explained), bool), mode, plan.keep)
+        for module, prediction in predictions.items()
+    }
+    return Condition(name, treatments, 1.0, plan.orders[0])
+
+
+def _edit_conditions(material: SiteMaterial, plan: Plan) -> Iterator[Condition]:
+    """The rewrite with a site's explanations as they were written, and with each edit alone taken back."""
+    if material.as_written is None:
+        return
+    module = material.site.module
+    yield _whole("rewritten-as-written", {module: material.as_written}, plan)
+    for latent in material.edited[:EDITS_MEASURED]:
+        without = material.prediction.with_latents_of(material.as_written, np.array([latent]))
+        yield _whole(f"rewritten-without-edit:{latent}", {module: without}, plan)
+
+
+def condition_key(condition: Condition, materials: Mapping[str, SiteMaterial], measured_on: bytes) -> str:
+    """A hash of all that a condition's losses depend on: names do not count, and neither do latents left true.
+
+    `measured_on`: what is common to all conditions (the model, the rows, the positions).
+    """
+    digest = hashlib.sha256(measured_on)
+    for module, treatment in sorted(condition.treatments.items()):
+        digest.update(materials[module].fingerprint.encode())
+        if isinstance(treatment, Baseline):
+            digest.update(treatment.kind.encode())
+            continue
+        digest.update(f"{treatment.mode} {treatment.keep}".encode())
+        digest.update(np.packbits(treatment.chosen).tobytes())
+        for latent in np.flatnonzero(treatment.chosen):
+            digest.update(treatment.prediction.digests[latent])
+    return digest.hexdigest()

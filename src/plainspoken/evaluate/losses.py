@@ -1,0 +1,176 @@
+"""Losses under many conditions on the same tokens, in one pass over the text, summed up by document."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from plainspoken.evaluate.conditions import Condition
+from plainspoken.lm import LanguageModel
+from plainspoken.lm.hooks import capture, splice
+from plainspoken.rewrite import Batch, Positions, SiteMaterial, Spans, Treated, Treatment, spans
+from plainspoken.rewrite.replay import record, replay, with_output
+from plainspoken.types import Rows, Site
+
+
+@dataclass(frozen=True, eq=False)
+class DocumentLosses:
+    """Sums over the measured tokens of each document: nats, nats of KL(original ‖ condition), top-1 agreements."""
+
+    nll: Float[np.ndarray, " documents"]
+    kl: Float[np.ndarray, " documents"]
+    agreed: Float[np.ndarray, " documents"]
+    tokens: Float[np.ndarray, " documents"]
+
+    @staticmethod
+    def average(parts: Sequence["DocumentLosses"]) -> "DocumentLosses":
+        """The mean over several draws of the same tokens."""
+        mean = {name: np.mean([getattr(part, name) for part in parts], axis=0) for name in ("nll", "kl", "agreed")}
+        return DocumentLosses(**mean, tokens=parts[0].tokens)
+
+
+@torch.no_grad()
+def measure(
+    lm: LanguageModel,
+    rows: Rows,
+    materials: Mapping[str, SiteMaterial],
+    conditions: Sequence[Condition],
+    positions: Positions = "all",
+    rows_per_batch: int = 16,
+    progress: Callable[[int], object] | None = None,
+) -> list[DocumentLosses]:
+    """The losses of each condition. `progress` is told how many more (row, condition) pairs are done.
+
+    Conditions that splice one site alone are run from that site on; several sites, from the first on, each reading the
+    input that the splices before it leave. Rows are taken longest first and cut where the longest of a batch ends,
+    which changes nothing: the model is causal and what is cut is padding.
+    """
+    where = spans(rows.mask, positions)
+    sums = np.zeros((len(conditions), 3, len(rows.keys)))
+    tokens = np.zeros(len(rows.keys))
+    for chosen, width in _batches(rows, rows_per_batch):
+        here = Spans(where.spliced[chosen, :width], where.measured[chosen, :width])
+        document = rows.document[np.repeat(chosen, here.measured.sum(axis=1))]
+        tokens += np.bincount(document, minlength=len(tokens))
+        text = torch.from_numpy(rows.tokens[chosen, :width].astype(np.int64)).to(lm.device)
+        run = _Runs(lm, text, Batch(chosen, here.spliced), materials, conditions)
+        yardstick = _Yardstick(run.original, text, here.measured)
+        for i, condition in enumerate(conditions):
+            for j, per_token in enumerate(yardstick.compare(run.logits(condition))):
+                sums[i, j] += np.bincount(document, per_token, minlength=len(tokens))
+            if progress is not None:
+                progress(len(chosen))
+    return [DocumentLosses(nll, kl, agreed, tokens) for nll, kl, agreed in sums]
+
+
+def _batches(rows: Rows, rows_per_batch: int) -> Iterator[tuple[Int[np.ndarray, " b"], int]]:
+    """(rows, width): the rows of a batch and the length of the longest."""
+    length = rows.mask.shape[1] - rows.mask[:, ::-1].argmax(axis=1)
+    order = np.argsort(-length, kind="stable")
+    for low in range(0, len(order), rows_per_batch):
+        chosen = order[low : low + rows_per_batch]
+        yield chosen, int(length[chosen].max())
+
+
+class _Yardstick:
+    """The original model's next-token distributions at the measured positions, and what is read off beside them."""
+
+    def __init__(self, logits: Float[Tensor, "b t v"], text: Int[Tensor, "b t"], measured: np.ndarray) -> None:
+        flat = torch.from_numpy(np.flatnonzero(measured)).to(text.device)
+        self._flat = flat
+        self._target = text.flatten()[(flat + 1)].unsqueeze(1)
+        own = log_softmax(self._read(logits), dim=1)
+        self._p = own.exp()
+        self._entropy = self._expected(own)
+        self._top = own.argmax(dim=1)
+
+    def compare(self, logits: Float[Tensor, "b t v"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(nll, KL(original ‖ these), whether the likeliest token is the same) at each measured position."""
+        read = log_softmax(self._read(logits), dim=1)
+        nll = -read.gather(1, self._target).squeeze(1)
+        kl = self._entropy - self._expected(read)
+        agreed = read.argmax(dim=1) == self._top
+        nll, kl, agreed = (part.double().cpu().numpy() for part in (nll, kl, agreed))
+        return nll, kl, agreed
+
+    def _read(self, logits: Float[Tensor, "b t v"]) -> Float[Tensor, "n v"]:
+        return logits.flatten(0, 1).index_select(0, self._flat).float()
+
+    def _expected(self, log_probability: Float[Tensor, "n v"]) -> Float[Tensor, " n"]:
+        """Under the original distribution."""
+        return torch.linalg.vecdot(self._p, log_probability)
+
+
+class _Runs:
+    """The model run on one batch of text: first as it is, keeping what the conditions share, then under any of them."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        text: Int[Tensor, "b t"],
+        batch: Batch,
+        materials: Mapping[str, SiteMaterial],
+        conditions: Sequence[Condition],
+    ) -> None:
+        self._lm, self._text, self._batch, self._materials = lm, text, batch, materials
+        self._places = batch.places.to(text.device)
+        sites = {m: materials[m].site for condition in conditions for m in condition.treatments}
+        with ExitStack() as stack:
+            recorded = {m: stack.enter_context(record(lm.model, site)) for m, site in sites.items()}
+            seen = stack.enter_context(capture(lm, list(sites.values())))
+            self.original = self._forward()
+        self._treated = {m: self._treat(site, seen[m][0]) for m, site in sites.items()}
+        self._y = {m: seen[m][1] for m in sites}
+        self._outputs = {m: recorded[m][m] for m in sites}
+        self._upstream = self._before_all(recorded)
+
+    def logits(self, condition: Condition) -> Float[Tensor, "b t v"]:
+        """The model's logits under the condition."""
+        treatments = condition.treatments
+        if not treatments:
+            return self.original
+        if len(treatments) == 1:
+            ((module, treatment),) = treatments.items()
+            y = self._spliced(self._y[module], self._treated[module].output(treatment))
+            with replay(self._lm.model, self._upstream | {module: with_output(self._outputs[module], y)}):
+                return self._forward()
+        functions = {self._materials[m].site: self._function(self._materials[m].site, t) for m, t in treatments.items()}
+        with replay(self._lm.model, self._upstream), splice(self._lm, functions):
+            return self._forward()
+
+    def _before_all(self, recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What ran before the first site, and so is the same under every condition.
+
+        Nothing, where the model does not come out the same by it: its layers have other ways to speak to one another.
+        """
+        if not recorded:
+            return {}
+        first = min(recorded, key=lambda module: len(recorded[module]))
+        with replay(self._lm.model, recorded[first]):
+            again = self._forward()
+        same = torch.equal(again, self.original)
+        return {path: output for path, output in recorded[first].items() if path != first} if same else {}
+
+    def _function(self, site: Site, treatment: Treatment) -> Callable[[Tensor, Tensor], Tensor]:
+        def replaced(x: Tensor, y: Tensor) -> Tensor:
+            return self._spliced(y, self._treat(site, x).output(treatment))
+
+        return replaced
+
+    def _treat(self, site: Site, x: Float[Tensor, "b t d"]) -> Treated:
+        material = self._materials[site.module]
+        coder = material.coder
+        mean = torch.from_numpy(material.mean).to(coder.W_dec)
+        return Treated(coder, mean, self._batch, x.flatten(0, 1).index_select(0, self._places).to(coder.W_dec))
+
+    def _spliced(self, y: Float[Tensor, "b t d"], output: Float[Tensor, "n d"]) -> Float[Tensor, "b t d"]:
+        return y.flatten(0, 1).index_copy(0, self._places, output.to(y)).view(y.shape)
+
+    def _forward(self) -> Float[Tensor, "b t v"]:
+        return self._lm.model(input_ids=self._text, use_cache=False).logits

@@ -1,0 +1,225 @@
+"""The records of `evaluate/results.json`: every condition with its intervals and its tests."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from plainspoken.evaluate.conditions import ALL_SITES, Condition, Order
+from plainspoken.evaluate.losses import DocumentLosses
+from plainspoken.evaluate.statistics import (
+    LEVEL,
+    PairedDifference,
+    holm,
+    interval,
+    paired_difference,
+    recovered,
+    resamples,
+)
+from plainspoken.rewrite import Mixture
+
+BASELINES = ("zero-latents", "zero-output", "mean-latents")
+# What the claims are about: conditions in which explanations have a part.
+_TESTED = ("rewritten", "shuffled", "shuffled-refit", "oracle-support", "oracle-magnitude")
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    """What each record says of its site's explanations. Words are over the latents that have one."""
+
+    words_mean: float
+    words_max: int
+    latents: int
+    explained: int
+    failures: int
+
+    @staticmethod
+    def together(parts: Sequence["SiteFacts"]) -> "SiteFacts":
+        """Of several sites: the mean over all their explained latents, the longest, the sums."""
+        explained = sum(part.explained for part in parts)
+        return SiteFacts(
+            words_mean=sum(part.words_mean * part.explained for part in parts) / max(explained, 1),
+            words_max=max(part.words_max for part in parts),
+            latents=sum(part.latents for part in parts),
+            explained=explained,
+            failures=sum(part.failures for part in parts),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A site's conditions (or those of all sites together) and their losses, random orders still draw by draw."""
+
+    site: str
+    calibrator: str
+    conditions: Sequence[Condition]
+    losses: Sequence[DocumentLosses]
+    orders: tuple[Order, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """How surely: `bootstrap` draws of documents, `margin` of equivalence in nats a token, the seed of the draws."""
+
+    bootstrap: int
+    margin: float
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One condition, its draws averaged. Losses are of documents with at least one measured token."""
+
+    condition: Condition
+    losses: DocumentLosses
+    draws: int
+
+
+def records(parts: Sequence[Measured], facts: Mapping[str, SiteFacts], analysis: Analysis) -> list[dict[str, Any]]:
+    """One record a condition, in the order measured; with every latent replaced, one for each order.
+
+    p values are corrected (Holm) over all tests of one kind in the list: the conditions in which explanations have a
+    part, against each of the three baselines.
+    """
+    found = [(part, row) for part in parts for row in _rows(part)]
+    tested = [
+        (i, baseline) for i, (_, row) in enumerate(found) if row.condition.name in _TESTED for baseline in BASELINES
+    ]
+    tables = {part.site: _Table(part, analysis) for part in parts}
+    differences = [tables[found[i][0].site].against(found[i][1], baseline) for i, baseline in tested]
+    better = holm([difference.p_below() for difference in differences])
+    alike = holm([difference.p_within(analysis.margin) for difference in differences])
+    tests: dict[int, dict[str, Any]] = {}
+    for (i, baseline), difference, p, q in zip(tested, differences, better, alike, strict=True):
+        tests.setdefault(i, {})[baseline] = _test(difference, p, q, analysis.margin)
+    out = []
+    for i, (part, row) in enumerate(found):
+        record = tables[part.site].record(row) | _verdict(tests.get(i)) | facts[part.site].__dict__
+        several = row.condition.name == "rewritten" and row.condition.fraction == 1 and part.site != ALL_SITES
+        out += [record | {"order": order} for order in part.orders] if several else [record]
+    return out
+
+
+def edit_effects(parts: Sequence[Measured], analysis: Analysis) -> list[dict[str, Any]]:
+    """What people's edits did to the loss: rewritten minus the same without the edit, below 0 where it helped.
+
+    `latent` None: all edits of the site (or of all sites) together. p: two-sided, not corrected.
+    """
+    out = []
+    for part in parts:
+        rows = {(row.condition.name, row.condition.fraction): row for row in _rows(part)}
+        table, whole = _Table(part, analysis), rows.get(("rewritten", 1.0))
+        for (name, _), row in rows.items():
+            kind, _, latent = name.partition(":")
+            if whole is None or kind not in ("rewritten-as-written", "rewritten-without-edit"):
+                continue
+            difference = paired_difference(whole.losses.nll, row.losses.nll, row.losses.tokens)
+            below, above = difference.p_below(), difference.p_above()
+            out.append(
+                {"site": part.site, "latent": int(latent) if latent else None}
+                | _with_interval("effect", difference.difference, table.ce(whole) - table.ce(row))
+                | {"p": None if below is None or above is None else min(1.0, 2 * min(below, above))}
+            )
+    return out
+
+
+class _Table:
+    """One part's losses resampled by document: the same documents for every condition."""
+
+    def __init__(self, part: Measured, analysis: Analysis) -> None:
+        self._part = part
+        self._rows = {row.condition.name: row for row in _rows(part) if row.condition.fraction is None}
+        tokens = self._rows["original"].losses.tokens
+        self._counts = resamples(len(tokens), analysis.bootstrap, analysis.seed)
+        self._tokens = self._counts @ tokens
+        self._base = {name: self.ce(row) for name, row in self._rows.items()}
+
+    def ce(self, row: _Row) -> Float[np.ndarray, " draws"]:
+        """Cross-entropy in every bootstrap sample."""
+        return self._resampled(row.losses.nll)
+
+    def against(self, row: _Row, baseline: str) -> PairedDifference:
+        """The condition minus a baseline."""
+        return paired_difference(row.losses.nll, self._rows[baseline].losses.nll, row.losses.tokens)
+
+    def record(self, row: _Row) -> dict[str, Any]:
+        """The figures of one condition."""
+        condition, losses = row.condition, row.losses
+        total, ce, base = losses.tokens.sum(), self.ce(row), self._base
+        point = {name: each.losses.nll.sum() / total for name, each in self._rows.items()}
+        own = losses.nll.sum() / total
+        mixed = any(isinstance(treatment, Mixture) for treatment in condition.treatments.values())
+        out: dict[str, Any] = {
+            "site": self._part.site,
+            "condition": condition.name,
+            "fraction": condition.fraction,
+            "order": condition.order,
+            "draws": row.draws,
+            "calibrator": self._part.calibrator if mixed else None,
+        }
+        out |= _with_interval("ce", own, ce)
+        out |= _with_interval("increase", own - point["original"], ce - base["original"])
+        for name, baseline in (
+            ("recovered", "zero-latents"),
+            ("recovered_over_output", "zero-output"),
+            ("recovered_over_mean", "mean-latents"),
+        ):
+            share = recovered(point[baseline], point["coder"], own)
+            out |= _with_interval(name, float(share), recovered(base[baseline], base["coder"], ce))
+        out |= _with_interval("kl", losses.kl.sum() / total, self._resampled(losses.kl))
+        out |= _with_interval("top1", losses.agreed.sum() / total, self._resampled(losses.agreed))
+        return out | {"documents": len(losses.tokens), "tokens": int(total)}
+
+    def _resampled(self, sums: Float[np.ndarray, " documents"]) -> Float[np.ndarray, " draws"]:
+        return (self._counts @ sums) / self._tokens
+
+
+def _rows(part: Measured) -> Iterator[_Row]:
+    """The part's conditions with their draws averaged, in order."""
+    gathered: dict[tuple, tuple[Condition, list[DocumentLosses]]] = {}
+    for condition, losses in zip(part.conditions, part.losses, strict=True):
+        key = (condition.name, condition.fraction, condition.order)
+        gathered.setdefault(key, (condition, []))[1].append(losses)
+    for condition, draws in gathered.values():
+        mean = DocumentLosses.average(draws)
+        kept = mean.tokens > 0
+        yield _Row(
+            condition,
+            DocumentLosses(mean.nll[kept], mean.kl[kept], mean.agreed[kept], mean.tokens[kept]),
+            len(draws),
+        )
+
+
+def _with_interval(name: str, value: float, draws: Float[np.ndarray, " draws"]) -> dict[str, float | None]:
+    """The value and its bounds; null where it is not defined, and bounds null where they are not."""
+    if not np.isfinite(value):
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    low, high = interval(draws) or (None, None)
+    return {name: float(value), f"{name}_low": low, f"{name}_high": high}
+
+
+def _test(difference: PairedDifference, better: float | None, alike: float | None, margin: float) -> dict[str, Any]:
+    return {
+        "difference": difference.difference,
+        "error": difference.error,
+        "p_better": difference.p_below(),
+        "p_better_holm": better,
+        "p_equivalent": difference.p_within(margin),
+        "p_equivalent_holm": alike,
+    }
+
+
+def _verdict(tests: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    """The tests, and two answers: better than both kinds of zero ablation? as good as zero-latents, no better?"""
+    if tests is None:
+        return {"tests": None, "p_beats_zero": None, "p_beats_mean": None, "equivalent_to_zero": None}
+    zeros = [tests[baseline]["p_better_holm"] for baseline in ("zero-latents", "zero-output")]
+    alike = tests["zero-latents"]["p_equivalent_holm"]
+    return {
+        "tests": tests,
+        "p_beats_zero": None if None in zeros else max(zeros),
+        "p_beats_mean": tests["mean-latents"]["p_better_holm"],
+        "equivalent_to_zero": None if alike is None else alike < LEVEL,
+    }

@@ -1,0 +1,177 @@
+"""The conditions that an explanation may choose from, each known by where it holds in the explain rows.
+
+A template fixes some columns of the reading (the word so far; it and the word before; ...); every combination of values
+that occurs is one condition, and a place in the text falls under exactly one condition of each template.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from plainspoken.language.enclosure import COMMENT, STRING
+from plainspoken.language.reading import Reading
+from plainspoken.language.rule import (
+    FORMS,
+    After,
+    Anything,
+    Context,
+    Ending,
+    Form,
+    Head,
+    Line,
+    Opener,
+    Phrase,
+    Place,
+    PlaceName,
+    is_form,
+)
+
+_NO_CONDITION = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A kind of condition.
+
+    `condition[p]`: which of its conditions position p falls under, -1 for none. The positions under condition c are
+    `position[pointer[c]:pointer[c + 1]]`. `words`: what one condition costs in a sentence, its share of the wording
+    around it included; `specificity` as in `language.rule`.
+    """
+
+    name: str
+    specificity: int
+    words: float
+    condition: Int[np.ndarray, " n"]
+    pointer: Int[np.ndarray, " conditions_1"]
+    position: Int[np.ndarray, " m"]
+    spell: Callable[[int], tuple[Head, tuple[Context, ...]]]
+    """The condition in the terms of the language, from any position that falls under it."""
+
+    @property
+    def count(self) -> Int[np.ndarray, " conditions"]:
+        """Tokens under each condition."""
+        return np.diff(self.pointer)
+
+    def positions(self, conditions: Int[np.ndarray, " c"]) -> Int[np.ndarray, " m"]:
+        """All positions under any of these conditions."""
+        parts = [self.position[self.pointer[c] : self.pointer[c + 1]] for c in conditions.tolist()]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def spelled(self, condition: int) -> tuple[Head, tuple[Context, ...]]:
+        """A condition as a head and its contexts."""
+        return self.spell(int(self.position[self.pointer[condition]]))
+
+
+def templates(reading: Reading) -> tuple[Template, ...]:
+    """Every template over a reading, the least specific first."""
+    s = reading.strings
+
+    def word(p: int) -> str:
+        return s[reading.word[p]]
+
+    def phrase(length: int) -> Callable[[int], tuple[Head, tuple[Context, ...]]]:
+        before = (reading.before3, reading.before2, reading.before1)[3 - (length - 1) :]
+        return lambda p: (Phrase((*(s[c[p]] for c in before), word(p))), ())
+
+    forms = _mapped(reading, _form_number)
+    places = _enclosures(reading)
+    brackets = np.where(reading.depth > 0, 0, _NO_CONDITION)
+    everything = np.zeros_like(reading.word)
+    b1, b2, b3, line, opener = reading.before1, reading.before2, reading.before3, reading.line, reading.opener
+    has_line, has_opener = np.where(line > 0, line, _NO_CONDITION), np.where(reading.depth > 0, opener, _NO_CONDITION)
+    listed = [
+        _template(reading, "anything", 0, 2.0, [everything], lambda p: (Anything(), ())),
+        _template(reading, "form", 1, 4.0, [forms], lambda p: (Form(FORMS[forms[p]]), ())),
+        _template(reading, "place", 1, 4.0, [places], lambda p: (Anything(), (Place(_PLACE_NAMES[places[p]]),))),
+        _template(reading, "brackets", 1, 4.0, [brackets], lambda p: (Anything(), (Place("inside brackets"),))),
+        *(
+            _template(
+                reading, f"ending {n}", 1, 5.0, [_mapped(reading, _ending(n))], lambda p, n=n: (Ending(word(p)[-n:]), ())
+            )
+            for n in (2, 3)
+        ),
+        _template(reading, "line", 1, 3.0, [has_line], lambda p: (Anything(), (Line((s[line[p]],)),))),
+        _template(reading, "opener", 1, 3.0, [has_opener], lambda p: (Anything(), (Opener((s[opener[p]],)),))),
+        _template(reading, "after", 2, 1.5, [b1], lambda p: (Anything(), (After(((s[b1[p]],),)),))),
+        _template(reading, "word", 3, 1.0, [reading.word], phrase(1)),
+        _template(
+            reading, "after two", 4, 2.5, [b1, b2], lambda p: (Anything(), (After(((s[b2[p]], s[b1[p]]),)),))
+        ),
+        _template(
+            reading, "word in place", 4, 4.0, [reading.word, places],
+            lambda p: (Phrase((word(p),)), (Place(_PLACE_NAMES[places[p]]),)),
+        ),
+        _template(
+            reading, "word on line", 4, 4.0, [reading.word, has_line],
+            lambda p: (Phrase((word(p),)), (Line((s[line[p]],)),)),
+        ),
+        _template(
+            reading, "word in brackets", 4, 4.0, [reading.word, has_opener],
+            lambda p: (Phrase((word(p),)), (Opener((s[opener[p]],)),)),
+        ),
+        _template(reading, "two words", 5, 2.0, [reading.word, b1], phrase(2)),
+        _template(reading, "three words", 7, 3.0, [reading.word, b1, b2], phrase(3)),
+        _template(reading, "four words", 9, 4.0, [reading.word, b1, b2, b3], phrase(4)),
+    ]  # fmt: skip
+    return tuple(listed)
+
+
+def _template(
+    reading: Reading,
+    name: str,
+    specificity: int,
+    words: float,
+    columns: Sequence[Int[np.ndarray, " n"]],
+    spell: Callable[[int], tuple[Head, tuple[Context, ...]]],
+) -> Template:
+    """Number the combinations of values of the columns; a negative value is none."""
+    known = reading.readable.copy()
+    for column in columns:
+        known &= column >= 0
+    position = np.flatnonzero(known)
+    key = np.zeros(len(position), np.int64)
+    for column in columns:
+        values = column[position].astype(np.int64)
+        key = np.unique(key * (int(values.max(initial=0)) + 1) + values, return_inverse=True)[1]
+    condition = np.full(len(reading.word), _NO_CONDITION, np.int32)
+    condition[position] = key
+    pointer = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(key))])
+    return Template(
+        name, specificity, words, condition, pointer, position[np.argsort(key, kind="stable")].astype(np.int32), spell
+    )
+
+
+def _mapped(reading: Reading, number: Callable[[str], int]) -> Int[np.ndarray, " n"]:
+    """A number of the word so far at every position, computed once a distinct word."""
+    present = np.unique(reading.word[reading.readable])
+    by_word = np.full(len(reading.strings) + 1, _NO_CONDITION, np.int32)
+    for w in present.tolist():
+        by_word[w] = number(reading.strings[w])
+    return by_word[reading.word]
+
+
+def _form_number(word: str) -> int:
+    return next((i for i, name in enumerate(FORMS) if is_form(name, word)), _NO_CONDITION)
+
+
+def _ending(length: int) -> Callable[[str], int]:
+    """Numbers the endings of words that have so many characters."""
+    seen: dict[str, int] = {}
+
+    def number(word: str) -> int:
+        return _NO_CONDITION if len(word) < length else seen.setdefault(word[-length:], len(seen))
+
+    return number
+
+
+_PLACE_NAMES: tuple[PlaceName, ...] = ("inside a string", "inside a comment")
+
+
+def _enclosures(reading: Reading) -> Int[np.ndarray, " n"]:
+    """Which enclosure a position is in, as an index into the places' names."""
+    enclosed = np.full(len(reading.inside), _NO_CONDITION, np.int32)
+    for place, inside in enumerate((STRING, COMMENT)):
+        enclosed[reading.inside == inside] = place
+    return enclosed

@@ -1,0 +1,103 @@
+"""Tokens and words between quotation marks: any text at all, escaped so that a person can read and type it.
+
+A quoted phrase separates its units by one blank. Within a unit a blank is ␣, a line break \\n, a byte that is no whole
+character \\xNN, anything else that does not print \\uNNNN; the marks that mean something here take a backslash. The
+start of the text is a unit of its own, \\start.
+"""
+
+import re
+
+from plainspoken.errors import LanguageError
+from plainspoken.language.reading import TEXT_START
+
+OPEN, CLOSE = "“", "”"
+_BLANK = "␣"
+_MARKED = {"\\", OPEN, CLOSE, _BLANK, '"'}
+_START = "\\start"
+_NAMED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", " ": _BLANK}
+_BACK = {"n": "\n", "t": "\t", "r": "\r"}
+_FIRST_BYTE, _LAST_BYTE = "\udc80", "\udcff"  # how the reading spells bytes that are no whole character
+
+# Between “ and ”, or, as people type, between two ".
+_QUOTED = re.compile(r"“((?:[^\\“”]|\\.)*)”|\"((?:[^\\\"]|\\.)*)\"", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
+
+
+def quote(units: tuple[str, ...]) -> str:
+    """The units between quotation marks; `unquote` of it gives them back, whatever they hold."""
+    return OPEN + " ".join(_escape(unit) for unit in units) + CLOSE
+
+
+def scan_quote(text: str, at: int) -> tuple[tuple[str, ...], int] | None:
+    """(units, where the quotation ends) of a quotation that begins at `at`; None where none begins there.
+
+    Raises LanguageError at an escape that means nothing, and where a quotation is empty.
+    """
+    match = _QUOTED.match(text, at)
+    if match is None:
+        return None
+    start = match.start(1) if match.group(1) is not None else match.start(2)
+    body = match.group(1) if match.group(1) is not None else match.group(2)
+    units, offset = [], 0
+    for piece in body.split(" "):
+        if piece:
+            units.append(_unescape(piece, start + offset))
+        offset += len(piece) + 1
+    if not units:
+        raise LanguageError("nothing stands between the quotation marks", at + 1, "a word (a blank is ␣)")
+    return tuple(units), match.end()
+
+
+def count_words(text: str) -> int:
+    """Words of an explanation: whitespace-separated pieces, every quoted token counting as at least one.
+
+    Works on any English, not only on this language: both “…” and "…" are quotations.
+    """
+    quoted = sum(max(1, len(m.group(0)[1:-1].split())) for m in _QUOTED.finditer(text))
+    rest = _QUOTED.sub(" ", text).split()
+    return max(len(text.split()), quoted + sum(any(c.isalnum() for c in piece) for piece in rest))
+
+
+def _escape(unit: str) -> str:
+    if unit == TEXT_START:
+        return _START
+    return "".join(_escape_character(c) for c in unit)
+
+
+def _escape_character(c: str) -> str:
+    if c in _NAMED:
+        return _NAMED[c]
+    if c in _MARKED:
+        return "\\" + c
+    if _FIRST_BYTE <= c <= _LAST_BYTE:
+        return f"\\x{ord(c) - 0xDC00:02x}"
+    if c.isprintable() and not c.isspace():
+        return c
+    return f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
+
+
+def _unescape(piece: str, at: int) -> str:
+    if piece == _START:
+        return TEXT_START
+
+    def character(match: re.Match[str]) -> str:
+        byte, short, long, mark = match.groups()
+        if byte is not None and int(byte, 16) >= 0x80:
+            return chr(0xDC00 + int(byte, 16))
+        code = int(byte or short or long or "0", 16)
+        if mark is None and code <= 0x10FFFF:
+            return chr(code)
+        if mark in _BACK:
+            return _BACK[mark]
+        if mark is not None and mark in _MARKED:
+            return mark
+        expected = r"\n, \t, \r, \xNN, \uNNNN, \UNNNNNNNN, \start, or a backslash before “ ” ␣ \ "
+        raise LanguageError(f"{match.group()!r} is no escape", at + match.start() + 1, expected + '"')
+
+    # A lone ␣ is a blank; an escaped one is itself: both are settled in one pass, left to right.
+    return re.sub(
+        rf"{_ESCAPE.pattern}|({_BLANK})",
+        lambda m: " " if m.group(5) else character(_ESCAPE.match(m.group())),  # pyright: ignore[reportArgumentType]
+        piece,
+        flags=re.DOTALL,
+    )

@@ -1,0 +1,120 @@
+"""All that rewriting a site takes, gathered: the coder, what its explanations predict, and the controls beside it."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from plainspoken.calibrators import CALIBRATORS
+from plainspoken.coders import Coder
+from plainspoken.corpus.rows import require_part
+from plainspoken.errors import ConfigError
+from plainspoken.latents.evidence import Evidence
+from plainspoken.latents.table import FiringTable
+from plainspoken.rewrite.prediction import Prediction, permuted, shuffle
+from plainspoken.scorers.simulation import score_simulation
+from plainspoken.types import Simulation, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """What a site's explanations were simulated to, over the calibrate rows and over the rows to rewrite.
+
+    `explained`: latents whose explanation was simulated; the others are predicted to be exactly 0.
+    """
+
+    calibrate: Simulation
+    rewrite: Simulation
+    explained: Bool[np.ndarray, " latents"]
+
+
+@dataclass(frozen=True, eq=False)
+class SiteMaterial:
+    """One site, ready to be rewritten over some rows.
+
+    `prediction`: from its explanations; `shuffled`: with explanations permuted, each latent keeping its calibration;
+    `refitted`: permuted, with the calibration fitted anew. `as_written`: from the explanations as the explainer wrote
+    them, where `edited` latents were changed by a person since. `mean`: of each latent over the calibrate documents.
+    `score`: what "best" sorts by, largest first: the correlation of prediction and truth on the calibrate documents.
+    """
+
+    site: Site
+    coder: Coder
+    prediction: Prediction
+    shuffled: Prediction
+    refitted: Prediction
+    mean: Float[np.ndarray, " latents"]
+    score: Float[np.ndarray, " latents"]
+    edited: tuple[int, ...]
+    as_written: Prediction | None
+
+    @property
+    def calibrator(self) -> str:
+        """The name of the calibrator in use."""
+        return self.prediction.calibration.name
+
+    @property
+    def explained(self) -> Bool[np.ndarray, " latents"]:
+        """Which latents have an explanation."""
+        return self.prediction.explained
+
+    @cached_property
+    def mass(self) -> Float[np.ndarray, " latents"]:
+        """Mean activation times the norm of the decoder row: how far a latent moves the output, on average."""
+        return self.mean * self.coder.W_dec.detach().double().norm(dim=1).cpu().numpy()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the site, the coder's weights and the latents' means: what the baselines depend on."""
+        digest = hashlib.sha256(repr((self.site, self.coder.spec)).encode())
+        for name, tensor in sorted(self.coder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(self.mean.tobytes())
+        return digest.hexdigest()
+
+
+def gather(
+    site: Site,
+    coder: Coder,
+    spoken: Spoken,
+    table: FiringTable,
+    maximum: Float[np.ndarray, " latents"],
+    *,
+    calibrator: str,
+    seed: int,
+    edited: tuple[int, ...] = (),
+    as_written: Spoken | None = None,
+) -> SiteMaterial:
+    """Calibrate a site's explanations and their shuffled control, and put its material together.
+
+    `table`: firings over the calibrate rows. `maximum`: the largest activation of each latent anywhere but on evaluate
+    documents. `seed`: of the shuffled control. Raises ConfigError for an unknown calibrator, LeakError for a table over
+    other rows than the calibrate part's, RunError where simulations and table do not belong together.
+    """
+    if calibrator not in CALIBRATORS:
+        raise ConfigError(f"no calibrator is called '{calibrator}'; known: {', '.join(CALIBRATORS)}")
+    require_part(table.rows, "calibrate")
+    evidence = Evidence.over(spoken.calibrate, table)
+    prediction = _predict(spoken, evidence, maximum, calibrator)
+    permutation = shuffle(spoken.explained, seed)
+    shuffled = Spoken(permuted(spoken.calibrate, permutation), permuted(spoken.rewrite, permutation), spoken.explained)
+    return SiteMaterial(
+        site=site,
+        coder=coder,
+        prediction=prediction,
+        shuffled=Prediction(shuffled.rewrite, prediction.calibration, prediction.sizes, spoken.explained),
+        refitted=_predict(shuffled, Evidence.over(shuffled.calibrate, table), maximum, calibrator),
+        mean=evidence.mean,
+        score=score_simulation(evidence, prediction.calibration.apply).correlation.ranking(),
+        edited=edited,
+        as_written=as_written and _predict(as_written, Evidence.over(as_written.calibrate, table), maximum, calibrator),
+    )
+
+
+def _predict(spoken: Spoken, evidence: Evidence, maximum: Float[np.ndarray, " latents"], calibrator: str) -> Prediction:
+    fit = CALIBRATORS[calibrator].fit
+    return Prediction(spoken.rewrite, fit(evidence, maximum), fit(evidence.at_firings(), maximum), spoken.explained)

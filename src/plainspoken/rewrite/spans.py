@@ -1,0 +1,35 @@
+"""Where the rewrite stands in a row, and where its loss is read."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+Positions = Literal["all", "last"]
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """`spliced[r, i]`: the site's output at token i is replaced; `measured[r, i]`: the loss of token i+1 is read."""
+
+    spliced: Bool[np.ndarray, "row t"]
+    measured: Bool[np.ndarray, "row t"]
+
+
+def spans(mask: Bool[np.ndarray, "row t"], positions: Positions) -> Spans:
+    """`mask`: tokens of the text, so that neither BOS nor padding is spliced or predicted.
+
+    "all": every token of the text is spliced, and every one that has a token before it is measured. "last" (the
+    paper's): only the last token that has a next one is spliced, and only that next token is measured; a row with
+    fewer than two tokens of text has none.
+    """
+    measured = np.zeros_like(mask)
+    measured[:, :-1] = mask[:, 1:]
+    if positions == "all":
+        return Spans(mask, measured)
+    both = mask & measured
+    last = np.zeros_like(mask)
+    row = np.flatnonzero(both.any(axis=1))
+    last[row, mask.shape[1] - 1 - both[row, ::-1].argmax(axis=1)] = True
+    return Spans(last, last)

@@ -1,0 +1,168 @@
+"""Rules bound to a reading: every condition as one row of a table, a column for each thing that it may fix.
+
+A group of heads under contexts is the union of its combinations; each combination becomes one row. Heads that name a
+form or an ending stand for the words of this reading that have it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from jaxtyping import Int
+
+from plainspoken.language.enclosure import COMMENT, STRING
+from plainspoken.language.reading import LINE_BREAK, TEXT_START, Reading
+from plainspoken.language.rule import (
+    After,
+    Anything,
+    Beginning,
+    Context,
+    Earlier,
+    Ending,
+    Form,
+    FormName,
+    Group,
+    Head,
+    Line,
+    Opener,
+    Phrase,
+    Place,
+    Rule,
+    Token,
+    is_form,
+)
+
+ANY = -2  # a column that the condition leaves open
+NOWHERE = -3  # a word that this reading does not hold: the condition cannot hold here
+
+# What a condition may fix, in the order of the table's columns. `earlier` is a unit, `window` how far back it may stand.
+FIXED = ("word", "before1", "before2", "before3", "token", "line", "opener", "inside", "brackets", "earlier", "window")
+COLUMNS = (*FIXED, "specificity", "level", "latent")
+_BEFORE = ("before1", "before2", "before3")
+
+ANYWHERE, ON_THIS_LINE = 0, -1  # windows that are no number of words
+
+_WORD_COUNTS, _BEFORE_COUNTS, _TOKEN_COUNTS, _REST_COUNTS = 3, 2, 2, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """`table[c, COLUMNS.index(name)]`: what condition c fixes, how specific it is, its level and its latent."""
+
+    table: Int[np.ndarray, "conditions columns"]
+
+    def column(self, name: str) -> Int[np.ndarray, " conditions"]:
+        """One column of the table."""
+        return self.table[:, COLUMNS.index(name)]
+
+
+@dataclass
+class _Binder:
+    """Turns what rules name into the reading's numbers; forms are looked up once for all rules."""
+
+    reading: Reading
+    words: Int[np.ndarray, " words"] = field(init=False)
+    forms: dict[FormName, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        present = self.reading.word[self.reading.readable]
+        self.words = np.unique(present)
+
+    def number(self, string: str) -> int:
+        return self.reading.index.get(string, NOWHERE)
+
+    def with_form(self, name: FormName) -> list[int]:
+        if name not in self.forms:
+            strings = self.reading.strings
+            self.forms[name] = [w for w in self.words.tolist() if is_form(name, strings[w])]
+        return self.forms[name]
+
+    def with_ending(self, text: str) -> list[int]:
+        return [w for w in self.words.tolist() if self.reading.strings[w].endswith(text)]
+
+    def with_beginning(self, text: str) -> list[int]:
+        return [w for w in self.words.tolist() if self.reading.strings[w].startswith(text)]
+
+
+def bind(rules: Mapping[int, Rule], reading: Reading) -> Conditions:
+    """The conditions of many latents' rules over one reading; what cannot hold anywhere in it is left out."""
+    binder = _Binder(reading)
+    rows = [row for latent, rule in rules.items() for row in _rule_rows(binder, latent, rule)]
+    table = np.array(rows, np.int64).reshape(-1, len(COLUMNS))
+    return Conditions(table[~(table[:, : len(FIXED)] == NOWHERE).any(axis=1)])
+
+
+def _rule_rows(binder: _Binder, latent: int, rule: Rule) -> Iterator[tuple[int, ...]]:
+    for clause in rule.clauses:
+        for group in clause.groups:
+            for fixed, specificity in _combinations(binder, group):
+                yield (*(fixed.get(name, ANY) for name in FIXED), specificity, clause.level, latent)
+
+
+def _combinations(binder: _Binder, group: Group) -> Iterator[tuple[dict[str, int], int]]:
+    choices = [list(_context_choices(binder, c)) for c in group.contexts if not isinstance(c, After)]
+    afters = next((c.phrases for c in group.contexts if isinstance(c, After)), ((),))
+    for head, after in product(group.heads, afters):
+        for fixed, counts in _head_choices(binder, head, after):
+            for combination in product(*choices):
+                merged, total = dict(fixed), counts
+                for more in combination:
+                    # Two names for one column (“a b” at the start of a line) hold together only where they agree.
+                    for name, value in more.items():
+                        merged[name] = value if merged.get(name, value) == value else NOWHERE
+                    total += _REST_COUNTS
+                yield merged, total
+
+
+def _head_choices(binder: _Binder, head: Head, after: tuple[str, ...]) -> Iterator[tuple[dict[str, int], int]]:
+    """What the head and the phrase it stands after fix, and how much that counts."""
+    before = (*(head.units[:-1] if isinstance(head, Phrase) else ()), *())
+    preceding = [binder.number(unit) for unit in (*after, *before)]
+    fixed = dict(zip(_BEFORE, reversed(preceding), strict=False))
+    counts = _BEFORE_COUNTS * len(preceding)
+    match head:
+        case Phrase(units):
+            yield fixed | {"word": binder.number(units[-1])}, counts + _WORD_COUNTS
+        case Token(text):
+            yield fixed | {"token": binder.number(text)}, counts + _TOKEN_COUNTS
+        case Anything():
+            yield fixed, counts
+        case Form(name):
+            yield from ((fixed | {"word": w}, counts + _REST_COUNTS) for w in binder.with_form(name))
+        case Ending(text):
+            yield from ((fixed | {"word": w}, counts + _REST_COUNTS) for w in binder.with_ending(text))
+        case Beginning(text):
+            yield from ((fixed | {"word": w}, counts + _REST_COUNTS) for w in binder.with_beginning(text))
+
+
+def _context_choices(binder: _Binder, context: Context) -> Iterator[dict[str, int]]:
+    match context:
+        case Earlier(words, within):
+            window = ANYWHERE if within is None else ON_THIS_LINE if within == "line" else within
+            yield from ({"earlier": binder.number(w), "window": window} for w in words)
+        case Line(words):
+            yield from ({"line": binder.number(w)} for w in words)
+        case Opener(words):
+            yield from ({"opener": binder.number(w)} for w in words)
+        case Place(name):
+            yield _place(binder, name)
+
+
+@lru_cache(maxsize=None)
+def _flags(name: str) -> tuple[tuple[str, int], ...]:
+    return {
+        "inside a string": (("inside", STRING),),
+        "inside a comment": (("inside", COMMENT),),
+        "inside brackets": (("brackets", 1),),
+        "outside brackets": (("brackets", 0),),
+    }.get(name, ())
+
+
+def _place(binder: _Binder, name: str) -> dict[str, int]:
+    if name == "at the start of the text":
+        return {"before1": binder.number(TEXT_START)}
+    if name == "at the start of a line":
+        return {"before1": binder.number(LINE_BREAK)}
+    return dict(_flags(name))
