@@ -10,7 +10,7 @@ import typer
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
-from plainspoken.cli.show import OUT, progress_on_terminal, show_conditions, show_error, show_scores
+from plainspoken.cli.show import OUT, progress_on_terminal, show_conditions, show_edits, show_error, show_scores
 from plainspoken.config import settings_help
 from plainspoken.errors import PlainspokenError
 
@@ -91,6 +91,7 @@ def _register(stage: str, does: str, title: str) -> None:
             OUT.print(f"{folder}: done up to {stage}", highlight=False)
             return
         show_conditions(results.headline_records())
+        show_edits(results.edits)
         if results.report is not None:
             OUT.print(f"\nreport: {results.report}", soft_wrap=True, highlight=False)
 

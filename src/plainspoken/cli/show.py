@@ -79,6 +79,19 @@ def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
         OUT.print(table)
 
 
+def show_edits(edits: Sequence[Mapping[str, Any]]) -> None:
+    """What changed sentences did to the loss, each and together."""
+    if edits:
+        OUT.print(
+            "\n[bold]edited sentences[/]: loss with the change minus loss without it, nats a token", highlight=False
+        )
+    for edit in edits:
+        which = "all edits" if edit["latent"] is None else f"latent {edit['latent']}"
+        site = "all sites" if edit["site"] == "all" else edit["site"]
+        line = f"{site}, {which}: {_figure(edit, 'effect', '{:+.5f}')} {_range(edit, 'effect', '{:+.5f}')}"
+        OUT.print(line, markup=False, highlight=False)
+
+
 def _cells(record: Mapping[str, Any]) -> list[str]:
     return [
         record["condition"],

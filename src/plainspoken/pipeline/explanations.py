@@ -2,18 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plainspoken.errors import ExplanationError, StoreError
+from plainspoken.language.quote import count_words
 from plainspoken.store import write_text
 from plainspoken.store.manifest import digest
 from plainspoken.types import Explanation
 
 CURRENT = "explanations.jsonl"
 AS_WRITTEN = "as_written.jsonl"
+EDITED = "edited"
+"""What stands for the explainer of a sentence that a person wrote."""
 _FIELDS = ("latent", "text", "words", "explainer", "prompt_hash")
 
 
@@ -40,9 +43,9 @@ def read_as_written(folder: Path) -> dict[int, Explanation]:
 
 
 def read_explanations(folder: Path, latents: int | None = None) -> dict[int, Explanation]:
-    """What stands in the file now, by latent; edited sentences carry the explainer `edited`.
+    """What stands in the file now, by latent; edited sentences are marked `EDITED`.
 
-    Their `words` are those the file gives until `with_words_counted` counts them. latents: how many the coder has.
+    latents: how many the coder has; None: as many as the explainer explained.
     Raises ExplanationError naming the latents that are missing, double or unknown, or the line that does not read.
     """
     path = folder / CURRENT
@@ -90,13 +93,6 @@ def content_hash(folder: Path) -> str:
     return digest(_texts(_read(folder / CURRENT)))
 
 
-def with_words_counted(explanation: Explanation, count: Callable[[str], int]) -> Explanation:
-    """The explanation with its words counted anew."""
-    return Explanation(
-        explanation.latent, explanation.text, count(explanation.text), explanation.explainer, explanation.prompt_hash
-    )
-
-
 def _texts(explanations: Sequence[Explanation]) -> list[tuple[int, str]]:
     return sorted((e.latent, e.text) for e in explanations)
 
@@ -104,7 +100,7 @@ def _texts(explanations: Sequence[Explanation]) -> list[tuple[int, str]]:
 def _marked(explanation: Explanation, written: Explanation | None) -> Explanation:
     if written is not None and written.text == explanation.text:
         return written
-    return Explanation(explanation.latent, explanation.text, explanation.words, "edited", None)
+    return Explanation(explanation.latent, explanation.text, count_words(explanation.text), EDITED)
 
 
 def _read(path: Path) -> list[Explanation]:
@@ -131,8 +127,8 @@ def _explanation(path: Path, number: int, line: str) -> Explanation:
     return Explanation(
         latent,
         text,
-        words if isinstance(words, int) else len(text.split()),
-        str(record.get("explainer", "edited")),
+        words if isinstance(words, int) else count_words(text),
+        str(record.get("explainer", EDITED)),
         record.get("prompt_hash"),
     )
 

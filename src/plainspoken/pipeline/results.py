@@ -15,6 +15,8 @@ class Results:
 
     folder: Path
     conditions: tuple[Mapping[str, Any], ...] = field(repr=False)
+    edits: tuple[Mapping[str, Any], ...]
+    """What people's changes to sentences did to the loss: `effect` in nats a token, below 0 where they helped."""
     report: Path | None
     """The report's file, if it is written."""
 
@@ -25,7 +27,9 @@ class Results:
         if not path.is_file():
             raise RunError(f"{folder} has no results yet; go on with: plainspoken run {folder}")
         report = Path(folder) / "report.html"
-        return Results(Path(folder), tuple(read_json(path)["conditions"]), report if report.is_file() else None)
+        content = read_json(path)
+        conditions, edits = tuple(content["conditions"]), tuple(content["edits"])
+        return Results(Path(folder), conditions, edits, report if report.is_file() else None)
 
     def record(
         self, condition: str, *, site: str | None = None, fraction: float | None = None, order: str | None = None
@@ -52,8 +56,8 @@ class Results:
         """Each site's conditions with everything rewritten, and its baselines: the closing table's rows."""
         seen, rows = set(), []
         for record in self.conditions:
-            if record["condition"].startswith("rewritten-without-edit"):
-                continue
+            if record["condition"].startswith("rewritten-"):
+                continue  # what edits did is told by `edits`
             key = (record["site"], record["condition"].partition("@")[0])
             whole = self.record(key[1], site=key[0])
             if key not in seen:

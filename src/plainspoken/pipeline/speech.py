@@ -6,10 +6,10 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from plainspoken.errors import ConfigError
+from plainspoken.errors import ConfigError, LanguageError
 from plainspoken.explainers.lattice import Template, templates
 from plainspoken.explainers.rules import explain_rules
-from plainspoken.language.quote import count_words
+from plainspoken.language.parse import parse
 from plainspoken.language.reading import Reading, read_rows
 from plainspoken.latents import FiringTable
 from plainspoken.pipeline.workplace import Workplace
@@ -61,9 +61,13 @@ def simulate_as_written(
     return simulate
 
 
-def words_of(text: str) -> int:
-    """How many words a sentence has, as budgets count them."""
-    return count_words(text)
+def where_it_fails(text: str) -> dict[str, int | str]:
+    """Column (from 1) and what was expected there, of a sentence that does not parse; empty for one that does."""
+    try:
+        parse(text)
+    except LanguageError as error:
+        return {"column": error.column, "expected": error.expected}
+    return {}
 
 
 def _explain_rules(

@@ -123,7 +123,7 @@ def _cards(
     cards = []
     for rank, score in chosen:
         explanation = written[score.latent]
-        edited = explanation.explainer == "edited"
+        edited = explanation.explainer == explanations.EDITED
         cards.append(Card(rank, score, explanation.text, explanation.words, examples[score.latent], edited))
     return tuple(cards)
 
