@@ -170,6 +170,18 @@ def test_a_hub_dataset_without_its_library_says_what_to_install(monkeypatch: pyt
         texts("hf:roneneldan/TinyStories")
 
 
+def test_a_hub_dataset_is_read_as_a_stream_until_there_is_enough(tmp_path: Path) -> None:
+    pytest.importorskip("datasets", reason="the optional datasets library is not installed")
+    (tmp_path / "train.jsonl").write_text("".join(f'{{"body": "text {i}"}}\n' for i in range(30)))
+    found = texts(f"hf:{tmp_path}", text_field="body")
+    assert list(found.values()) == [f"text {i}" for i in range(30)]
+    assert len(texts(f"hf:{tmp_path}::train", text_field="body", characters=25)) == 5
+    with pytest.raises(CorpusError, match=r"record 0 has no field 'text' \(it has: body\)"):
+        texts(f"hf:{tmp_path}")
+    with pytest.raises(CorpusError, match=r"cannot read the hub dataset '.*::other'"):
+        texts(f"hf:{tmp_path}::other", text_field="body")
+
+
 def test_a_document_is_text_or_tokens() -> None:
     with pytest.raises(AssertionError):
         Document("both", "text", np.zeros(3, np.int64))

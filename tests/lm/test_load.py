@@ -91,9 +91,7 @@ def test_weights_that_lack_a_tensor_are_refused_rather_than_made_up(folder: Path
     weights = load_file(folder / "model.safetensors")
     del weights["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(
-        ModelError, match=r"lack or misshape 1 tensors .*\.1\.mlp\.dense_h_to_4h\.weight"
-    ):
+    with pytest.raises(ModelError, match=r"lack or misshape 1 tensors .*\.1\.mlp\.dense_h_to_4h\.weight"):
         load_lm(str(folder))
 
 

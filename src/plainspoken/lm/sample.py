@@ -54,7 +54,8 @@ def sample_rows(
     Batched, with the keys and values of earlier positions kept. Each token is drawn by inverting the distribution
     function at a uniform number that belongs to (seed, row, position): the size of batches does not matter, and fewer
     rows are the first of more. A row goes on after an end of text: `build_rows` cuts it there. `progress` is told how
-    many more tokens are done (rows * t in all). What is spliced into the model is sampled from.
+    many more rows are done, a row of a batch in which half the tokens are drawn counting as half a row. What is spliced
+    into the model is sampled from.
     Raises CorpusError as `self_documents` does.
     """
     if t > lm.context:
@@ -76,9 +77,7 @@ def sample_rows(
             tokens = _draw(answer.logits[:, -1].double() / temperature, uniform[:, position])
             out[first : first + batch, position] = tokens[:, 0].cpu().numpy()
             if progress is not None:
-                progress(batch)
-        if progress is not None:
-            progress(batch)
+                progress(batch * position // (t - 1) - batch * (position - 1) // (t - 1))
     return out
 
 
