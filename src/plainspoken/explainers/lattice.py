@@ -65,7 +65,8 @@ class Template:
 
 
 def templates(reading: Reading) -> tuple[Template, ...]:
-    """Every template over a reading, the least specific first."""
+    """Every template over a reading, in the order in which they are chosen: exact words first, then looser conditions
+    for what those leave over."""
     s = reading.strings
 
     def word(p: int) -> str:
@@ -81,41 +82,36 @@ def templates(reading: Reading) -> tuple[Template, ...]:
     everything = np.zeros_like(reading.word)
     b1, b2, b3, line, opener = reading.before1, reading.before2, reading.before3, reading.line, reading.opener
     has_line, has_opener = np.where(line > 0, line, _NO_CONDITION), np.where(reading.depth > 0, opener, _NO_CONDITION)
-    listed = [
-        _template(reading, "anything", 0, 2.0, [everything], lambda p: (Anything(), ())),
-        _template(reading, "form", 1, 4.0, [forms], lambda p: (Form(FORMS[forms[p]]), ())),
-        _template(reading, "place", 1, 4.0, [places], lambda p: (Anything(), (Place(_PLACE_NAMES[places[p]]),))),
-        _template(reading, "brackets", 1, 4.0, [brackets], lambda p: (Anything(), (Place("inside brackets"),))),
-        *(
-            _template(
-                reading, f"ending {n}", 1, 5.0, [_mapped(reading, _ending(n))], lambda p, n=n: (Ending(word(p)[-n:]), ())
-            )
-            for n in (2, 3)
-        ),
-        _template(reading, "line", 1, 3.0, [has_line], lambda p: (Anything(), (Line((s[line[p]],)),))),
-        _template(reading, "opener", 1, 3.0, [has_opener], lambda p: (Anything(), (Opener((s[opener[p]],)),))),
-        _template(reading, "after", 2, 1.5, [b1], lambda p: (Anything(), (After(((s[b1[p]],),)),))),
-        _template(reading, "word", 3, 1.0, [reading.word], phrase(1)),
-        _template(
-            reading, "after two", 4, 2.5, [b1, b2], lambda p: (Anything(), (After(((s[b2[p]], s[b1[p]]),)),))
-        ),
-        _template(
-            reading, "word in place", 4, 4.0, [reading.word, places],
-            lambda p: (Phrase((word(p),)), (Place(_PLACE_NAMES[places[p]]),)),
-        ),
-        _template(
-            reading, "word on line", 4, 4.0, [reading.word, has_line],
-            lambda p: (Phrase((word(p),)), (Line((s[line[p]],)),)),
-        ),
-        _template(
-            reading, "word in brackets", 4, 4.0, [reading.word, has_opener],
-            lambda p: (Phrase((word(p),)), (Opener((s[opener[p]],)),)),
-        ),
-        _template(reading, "two words", 5, 2.0, [reading.word, b1], phrase(2)),
-        _template(reading, "three words", 7, 3.0, [reading.word, b1, b2], phrase(3)),
-        _template(reading, "four words", 9, 4.0, [reading.word, b1, b2, b3], phrase(4)),
-    ]  # fmt: skip
-    return tuple(listed)
+
+    def at_word(context: Callable[[int], Context]) -> Callable[[int], tuple[Head, tuple[Context, ...]]]:
+        return lambda p: (Phrase((word(p),)), (context(p),))
+
+    def anywhere(context: Callable[[int], Context]) -> Callable[[int], tuple[Head, tuple[Context, ...]]]:
+        return lambda p: (Anything(), (context(p),))
+
+    def enclosed(p: int) -> Context:
+        return Place(_PLACE_NAMES[places[p]])
+
+    listed: list[tuple[str, int, float, list[np.ndarray], Callable[[int], tuple[Head, tuple[Context, ...]]]]] = [
+        ("word", 3, 1.0, [reading.word], phrase(1)),
+        ("two words", 5, 2.0, [reading.word, b1], phrase(2)),
+        ("three words", 7, 3.0, [reading.word, b1, b2], phrase(3)),
+        ("four words", 9, 4.0, [reading.word, b1, b2, b3], phrase(4)),
+        ("after", 2, 1.5, [b1], anywhere(lambda p: After(((s[b1[p]],),)))),
+        ("after two", 4, 2.5, [b1, b2], anywhere(lambda p: After(((s[b2[p]], s[b1[p]]),)))),
+        ("word on line", 4, 4.0, [reading.word, has_line], at_word(lambda p: Line((s[line[p]],)))),
+        ("word in brackets", 4, 4.0, [reading.word, has_opener], at_word(lambda p: Opener((s[opener[p]],)))),
+        ("word in place", 4, 4.0, [reading.word, places], at_word(enclosed)),
+        ("line", 1, 3.0, [has_line], anywhere(lambda p: Line((s[line[p]],)))),
+        ("opener", 1, 3.0, [has_opener], anywhere(lambda p: Opener((s[opener[p]],)))),
+        ("ending 3", 1, 5.0, [_mapped(reading, _ending(3))], lambda p: (Ending(word(p)[-3:]), ())),
+        ("ending 2", 1, 5.0, [_mapped(reading, _ending(2))], lambda p: (Ending(word(p)[-2:]), ())),
+        ("form", 1, 4.0, [forms], lambda p: (Form(FORMS[forms[p]]), ())),
+        ("place", 1, 4.0, [places], anywhere(enclosed)),
+        ("brackets", 1, 4.0, [brackets], anywhere(lambda p: Place("inside brackets"))),
+        ("anything", 0, 2.0, [everything], lambda p: (Anything(), ())),
+    ]
+    return tuple(_template(reading, *entry) for entry in listed)
 
 
 def _template(
@@ -123,7 +119,7 @@ def _template(
     name: str,
     specificity: int,
     words: float,
-    columns: Sequence[Int[np.ndarray, " n"]],
+    columns: Sequence[np.ndarray],
     spell: Callable[[int], tuple[Head, tuple[Context, ...]]],
 ) -> Template:
     """Number the combinations of values of the columns; a negative value is none."""

@@ -20,7 +20,7 @@ from plainspoken.language.rule import HIGHEST_LEVEL
 # A condition's mean is taken as if it had been seen without a firing so many times more: rare luck earns less.
 _SILENT_SIGHTINGS = 2.0
 _FEWEST_FIRINGS = 2
-_PRUNINGS = 2
+_ROUNDS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,10 @@ def select(
     price: float,
     templates: Sequence[Template],
 ) -> Selection:
-    """Choose for one latent, from the least specific templates to the most specific, then drop what no longer pays.
+    """Choose for one latent: template by template, each given what the others say, twice around.
+
+    Templates come in the order given: those that should have the first word first. On the second round each is chosen
+    anew, so that what a later template says better is dropped.
 
     Args:
         position, value: the latent's firings on the explain rows; value above 0.
@@ -76,82 +79,56 @@ def select(
     """
     unit = float(value.max()) / HIGHEST_LEVEL
     worth = weight * unit**2
-    scene = _Scene(
-        np.asarray(position), value.astype(np.float64) / unit, np.full((len(templates), len(value)), -1, np.int8)
-    )
-    for k, template in enumerate(templates):
-        scene = _grow(scene, k, template, worth, price, _heard(scene, templates, below=k))
-    for _ in range(_PRUNINGS):
-        for k in range(len(templates) - 1, -1, -1):
-            if (scene.said[k] >= 0).any():
-                _prune(scene, k, templates, worth, price)
+    said = np.full((len(templates), len(value)), -1, np.int8)
+    scene = _Scene(np.asarray(position), value.astype(np.float64) / unit, said)
+    for _ in range(_ROUNDS):
+        for k in range(len(templates)):
+            scene = _choose(scene, k, templates, worth, price)
     return _selection(scene, templates)
 
 
-def _heard(scene: _Scene, templates: Sequence[Template], below: int) -> Float[np.ndarray, " u"]:
-    """The level simulated by the templates before `below`; 0 where none speaks."""
-    return np.maximum(_decided(scene.said[:below], templates[:below])[0], 0).astype(np.float64)
-
-
 def _decided(
-    said: Int[np.ndarray, "templates u"], templates: Sequence[Template]
+    said: Int[np.ndarray, "templates u"], templates: Sequence[Template], without: int = -1
 ) -> tuple[Int[np.ndarray, " u"], Int[np.ndarray, " u"]]:
     """(level, specificity) that decides at each position, -1 where nothing speaks: the language's own order."""
     level = np.full(said.shape[1], -1, np.int8)
     specificity = np.full(said.shape[1], -1, np.int8)
-    for mine, template in zip(said, templates, strict=True):
-        speaks = mine >= 0
-        if speaks.any():
-            wins = speaks & (
-                (template.specificity > specificity) | ((template.specificity == specificity) & (mine > level))
-            )
-            level[wins], specificity[wins] = mine[wins], template.specificity
+    for k in np.flatnonzero((said >= 0).any(axis=1)).tolist():
+        if k != without:
+            mine, rank = said[k], templates[k].specificity
+            wins = (mine >= 0) & _outranks(rank, mine, level, specificity)
+            level[wins], specificity[wins] = mine[wins], rank
     return level, specificity
 
 
-def _grow(
-    scene: _Scene, k: int, template: Template, worth: float, price: float, heard: Float[np.ndarray, " u"]
-) -> _Scene:
-    """Take every condition of a template whose gain pays for its words."""
+def _choose(scene: _Scene, k: int, templates: Sequence[Template], worth: float, price: float) -> _Scene:
+    """Choose a template's conditions anew, given what the others say: all whose gain pays for their words."""
+    template = templates[k]
     under = template.condition[scene.position]
-    known = under >= 0
-    if not known.any():
+    known = np.flatnonzero(under >= 0)
+    if not len(known):
         return scene
     condition, at = np.unique(under[known], return_inverse=True)
-    true = scene.true[known]
-    firings = np.bincount(at, true > 0)
-    total, square = np.bincount(at, true), np.bincount(at, true * true)
-    now = np.bincount(at, (true - heard[known]) ** 2)
-    count = template.count[condition]
-    level = np.rint(np.minimum(total / (count + _SILENT_SIGHTINGS), HIGHEST_LEVEL))
-    gain = worth * (now - (square - 2 * level * total + count * level**2))
+    level, specificity = _decided(scene.said, templates, without=k)
+    decides = template.specificity >= specificity[known]
+    # Tokens under a condition that are not in the scene: nobody speaks and the latent is silent there.
+    count = template.count[condition] - np.bincount(at[~decides], minlength=len(condition))
+    known, at = known[decides], at[decides]
+    true, fallback = scene.true[known], np.maximum(level[known], 0).astype(np.float64)
+    n = len(condition)
+    firings, total, square = (np.bincount(at, w, minlength=n) for w in (true > 0, true, true * true))
+    mine = np.rint(np.minimum(total / (count + _SILENT_SIGHTINGS), HIGHEST_LEVEL))
+    error = square - 2 * mine * total + count * mine**2
+    gain = worth * (np.bincount(at, (true - fallback) ** 2, minlength=n) - error)
     taken = (gain > price * template.words) & (firings >= _FEWEST_FIRINGS)
     if not taken.any():
+        scene.said[k] = -1
         return scene
     scene = scene.extended(template.positions(condition[taken]))
     by_condition = np.full(len(template.count) + 1, -1, np.int8)  # the last stands for "no condition"
-    by_condition[condition[taken]] = level[taken].astype(np.int8)
+    by_condition[condition[taken]] = mine[taken].astype(np.int8)
     scene.said[k] = by_condition[template.condition[scene.position]]
     return scene
-
-
-def _prune(scene: _Scene, k: int, templates: Sequence[Template], worth: float, price: float) -> None:
-    """Set a template's levels anew where they decide, and drop the conditions that no longer pay."""
-    template, mine = templates[k], scene.said[k]
-    others = np.delete(scene.said, k, axis=0)
-    rest = [t for i, t in enumerate(templates) if i != k]
-    level, specificity = _decided(others, rest)
-    decides = (mine >= 0) & _outranks(template.specificity, mine, level, specificity)
-    condition, at = np.unique(template.condition[scene.position[decides]], return_inverse=True)
-    true, fallback = scene.true[decides], np.maximum(level[decides], 0).astype(np.float64)
-    count, total = np.bincount(at), np.bincount(at, true)
-    new = np.rint(np.minimum(total / (count + _SILENT_SIGHTINGS), HIGHEST_LEVEL))
-    error = np.bincount(at, true * true) - 2 * new * total + count * new**2
-    gain = worth * (np.bincount(at, (true - fallback) ** 2) - error)
-    kept = gain > price * template.words
-    by_condition = np.full(len(template.count) + 1, -1, np.int8)
-    by_condition[condition[kept]] = new[kept].astype(np.int8)
-    scene.said[k] = by_condition[template.condition[scene.position]]
 
 
 def _outranks(

@@ -9,12 +9,9 @@ from jaxtyping import Int
 from plainspoken.explainers.lattice import Template
 from plainspoken.explainers.selection import Selection
 from plainspoken.language.rule import (
-    MAX_PHRASE,
     After,
-    Anything,
     Clause,
     Context,
-    Earlier,
     Group,
     Head,
     Line,

@@ -6,7 +6,7 @@ form or an ending stand for the words of this reading that have it.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -150,7 +150,7 @@ def _context_choices(binder: _Binder, context: Context) -> Iterator[dict[str, in
             yield _place(binder, name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _flags(name: str) -> tuple[tuple[str, int], ...]:
     return {
         "inside a string": (("inside", STRING),),
