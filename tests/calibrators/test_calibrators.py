@@ -220,6 +220,20 @@ def test_many_fractional_levels_are_gathered_and_still_predict():
     assert (share < 0.1).all()
 
 
+@given(levels_and_truth(), st.sampled_from(FITTERS))
+@settings(max_examples=50)
+def test_evidence_at_firings_is_evidence_of_the_firings_alone(case, name):
+    level, true = case
+    at, latent = np.nonzero(true)
+    alone = Evidence.sampled(level.shape[1], latent, level[at, latent], true[at, latent], np.ones(len(at)))
+    found = Evidence.over(*pair_up(level, true)).at_firings()
+    maximum = true.max(axis=0)
+    np.testing.assert_allclose(found.weight, alone.weight)
+    expected, curve = CALIBRATORS[name].fit(alone, maximum), CALIBRATORS[name].fit(found, maximum)
+    np.testing.assert_allclose(applied(curve, level), applied(expected, level), rtol=1e-5, atol=1e-6)
+    assert (np.diff(curve.y, axis=1) >= 0).all()
+
+
 def test_only_tokens_of_the_text_count():
     level, true = np.array([[2.0], [0.0], [2.0]]), np.array([[1.0], [0.0], [3.0]])
     simulation, table = pair_up(level, true)
