@@ -49,6 +49,18 @@ def test_without_a_gap_there_is_nothing_to_keep(measure: Callable[..., Measured]
     assert "%" not in said
 
 
+def test_a_test_that_shows_nothing_is_said_first(measure: Callable[..., Measured]) -> None:
+    notes = headline(one_site(measure("rewritten", 2.1, 1.0, "best", p_beats_zero=0.36))).notes
+    assert notes[0].startswith("Better than zero ablation is not shown: p = 0.36")
+    notes = headline(one_site(measure("rewritten", 2.1, 1.0, "best", p_beats_zero=2e-5))).notes
+    assert notes[-1] == "Better than zero ablation: p < 0.001, paired by document."
+
+
+def test_what_the_coder_itself_lacks_is_said(data: ReportData) -> None:
+    # (2.516 - 1.990) / (2.516 - 1.924)
+    assert "Its coder keeps 89% of what the module does, counted from an output of zero." in headline(data).notes
+
+
 def test_a_single_document_is_owned_to(measure: Callable[..., Measured]) -> None:
     notes = headline(one_site(measure("rewritten", 2.1, 1.0, "best", documents=1))).notes
     assert notes[0].startswith("Measured on a single document")

@@ -6,6 +6,9 @@ from plainspoken.report import numbers
 from plainspoken.report.data import Measured, ReportData, SiteReport
 from plainspoken.report.select import subject, whole
 
+# Above this a test shows nothing.
+LEVEL = 0.05
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -24,7 +27,7 @@ def headline(data: ReportData) -> Headline:
     sentence = f"Rewritten in plain English ({_extent(site, rewritten)}), {_verdict(data, site, rewritten)}"
     if shuffled is not None and shuffled.recovered is not None:
         sentence += f"; with the explanations shuffled, {numbers.percent_interval(shuffled.recovered)}"
-    return Headline(f"{sentence}.", (*_cautions(rewritten, shuffled), *_losses(site, rewritten)))
+    return Headline(f"{sentence}.", (*_cautions(rewritten, shuffled), *_losses(data, site, rewritten)))
 
 
 def _name(data: ReportData, site: SiteReport) -> tuple[str, str]:
@@ -63,6 +66,9 @@ def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]
     if rewritten.documents < 2:
         notes.append("Measured on a single document: how far the figures would vary on others is not known.")
     if share is not None and share.low > 0:
+        if rewritten.p_beats_zero is not None and rewritten.p_beats_zero >= LEVEL:
+            chance = numbers.p_value(rewritten.p_beats_zero)
+            notes.append(f"Better than zero ablation is not shown: {chance} in the paired test, corrected for several.")
         control = shuffled.recovered if shuffled is not None else None
         if control is not None and control.high >= share.low:
             notes.append(
@@ -76,17 +82,31 @@ def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]
     return tuple(notes)
 
 
-def _losses(site: SiteReport, rewritten: Measured) -> tuple[str, ...]:
+def _losses(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[str, ...]:
     names = (("original", "original"), ("coder", "coder"), ("rewritten", "rewritten"), ("zero-latents", "latents zero"))
     found = [(label, whole(site, name)) for name, label in names]
     losses = [f"{label} {numbers.nats(row.ce.value)}" for label, row in found if row is not None]
     measured = f"{numbers.count(rewritten.documents)} documents, {numbers.count(rewritten.tokens)} tokens"
     notes = [f"Loss in nats a token on {measured}: {', '.join(losses)}."]
+    kept = _coder_keeps(site)
+    if kept is not None:
+        theirs = (
+            ("Its coder keeps", "the module does") if _name(data, site)[1] else ("The coders keep", "the modules do")
+        )
+        notes.append(f"{theirs[0]} {numbers.percent(kept)} of what {theirs[1]}, counted from an output of zero.")
     if rewritten.over_mean is not None and rewritten.over_mean.low > 0:
         notes.append(f"Over every latent held at its mean: {numbers.percent_interval(rewritten.over_mean)}.")
-    if rewritten.p_beats_zero is not None:
-        notes.append(f"Paired test against every latent at zero: {numbers.p_value(rewritten.p_beats_zero)}.")
+    if rewritten.p_beats_zero is not None and rewritten.p_beats_zero < LEVEL:
+        notes.append(f"Better than zero ablation: {numbers.p_value(rewritten.p_beats_zero)}, paired by document.")
     if site.explained < site.latents:
         explained, latents = numbers.count(site.explained), numbers.count(site.latents)
         notes.append(f"{explained} of {latents} latents have a sentence; the others count as silent.")
     return tuple(notes)
+
+
+def _coder_keeps(site: SiteReport) -> float | None:
+    """How much of the module the coder stands for: 0 is its output at zero, 1 the original model; None if undefined."""
+    original, coder, nothing = (whole(site, name) for name in ("original", "coder", "zero-output"))
+    if original is None or coder is None or nothing is None or nothing.ce.value <= original.ce.value:
+        return None
+    return (nothing.ce.value - coder.ce.value) / (nothing.ce.value - original.ce.value)

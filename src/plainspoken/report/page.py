@@ -135,6 +135,12 @@ def _by_rank(cards: Sequence[Card]) -> list[tuple[str, list[Card]]]:
     return [(rank, list(group)) for rank, group in groupby(cards, key=lambda card: card.rank)]
 
 
+def _command(text: str) -> Markup:
+    """A command that breaks between its options rather than within them."""
+    first, *options = text.split(" --")
+    return Markup(" ").join([escape(first), *(Markup('<span class="option">--{}</span>').format(o) for o in options)])
+
+
 def _figures_bold(text: str) -> Markup:
     """A sentence with its percentages and their intervals set in bold and kept on one line."""
     return Markup(re.sub(r"[−+]?[\d.,]+%( \[[^\]]*\])?", r'<strong class="figure">\g<0></strong>', str(escape(text))))
@@ -160,6 +166,7 @@ def _filters() -> dict[str, object]:
         "by_rank": _by_rank,
         "sentence": _sentence,
         "figures_bold": _figures_bold,
+        "command": _command,
         # Drawn by matplotlib, which escapes every text it writes.
         "drawn": Markup,
     }

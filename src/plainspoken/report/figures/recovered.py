@@ -129,6 +129,8 @@ def _draw_row(axes: Axes, place: float, row: Row, edge: float, frame: Frame) -> 
         axes.plot([edge], [place], marker="<", markersize=5, color=row.colour, clip_on=False, markeredgewidth=0)
         return
     ink = svg.INK if row.bar else row.colour
+    if share.low < edge:
+        axes.plot([edge], [place], marker="<", markersize=4, color=ink, clip_on=False, markeredgewidth=0)
     axes.plot([max(share.low, edge), share.high], [place, place], color=ink, linewidth=1.4, solid_capstyle="butt")
     if not row.bar:
         size = 6 if row.strong else 4.5

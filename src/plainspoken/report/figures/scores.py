@@ -111,7 +111,9 @@ def _rates(axes: Axes, rates: Sequence[float]) -> None:
         _histogram(axes, rates, edges, svg.MUTED)
         ticks = [10.0**power for power in range(low, high + 1)]
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xticks(ticks, [_one_in(tick) if place % 2 == 0 else "" for place, tick in enumerate(ticks)])
+        axes.set_xticks(
+            ticks, [_one_in(tick) if place % 2 == 0 or len(ticks) < 4 else "" for place, tick in enumerate(ticks)]
+        )
     axes.minorticks_off()
     axes.set_xlabel("fires at one token in …")
 
