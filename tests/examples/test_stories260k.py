@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,19 +17,21 @@ SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "stories260k" / "mak
 
 
 @pytest.fixture(scope="module")
-def made(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "stories260K"
-    files = [str(real / "llama2c" / name) for name in ("stories260K.bin", "tok512.bin")]
-    subprocess.run([sys.executable, str(SCRIPT), *files, str(folder)], check=True, capture_output=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def example() -> ModuleType:
     spec = importlib.util.spec_from_file_location("stories260k_make", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def made(real: Path, example: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "stories260K"
+    files = [str(real / "llama2c" / name) for name in ("stories260K.bin", "tok512.bin")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(SCRIPT), *files, str(folder)])
+        example.main()
+    return folder
 
 
 @pytest.mark.real

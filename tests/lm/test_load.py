@@ -125,6 +125,13 @@ def test_a_truncated_tokenizer_is_refused(folder: Path, kept: int) -> None:
         load_lm(str(folder))
 
 
+def test_the_bundled_pocket_model_is_the_default_and_speaks_python() -> None:
+    lm = load_lm(device="cpu")
+    assert lm.name == "pocket" and lm.context == 256 and lm.bos_id == 0 and lm.vocabulary == len(lm.pieces.table)
+    ids = torch.tensor([[lm.bos_id, *lm.tokenizer("class Parser:\n    def __init__(")["input_ids"]]])
+    assert lm.pieces.table[int(lm.model(ids).logits[0, -1].argmax())] == b"self"
+
+
 @pytest.mark.parametrize("name", ["./no/such", "/no/such", "~/no-such-folder", "runs/no/such"])
 def test_a_path_that_leads_nowhere_is_not_looked_for_on_the_hub(name: str) -> None:
     with pytest.raises(ModelError, match=f"no folder '{name}' here"):
