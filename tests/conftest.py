@@ -1,16 +1,22 @@
 """Shapes checked at run time, markers that skip with a reason, and the small real objects that all tests share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-# Every jaxtyping shape in a signature of the package is checked while the tests run.
-install_import_hook("plainspoken", "beartype.beartype")
+# Every type and jaxtyping shape in a signature of the package is checked while the tests run; an int is a float there,
+# as PEP 484 has it. The hook wants the checker's name, so that name is made.
+sys.modules["house_types"] = ModuleType("house_types")
+sys.modules["house_types"].check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]
+install_import_hook("plainspoken", "house_types.check")
 
 import pytest
 import torch

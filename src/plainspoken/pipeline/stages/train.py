@@ -52,6 +52,6 @@ def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
     return CoderSpec(kind, config.activation, config.latents, config.k, config.skip, site.d_in, site.d_out)
 
 
-def _last_line(path: Path) -> dict[str, float]:
+def _last_line(path: Path) -> dict[str, float | int]:
     lines = path.read_text("utf-8").splitlines()
     return {f"final_{name}": value for name, value in json.loads(lines[-1]).items()} if lines else {}

@@ -1,0 +1,213 @@
+"""Whole runs: skipping changes nothing, edits recompute what depends on them and nothing else, harm is named."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plainspoken.config import Config, load_config
+from plainspoken.errors import ExplanationError, RunError, StoreError
+from plainspoken.pipeline import STAGES, Progress, generate, run, scores
+from plainspoken.pipeline.results import Results
+from plainspoken.pipeline.shelves import load_tensors
+
+SITE = "gpt_neox.layers.0.mlp"
+Contents = Callable[[Path], dict[str, bytes]]
+
+
+def explanations(root: Path) -> Path:
+    return root / "explain" / SITE / "explanations.jsonl"
+
+
+def sentences(root: Path) -> list[dict]:
+    return [json.loads(line) for line in explanations(root).read_text("utf-8").split("\n") if line]
+
+
+def edit(root: Path, **texts: str) -> None:
+    """Change sentences: edit(root, _3="...") gives latent 3 another."""
+    records = [{**r, "text": texts.get(f"_{r['latent']}", r["text"])} for r in sentences(root)]
+    explanations(root).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), "utf-8")
+
+
+def manifest(root: Path, stage: str) -> dict:
+    [path] = (root / stage).rglob("manifest.json")
+    return json.loads(path.read_text())
+
+
+def spoken(root: Path) -> list[int]:
+    """Latents whose sentence says anything, most active first."""
+    return [int(row[0]) for row in scores(root, sort="rate").rows[SITE] if row[-1].startswith("Fires")]
+
+
+def test_a_run_leaves_every_stage_done_and_a_report(finished: Path, tiny: Config) -> None:
+    for stage in STAGES:
+        found = manifest(finished, stage.name)
+        assert found["seconds"] >= 0
+        assert found["peak_memory_mb"] > 0
+        assert found["seed"] == tiny.seed
+    assert "<html" in (finished / "report.html").read_text("utf-8")
+    names = {record["condition"] for record in Results.read(finished).conditions}
+    assert {"original", "coder", "zero-output", "zero-latents", "mean-latents", "rewritten", "shuffled"} <= names
+
+
+def test_a_second_run_changes_no_byte(copy: Path, tiny: Config, contents: Contents) -> None:
+    before, news = contents(copy), []
+    run(tiny, copy, progress=Progress(say=news.append))
+    assert contents(copy) == before
+    assert all(line.endswith("skipped") for line in news)
+
+
+def test_the_same_settings_elsewhere_give_the_same_results(finished: Path, tiny: Config, tmp_path: Path) -> None:
+    run(tiny, tmp_path / "again")
+    for name in ("evaluate/results.json", f"explain/{SITE}/explanations.jsonl", f"train/{SITE}/coder.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_an_edit_recomputes_what_depends_on_it_and_nothing_else(copy: Path, tiny: Config, contents: Contents) -> None:
+    first, other = spoken(copy)[:2]
+    before = contents(copy)
+    edit(copy, **{f"_{first}": "Fires at 9 on “the”."})
+    run(tiny, copy)
+    after = contents(copy)
+    untouched = ("corpus/", "train/", "encode/", f"explain/{SITE}/as_written", f"explain/{SITE}/manifest")
+    assert {n for n in before if before[n] != after[n]}.isdisjoint(n for n in before if n.startswith(untouched))
+    counts = manifest(copy, "simulate")["counts"]
+    assert counts == {"calibrate_latents_simulated": 1, "evaluate_latents_simulated": 1, "edited": [first]}
+    knots = [load_tensors(root / "calibrate" / SITE / "calibration.safetensors")["y"] for root in (copy,)]
+    assert knots[0][other].size
+    effects = {effect["latent"]: effect["effect"] for effect in Results.read(copy).edits}
+    assert set(effects) == {None, first}
+    assert effects[None] == effects[first]
+
+
+def test_after_an_edit_results_are_those_of_doing_everything_anew(copy: Path, tiny: Config) -> None:
+    first, second = spoken(copy)[:2]
+    edit(copy, **{f"_{first}": "Fires at 9 on “the”.", f"_{second}": "Fires at 3 on “a”; 5 on “in”."})
+    run(tiny, copy)
+    step_by_step = (copy / "evaluate" / "results.json").read_bytes()
+    run(tiny, copy, force=["simulate"])
+    assert (copy / "evaluate" / "results.json").read_bytes() == step_by_step
+
+
+def test_an_edit_taken_back_gives_the_first_results_again(copy: Path, tiny: Config, finished: Path) -> None:
+    original = explanations(copy).read_bytes()
+    edit(copy, **{f"_{spoken(copy)[0]}": "Fires at 9 on “the”."})
+    run(tiny, copy)
+    explanations(copy).write_bytes(original)
+    run(tiny, copy)
+    for name in ("evaluate/results.json", f"calibrate/{SITE}/calibration.safetensors"):
+        assert (copy / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_latents_that_were_not_edited_keep_their_calibration(copy: Path, tiny: Config, finished: Path) -> None:
+    first = spoken(copy)[0]
+    edit(copy, **{f"_{first}": "Fires at 9 on “the”."})
+    run(tiny, copy, target="calibrate")
+    name = Path("calibrate") / SITE / "scores.safetensors"
+    old, new = load_tensors(finished / name), load_tensors(copy / name)
+    others = np.arange(len(old["auprc"])) != first
+    for measure in ("correlation", "auprc", "sensitivity", "specificity"):
+        assert np.array_equal(old[measure][others], new[measure][others])
+    assert old["auprc"][first] != new["auprc"][first]
+
+
+def test_a_sentence_that_does_not_parse_is_a_failure_with_its_column_and_silent(copy: Path, tiny: Config) -> None:
+    first = spoken(copy)[0]
+    edit(copy, **{f"_{first}": "Fires at eleven on “the”."})
+    warned: list[str] = []
+    run(tiny, copy, progress=Progress(warn=warned.append))
+    [failure] = manifest(copy, "simulate")["failures"]
+    assert failure["latent"] == first
+    assert failure["column"] == len("Fires at ") + 1
+    assert failure["expected"]
+    assert any(f"latent {first}" in line and "column" in line for line in warned)
+    record = Results.read(copy).record("rewritten")
+    assert record["failures"] == Results.read(copy).record("coder")["failures"] >= 1
+    assert f"{failure['column']}" in (copy / "report.html").read_text("utf-8")
+    entries = load_tensors(copy / "simulate" / SITE / "evaluate.safetensors")
+    assert first not in entries["latent"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [("missing", "missing: "), ("double", "double: "), ("unknown", "unknown: 99")]
+)
+def test_an_edited_file_with_the_wrong_latents_is_refused_by_name(
+    copy: Path, tiny: Config, change: str, told: str
+) -> None:
+    records = sentences(copy)
+    if change == "missing":
+        records = records[1:]
+    elif change == "double":
+        records.append(records[0])
+    else:
+        records.append({"latent": 99, "text": "Fires at 9 on “the”."})
+    explanations(copy).write_text("".join(json.dumps(r) + "\n" for r in records))
+    with pytest.raises(ExplanationError, match=told):
+        run(tiny, copy)
+
+
+def test_edits_are_kept_aside_when_the_explainer_is_forced(copy: Path, tiny: Config, finished: Path) -> None:
+    edit(copy, **{f"_{spoken(copy)[0]}": "Fires at 9 on “the”."})
+    edited = explanations(copy).read_bytes()
+    run(tiny, copy, target="explain", force=["explain"])
+    assert explanations(copy).read_bytes() == explanations(finished).read_bytes()
+    assert [p.read_bytes() for p in (copy / "edits").iterdir()] == [edited]
+
+
+def test_altered_and_truncated_outputs_are_refused_by_name(copy: Path, tiny: Config) -> None:
+    table = copy / "encode" / SITE / "explain" / "value.npy"
+    os.truncate(table, table.stat().st_size - 4)
+    with pytest.raises(StoreError, match=r"value\.npy is truncated.*--force encode"):
+        run(tiny, copy)
+    run(tiny, copy, force=["encode"])
+    written = copy / "explain" / SITE / "as_written.jsonl"
+    written.write_text(written.read_text().replace("Fires", "fires"))
+    with pytest.raises(StoreError, match=r"as_written\.jsonl is altered"):
+        run(tiny, copy)
+
+
+def test_another_setting_is_refused_and_says_what_differs(copy: Path, tiny: Config, contents: Contents) -> None:
+    before = contents(copy)
+    changed = load_config(file=copy / "config.json", overrides=["coder.k=3", "evaluate.margin=0.5"])
+    with pytest.raises(RunError, match=r"(?s)coder\.k: 4 → 3.*evaluate\.margin: 0\.02 → 0\.5.*--out.*--force train$"):
+        run(changed, copy)
+    assert contents(copy) == before
+
+
+def test_the_frontier_is_added_to_a_finished_run_and_kept(copy: Path, tiny: Config) -> None:
+    results = (copy / "evaluate" / "results.json").read_bytes()
+    more = load_config(file=copy / "config.json", overrides=["report.frontier=5,20"])
+    run(more, copy)
+    assert (copy / "evaluate" / "results.json").read_bytes() == results
+    points = json.loads((copy / "frontier" / "frontier.json").read_text())["points"]
+    assert [point["budget"] for point in points] == [5, 20]
+    assert points[0]["words_mean"] <= points[1]["words_mean"]
+    run(load_config(file=copy / "config.json", overrides=["report.frontier=5,20,30"]), copy)
+    assert manifest(copy, "frontier")["counts"]["measured"] == 1
+
+
+def test_generation_is_seeded_and_speaks_from_the_sentences_as_they_stand(copy: Path) -> None:
+    said = [generate(copy, "The red", tokens=12, seed=s) for s in (1, 1, 2)]
+    assert said[0] == said[1] != said[2]
+    assert said[0].startswith("The red")
+    assert generate(copy, "The red", rewritten=False, tokens=12, seed=1).startswith("The red")
+    edit(copy, **{f"_{latent}": "Fires at 9 on anything." for latent in spoken(copy)[:12]})
+    assert generate(copy, "The red", tokens=12, seed=1) != said[0]
+
+
+def test_several_sites_are_rewritten_alone_and_together(tiny: Config, tmp_path: Path) -> None:
+    run(load_config(**_values(tiny), site="gpt_neox.layers.*.mlp", evaluate__fractions=[1.0]), tmp_path / "run")
+    sites = {record["site"] for record in Results.read(tmp_path / "run").conditions}
+    assert sites == {"gpt_neox.layers.0.mlp", "gpt_neox.layers.1.mlp", "all"}
+    assert Results.read(tmp_path / "run").record("rewritten")["site"] == "all"
+    assert generate(tmp_path / "run", "The red", tokens=4)
+
+
+def _values(config: Config) -> dict[str, object]:
+    from plainspoken.config import flat_settings
+
+    left_out = ("site", "evaluate.fractions")
+    return {n.replace(".", "__"): v for n, v in flat_settings(config).items() if n not in left_out}
