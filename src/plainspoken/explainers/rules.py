@@ -30,7 +30,7 @@ def explain_rules(
     table: FiringTable,
     templates: Sequence[Template],
     weight: Float[np.ndarray, " latents"],
-    words: float,
+    words: int,
     words_max: int,
     progress: Callable[[int], object] | None = None,
 ) -> list[Explanation | Failure]:
@@ -90,7 +90,7 @@ class _Explainer:
             price *= _CAP_STEP
 
 
-def _sampled_price(explain: _Explainer, alive: Int[np.ndarray, " alive"], words: float) -> float:
+def _sampled_price(explain: _Explainer, alive: Int[np.ndarray, " alive"], words: int) -> float:
     """The price per word at which a sample of the latents keeps to the budget on average.
 
     The sample is every n-th latent in order of what there is to explain, so that few stand well for all.
@@ -98,7 +98,7 @@ def _sampled_price(explain: _Explainer, alive: Int[np.ndarray, " alive"], words:
     if not len(alive):
         return 1.0
     energy = np.array(
-        [explain.weight[i] * np.square(explain.table.latent(i)[1], dtype=np.float64).sum() for i in alive]
+        [explain.weight[i] * np.square(explain.table.latent(i)[1], dtype=np.float64).sum() for i in alive.tolist()]
     )
     order = alive[np.argsort(energy)]
     sample = order[np.linspace(0, len(order) - 1, min(_SAMPLE, len(order))).astype(int)]

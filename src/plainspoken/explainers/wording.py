@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Int
@@ -37,12 +38,12 @@ def word_rule(selection: Selection, templates: Sequence[Template], worth: float,
 
 
 def merged_levels(selection: Selection, worth: float, price: float) -> Int[np.ndarray, " n"]:
-    """Levels after neighbours have been put together, the cheapest first, as long as a merge costs less than its words."""
+    """Levels after neighbours are put together, the cheapest first, while a merge costs less than its words."""
     level = selection.level.copy()
     while True:
         distinct = np.unique(level)
         best, move = _WORDS_OF_A_LEVEL * price, None
-        for a, b in zip(distinct[:-1], distinct[1:], strict=True):
+        for a, b in pairwise(distinct):
             for source, target in ((a, b), (b, a)):
                 moved = level == source
                 n, mean = selection.count[moved], selection.mean[moved]

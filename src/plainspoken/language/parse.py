@@ -91,9 +91,10 @@ class _Reader:
 
 
 def _clause(reader: _Reader) -> Clause:
-    level = int(reader.expect(r"(?:at\s+)?(\d+)\s+on\s+", f"a level from 0 to {HIGHEST_LEVEL} and “on”").group(1))
+    found = reader.expect(r"(?:at\s+)?(\d+)\s+on\s+", f"a level from 0 to {HIGHEST_LEVEL} and “on”")
+    level = int(found.group(1))
     if level > HIGHEST_LEVEL:
-        raise reader.error(f"a level from 0 to {HIGHEST_LEVEL}, not {level}")
+        raise reader.error(f"a level from 0 to {HIGHEST_LEVEL}", found.start(1))
     groups = [_group(reader)]
     while reader.take(r"\s*,?\s+and\s+on\s+"):
         groups.append(_group(reader))

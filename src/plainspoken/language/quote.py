@@ -20,7 +20,7 @@ _FIRST_BYTE, _LAST_BYTE = "\udc80", "\udcff"  # how the reading spells bytes tha
 
 # Between “ and ”, or, as people type, between two ".
 _QUOTED = re.compile(r"“((?:[^\\“”]|\\.)*)”|\"((?:[^\\\"]|\\.)*)\"", re.DOTALL)
-_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
+_ESCAPE_OR_BLANK = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|␣", re.DOTALL)
 
 
 def quote(units: tuple[str, ...]) -> str:
@@ -44,7 +44,8 @@ def scan_quote(text: str, at: int) -> tuple[tuple[str, ...], int] | None:
             units.append(_unescape(piece, start + offset))
         offset += len(piece) + 1
     if not units:
-        raise LanguageError("nothing stands between the quotation marks", at + 1, "a word (a blank is ␣)")
+        expected = "a word between the quotation marks (a blank is ␣)"
+        raise LanguageError(f"column {at + 1}: nothing stands here; expected {expected}", at + 1, expected)
     return tuple(units), match.end()
 
 
@@ -91,13 +92,9 @@ def _unescape(piece: str, at: int) -> str:
             return _BACK[mark]
         if mark is not None and mark in _MARKED:
             return mark
-        expected = r"\n, \t, \r, \xNN, \uNNNN, \UNNNNNNNN, \start, or a backslash before “ ” ␣ \ "
-        raise LanguageError(f"{match.group()!r} is no escape", at + match.start() + 1, expected + '"')
+        expected = r"\n, \t, \r, \xNN, \uNNNN, \UNNNNNNNN, \start, or a backslash before “ ” ␣ \ or a straight quote"
+        column = at + match.start() + 1
+        raise LanguageError(f"column {column}: {match.group()} is no escape; expected {expected}", column, expected)
 
     # A lone ␣ is a blank; an escaped one is itself: both are settled in one pass, left to right.
-    return re.sub(
-        rf"{_ESCAPE.pattern}|({_BLANK})",
-        lambda m: " " if m.group(5) else character(_ESCAPE.match(m.group())),  # pyright: ignore[reportArgumentType]
-        piece,
-        flags=re.DOTALL,
-    )
+    return _ESCAPE_OR_BLANK.sub(lambda m: " " if m.group() == _BLANK else character(m), piece)

@@ -5,6 +5,7 @@ tokenizer's cuts but where they fall, and nothing of the text that follows. A te
 digits, underscores), runs of punctuation, and line breaks; blanks between them only separate.
 """
 
+import codecs
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,8 @@ def _text_and_ends(pieces: list[bytes]) -> tuple[str, Int[np.ndarray, " n"]]:
     """The pieces' text, and where each ends in characters; a character cut in two ends with its last byte."""
     raw = b"".join(pieces)
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-    text = raw.decode("utf-8", "surrogateescape")
+    # A character whose last bytes are still to come is no text yet.
+    text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(raw)
     if len(text) == len(raw):
         return text, ends
     # Bytes up to and including each character: a token ends after the characters that are complete by then.
@@ -151,7 +153,8 @@ def _read_text(text: str, ends: Int[np.ndarray, " n"], intern: _Interner) -> _Ro
     unit_of = np.append(unit_of, len(is_unit))  # for at == -1: no unit before
     units = whole[is_unit] if len(whole) else np.zeros(0, np.int32)
     before = np.where(at >= 0, unit_of[at], 0)
-    word = np.array([_word_so_far(text, starts, whole, i, e, intern) for i, e in zip(at, ends, strict=True)], np.int32)
+    shown = zip(at.tolist(), ends.tolist(), strict=True)
+    word = np.array([_word_so_far(text, starts, i, end, intern) for i, end in shown], np.int32)
     padded = np.concatenate([np.full(3, intern[TEXT_START], np.int32), units])
     line_starts = np.flatnonzero(units == intern[LINE_BREAK]) + 1
     breaks = np.searchsorted(line_starts, before, side="right")
@@ -193,7 +196,7 @@ def _segments(text: str, intern: _Interner) -> tuple[np.ndarray, np.ndarray, np.
     return a, b, c, d
 
 
-def _word_so_far(text: str, starts: np.ndarray, whole: np.ndarray, segment: int, end: int, intern: _Interner) -> int:
+def _word_so_far(text: str, starts: np.ndarray, segment: int, end: int, intern: _Interner) -> int:
     if segment < 0:
         return intern[TEXT_START]
     run = text[starts[segment] : end]

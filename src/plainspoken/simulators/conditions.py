@@ -6,7 +6,6 @@ form or an ending stand for the words of this reading that have it.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import product
 
 import numpy as np
@@ -29,6 +28,7 @@ from plainspoken.language.rule import (
     Opener,
     Phrase,
     Place,
+    PlaceName,
     Rule,
     Token,
     is_form,
@@ -37,7 +37,8 @@ from plainspoken.language.rule import (
 ANY = -2  # a column that the condition leaves open
 NOWHERE = -3  # a word that this reading does not hold: the condition cannot hold here
 
-# What a condition may fix, in the order of the table's columns. `earlier` is a unit, `window` how far back it may stand.
+# What a condition may fix, in the order of the table's columns.
+# `earlier` is a unit, `window` how far back it may stand.
 FIXED = ("word", "before1", "before2", "before3", "token", "line", "opener", "inside", "brackets", "earlier", "window")
 COLUMNS = (*FIXED, "specificity", "level", "latent")
 _BEFORE = ("before1", "before2", "before3")
@@ -118,7 +119,7 @@ def _combinations(binder: _Binder, group: Group) -> Iterator[tuple[dict[str, int
 
 def _head_choices(binder: _Binder, head: Head, after: tuple[str, ...]) -> Iterator[tuple[dict[str, int], int]]:
     """What the head and the phrase it stands after fix, and how much that counts."""
-    before = (*(head.units[:-1] if isinstance(head, Phrase) else ()), *())
+    before = head.units[:-1] if isinstance(head, Phrase) else ()
     preceding = [binder.number(unit) for unit in (*after, *before)]
     fixed = dict(zip(_BEFORE, reversed(preceding), strict=False))
     counts = _BEFORE_COUNTS * len(preceding)
@@ -150,19 +151,18 @@ def _context_choices(binder: _Binder, context: Context) -> Iterator[dict[str, in
             yield _place(binder, name)
 
 
-@cache
-def _flags(name: str) -> tuple[tuple[str, int], ...]:
-    return {
-        "inside a string": (("inside", STRING),),
-        "inside a comment": (("inside", COMMENT),),
-        "inside brackets": (("brackets", 1),),
-        "outside brackets": (("brackets", 0),),
-    }.get(name, ())
+_FLAGS: dict[PlaceName, tuple[str, int]] = {
+    "inside a string": ("inside", STRING),
+    "inside a comment": ("inside", COMMENT),
+    "inside brackets": ("brackets", 1),
+    "outside brackets": ("brackets", 0),
+}
 
 
-def _place(binder: _Binder, name: str) -> dict[str, int]:
+def _place(binder: _Binder, name: PlaceName) -> dict[str, int]:
     if name == "at the start of the text":
         return {"before1": binder.number(TEXT_START)}
     if name == "at the start of a line":
         return {"before1": binder.number(LINE_BREAK)}
-    return dict(_flags(name))
+    column, value = _FLAGS[name]
+    return {column: value}

@@ -1,5 +1,7 @@
 """Where conditions hold in a reading: joins on what they fix, then filters, all vectorised over latents and tokens."""
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -75,7 +77,7 @@ def _parts(many: Int[np.ndarray, " p"]) -> list[slice]:
         return []
     cuts = np.flatnonzero(np.diff(np.cumsum(many) // _PAIRS_AT_ONCE)) + 1
     edges = [0, *cuts.tolist(), len(many)]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def _keys(

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from plainspoken.explainers.lattice import templates
+from plainspoken.explainers.rules import explain_rules
+from plainspoken.explainers.selection import select
+from plainspoken.explainers.wording import grouped
+from plainspoken.language.parse import parse
+from plainspoken.language.quote import count_words
+from plainspoken.language.rule import After, Group, Phrase
+from plainspoken.latents.table import FiringTable
+from plainspoken.simulators.conditions import bind
+from plainspoken.simulators.matching import matches
+from plainspoken.simulators.rules import decide, simulate_reading
+from plainspoken.types import Explanation, Failure, Rows
+from rules_made import read_pieces
+
+WORDS = ["the", "cat", "dog", "saw", "her", "him", "to", "with", "red", "said", ".", "\n"]
+PLANTED = {
+    0: "Fires at 9 on “cat” or “dog”.",
+    1: "Fires at 9 on “saw her”; 4 on “her”.",
+    2: "Fires at 9 on anything after “the” or “red”.",
+    3: "Fires at 9 on “him”; 0 on “to him”.",
+    4: "Fires at 9 on “cat” after “the” or “red”; 3 on a line break.",
+}
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A text of random words, and latents that fire exactly as planted sentences say."""
+    generator = np.random.default_rng(0)
+    text = [[b" " + WORDS[i].encode() for i in generator.integers(0, len(WORDS), 120)] for _ in range(60)]
+    rows, reading, table = read_pieces(text)
+    rows = Rows(rows.tokens, rows.mask, rows.document, rows.keys, "explain")
+    simulation, failures = simulate_reading(PLANTED, len(PLANTED) + 1, rows, reading)
+    assert not failures
+    order = np.lexsort((simulation.position, simulation.latent))
+    pointer = np.searchsorted(simulation.latent[order], np.arange(len(PLANTED) + 2))
+    value = (simulation.level[order] / 9 * 5).astype(np.float32)
+    return FiringTable(pointer, simulation.position[order], value, rows), reading, table
+
+
+def explained(scene, words: int, words_max: int = 100, weight: float = 1.0) -> list[Explanation | Failure]:
+    firings, reading, _ = scene
+    return explain_rules(firings, templates(reading), np.full(firings.latents, weight), words, words_max)
+
+
+def test_planted_sentences_are_found_again(scene):
+    firings, reading, _ = scene
+    found = explained(scene, 60)
+    for latent, planted in PLANTED.items():
+        text = found[latent].text
+        both, _ = simulate_reading({0: text, 1: planted}, 2, firings.rows, reading)
+        a, b = ((both.position[both.latent == i], both.level[both.latent == i]) for i in (0, 1))
+        assert np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]), text
+
+
+def test_a_latent_that_never_fires_is_a_failure_that_says_so(scene):
+    silent = explained(scene, 60)[len(PLANTED)]
+    assert isinstance(silent, Failure) and silent.latent == len(PLANTED) and "never fires" in silent.reason
+
+
+@pytest.mark.parametrize("words", [8, 15, 40])
+def test_budgets_hold_and_words_are_counted_as_they_stand(scene, words: int):
+    found = [e for e in explained(scene, words, words_max=20) if isinstance(e, Explanation)]
+    assert np.mean([e.words for e in found]) <= words and max(e.words for e in found) <= 20
+    assert all(e.words == count_words(e.text) for e in found)
+
+
+def test_the_scale_of_the_weights_changes_no_word(scene):
+    assert explained(scene, 20) == explained(scene, 20, weight=1e-6)
+
+
+def test_the_same_evidence_gives_the_same_words(scene):
+    assert explained(scene, 20) == explained(scene, 20)
+
+
+def test_a_lower_price_never_predicts_worse(scene):
+    firings, reading, _ = scene
+    position, value = firings.latent(1)
+    lattice = templates(reading)
+    errors = []
+    for price in (1e9, 300.0, 30.0, 3.0, 0.3):
+        chosen = select(position, value, 1.0, price, lattice)
+        dense = np.zeros(firings.rows.tokens.size)
+        dense[position] = value / value.max() * 9
+        said = np.zeros_like(dense)
+        rank = np.full(len(dense), -1)
+        for k, c, level in zip(chosen.template, chosen.condition, chosen.level, strict=True):
+            under = lattice[k].positions(np.array([c]))
+            wins = lattice[k].specificity > rank[under]
+            said[under[wins]], rank[under[wins]] = level, lattice[k].specificity
+        errors.append(float(np.square(dense - said).sum()))
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-6
+
+
+def test_every_condition_of_the_lattice_means_what_it_is_spelled_as(scene):
+    firings, reading, _ = scene
+    for template in templates(reading):
+        for condition in range(0, len(template.count), max(1, len(template.count) // 7)):
+            head, contexts = template.spelled(condition)
+            text = _sentence(head, contexts)
+            conditions = bind({0: parse(text)}, reading)
+            position, which = matches(conditions, reading)
+            assert set(position.tolist()) == set(template.positions(np.array([condition])).tolist()), text
+            assert (conditions.column("specificity")[which] == template.specificity).all(), text
+            assert len(decide(conditions, position, which, 1)[0]) == template.count[condition]
+
+
+def _sentence(head, contexts) -> str:
+    from plainspoken.language.render import render
+    from plainspoken.language.rule import Clause, Rule
+
+    return render(Rule((Clause(9, (Group((head,), contexts),)),)))
+
+
+def test_phrases_that_share_a_word_are_said_together_when_that_is_shorter():
+    pairs = [(Phrase((b, "her")), ()) for b in ("to", "with", "for", "of", "at")]
+    assert grouped(pairs) == (Group((Phrase(("her",)),), (After((("to",), ("with",), ("for",), ("of",), ("at",))),)),)
+    assert grouped(pairs[:2]) == (Group(tuple(h for h, _ in pairs[:2])),)

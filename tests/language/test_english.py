@@ -1,0 +1,97 @@
+import pytest
+from hypothesis import example, given
+
+from plainspoken.errors import LanguageError
+from plainspoken.language.parse import parse
+from plainspoken.language.quote import count_words, quote, scan_quote
+from plainspoken.language.render import SILENT, render
+from plainspoken.language.rule import Anything, Clause, Group, Phrase, Place, Rule, Token
+from rules_made import any_text, rules
+
+SENTENCE = (
+    "Fires at 9 on “her”, “him” or “them”, and on “it” after “with” or “for”; 4 on a number inside brackets; "
+    "1 on anything with “Lily” in the last 10 words; 0 on “to her”."
+)
+
+
+@given(rules(any_text))
+@example(Rule((Clause(9, (Group((Phrase(("", "\udc80", "\n    ", '“”\\␣"')), Token(" or "))),)),)))
+def test_parse_undoes_render(rule: Rule):
+    assert parse(render(rule)) == rule
+
+
+@given(rules(any_text))
+def test_a_sentence_is_one_printable_line(rule: Rule):
+    assert render(rule).isprintable()
+
+
+@given(any_text, any_text)
+def test_a_quotation_gives_its_units_back(a: str, b: str):
+    assert scan_quote(quote((a, b)) + " or", 0) == ((a, b), len(quote((a, b))))
+
+
+def test_render_undoes_parse_of_a_plain_sentence():
+    assert render(parse(SENTENCE)) == SENTENCE
+
+
+def test_what_people_type_reads_as_what_is_rendered():
+    typed = 'Fires at 9 on "her", "him", or "them" and on "it" after "with", "for";4 on a number inside brackets; '
+    typed += 'at 1 on anything with "Lily" in the last 10 words; 0 on "to her"'
+    assert parse(typed) == parse(SENTENCE)
+
+
+def test_silence_is_a_sentence():
+    assert parse(SILENT) == Rule() and render(Rule()) == SILENT
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "expected"),
+    [
+        ("Speaks of dogs.", 1, "Fires at"),
+        ("Fires at 12 on “x”.", 10, "0 to 9"),
+        ("Fires at 3 on “x” befor “y”.", 18, "after"),
+        ("Fires at 3 on “x” or .", 22, "quotation"),
+        ("Fires at 3 on “x", 15, "quotation"),
+        ("Fires at 3 on “a\\q”.", 17, "\\n"),
+        ("Fires at 3 on “”.", 15, "word"),
+        ("Fires at 3 on “x” with “y” near.", 27, "earlier"),
+        ("Fires at 3 on a word ending in “a b”.", 32, "one word"),
+        ("Fires at 3 on “x”; on “y”.", 20, "level"),
+        ("", 1, "Fires at"),
+    ],
+)
+def test_a_sentence_that_does_not_parse_says_where_and_what_was_expected(text: str, column: int, expected: str):
+    with pytest.raises(LanguageError) as caught:
+        parse(text)
+    assert caught.value.column == column and expected in caught.value.expected
+    assert f"column {column}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Fires at 9 on “her” or “him”.", 7),
+        ("Fires at 9 on “her”“him”“them”.", 7),
+        ('Fires at 9 on "her","him".', 6),
+        ("Fires at 9 on “to her”.", 6),
+        ("A free sentence about dogs", 5),
+        ("well — yes", 3),
+        ("", 0),
+    ],
+)
+def test_every_quoted_token_counts_as_a_word_whatever_stands_between(text: str, words: int):
+    assert count_words(text) == words
+
+
+@given(rules(any_text))
+def test_words_are_never_fewer_than_the_pieces_between_blanks_or_the_quoted_units(rule: Rule):
+    text = render(rule)
+    quoted = sum(len(h.units) for c in rule.clauses for g in c.groups for h in g.heads if isinstance(h, Phrase))
+    assert count_words(text) >= max(len(text.split()), quoted)
+
+
+def test_a_group_says_what_it_cannot_be():
+    with pytest.raises(ValueError, match="one context of each kind"):
+        Group((Anything(),), (Place("inside a string"), Place("inside brackets")))
+    with pytest.raises(LanguageError, match="at most 4 units"):
+        parse("Fires at 2 on “x y” after “a b c”.")
