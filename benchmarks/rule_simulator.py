@@ -11,6 +11,7 @@ import resource
 import time
 
 import numpy as np
+
 from plainspoken.language.quote import quote
 from plainspoken.simulators.rules import simulate_rules
 from plainspoken.types import Rows

@@ -95,7 +95,7 @@ def test_a_lower_price_never_predicts_worse(scene):
 
 
 def test_every_condition_of_the_lattice_means_what_it_is_spelled_as(scene):
-    firings, reading, _ = scene
+    _firings, reading, _ = scene
     for template in templates(reading):
         for condition in range(0, len(template.count), max(1, len(template.count) // 7)):
             head, contexts = template.spelled(condition)

@@ -33,7 +33,7 @@ def word_rule(selection: Selection, templates: Sequence[Template], worth: float,
     by_level: dict[int, list[Spelled]] = defaultdict(list)
     # The conditions that decide most come first under their level: a reader meets what matters.
     for i in np.argsort(-selection.count * selection.mean, kind="stable").tolist():
-        by_level[int(level[i])].append(templates[selection.template[i]].spelled(int(selection.condition[i])))
+        by_level[int(level[i])].append(templates[int(selection.template[i])].spelled(int(selection.condition[i])))
     return Rule(tuple(Clause(n, grouped(by_level[n])) for n in sorted(by_level, reverse=True)))
 
 

@@ -200,6 +200,8 @@ def _word(reader: _Reader) -> str:
 def _optional_word(reader: _Reader) -> str | None:
     began = reader.at
     units = reader.quotation()
-    if units is not None and len(units) > 1:
+    if units is None:
+        return None
+    if len(units) > 1:
         raise reader.error("one word between these quotation marks (a blank is ␣)", began)
-    return None if units is None else units[0]
+    return units[0]

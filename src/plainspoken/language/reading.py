@@ -88,8 +88,8 @@ def read_rows(
         progress: called with the number of rows done since the last call.
     """
     rows, t = tokens.shape
-    intern = _Interner()
-    intern[TEXT_START], intern[LINE_BREAK]
+    # The first numbers are the same in every reading.
+    intern = _Interner({TEXT_START: 0, LINE_BREAK: 1})
     pieces = np.array([intern[piece.decode("utf-8", "surrogateescape")] for piece in table], np.int32)
     columns = {name: np.full((rows, t), NOTHING, np.int32) for name in (*WORD_COLUMNS, "inside", "depth")}
     unit_before, unit_of_line = np.zeros((rows, t), np.int64), np.zeros((rows, t), np.int64)

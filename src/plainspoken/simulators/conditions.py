@@ -41,7 +41,7 @@ NOWHERE = -3  # a word that this reading does not hold: the condition cannot hol
 # `earlier` is a unit, `window` how far back it may stand.
 FIXED = ("word", "before1", "before2", "before3", "token", "line", "opener", "inside", "brackets", "earlier", "window")
 COLUMNS = (*FIXED, "specificity", "level", "latent")
-_BEFORE = ("before1", "before2", "before3")
+_BEFORE: tuple[str, ...] = ("before1", "before2", "before3")
 
 ANYWHERE, ON_THIS_LINE = 0, -1  # windows that are no number of words
 
