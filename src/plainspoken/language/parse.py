@@ -202,6 +202,7 @@ def _optional_word(reader: _Reader) -> str | None:
     units = reader.quotation()
     if units is None:
         return None
-    if len(units) > 1:
+    word, *others = units
+    if others:
         raise reader.error("one word between these quotation marks (a blank is ␣)", began)
-    return units[0]
+    return word
