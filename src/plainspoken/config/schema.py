@@ -89,7 +89,8 @@ class TrainConfig:
     batch: Positive = 1024
     """Activation vectors in a step."""
     lr: PositiveFloat | None = None
-    """Peak learning rate of Adam; none: the paper's 2e-4 / sqrt(latents / 2^14), times `lr_scale`."""
+    """Peak learning rate of Adam; none: the paper's 2e-4 / sqrt(latents / 2^14), times `lr_scale`, and with `normalise`
+    times 768 / width of the site's input, the paper's being 768."""
     lr_scale: PositiveFloat = 1.0
     """Factor on the paper's learning rate: small coders trained for a short time want more."""
     warm_up: Count = 100

@@ -15,7 +15,7 @@ from plainspoken.train.batches import FitInUnits, units_of
 from plainspoken.train.checkpoint import Run, identity, load_checkpoint, save_checkpoint
 from plainspoken.train.log import TrainingLog
 from plainspoken.train.order import EpochOrder, derived_generator
-from plainspoken.train.schedule import Schedule, base_rate
+from plainspoken.train.schedule import PAPER_WIDTH, Schedule, base_rate
 
 
 def train_coder(
@@ -60,7 +60,8 @@ def train_coder(
 
 def schedule_of(config: TrainConfig, spec: CoderSpec) -> Schedule:
     """The schedule a configuration asks for: `tokens` vectors in steps of `batch`, rounded up."""
-    peak = config.lr if config.lr is not None else base_rate(spec.latents) * config.lr_scale
+    width = spec.d_in if config.normalise else PAPER_WIDTH
+    peak = config.lr if config.lr is not None else base_rate(spec.latents, width) * config.lr_scale
     return Schedule(-(-config.tokens // config.batch), peak, config.warm_up, config.decay)
 
 

@@ -5,10 +5,17 @@ from dataclasses import dataclass
 
 from plainspoken.errors import ConfigError
 
+PAPER_WIDTH = 768
+"""d_model of Pythia-160M, for which the paper chose its rate."""
 
-def base_rate(latents: int) -> float:
-    """The paper's Adam rate 2e-4 / sqrt(latents / 2^14) (arXiv 2501.18838, section 3; Gao et al. 2024)."""
-    return 2e-4 / math.sqrt(latents / 2**14)
+
+def base_rate(latents: int, width: int = PAPER_WIDTH) -> float:
+    """The paper's Adam rate 2e-4 / sqrt(latents / 2^14) (arXiv 2501.18838, section 3; Gao et al. 2024), at its width.
+
+    A step of Adam moves each weight by about the rate and so, with inputs of unit variance, a pre-activation by about
+    rate * width: for another width the rate goes as 1 / width (Yang et al. 2022, arXiv 2203.03466, table 3).
+    """
+    return 2e-4 / math.sqrt(latents / 2**14) * PAPER_WIDTH / width
 
 
 @dataclass(frozen=True)
