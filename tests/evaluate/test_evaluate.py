@@ -83,7 +83,7 @@ def test_orders_take_the_latents_they_say_and_fractions_are_nested():
 
 
 def test_records_hold_what_is_promised(planted):
-    planted = replace(planted, evaluate=make_rows("evaluate", documents=40))  # enough for every interval to be defined
+    planted = replace(planted, evaluate=make_rows("evaluate", documents=150))  # enough for every interval to be defined
     results = run(planted, planted.material(fallible, "conditional_mean"))
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     keys = {
@@ -94,7 +94,7 @@ def test_records_hold_what_is_promised(planted):
     for record in results["conditions"]:
         assert keys <= record.keys()
         assert record["ce_low"] <= record["ce"] <= record["ce_high"]
-        assert record["tokens"] == planted.evaluate.token_count and record["documents"] == 40
+        assert record["tokens"] == planted.evaluate.token_count and record["documents"] == 150
     original, coder, zero = (pick(results, name) for name in ("original", "coder", "zero-latents"))
     assert (original["kl"], original["top1"], original["increase"]) == (0, 1, 0)
     assert (coder["recovered"], coder["recovered_low"], coder["recovered_high"]) == (1, 1, 1)
@@ -148,7 +148,7 @@ class Counted:
 
 
 def test_what_is_cached_is_not_measured_again_and_an_edit_only_where_it_has_a_part(planted, tmp_path):
-    material, rows = planted.material(fallible), len(planted.evaluate.tokens)
+    material, rows = planted.material(fallible, "quantile"), len(planted.evaluate.tokens)
     fresh, again, edited = (Counted([]) for _ in range(3))
     first = run(planted, material, cache=tmp_path, progress=fresh)
     total = units(planted.evaluate, [material], CONFIG, seed=0)
@@ -161,7 +161,7 @@ def test_what_is_cached_is_not_measured_again_and_an_edit_only_where_it_has_a_pa
         moved = np.roll(fallible(rows), 1, axis=1) * rows.mask[:, :, None]
         return np.where(np.arange(LATENTS) == 0, moved, fallible(rows))
 
-    after = planted.material(changed)
+    after = planted.material(changed, "quantile")
     results = run(planted, after, cache=tmp_path, progress=edited)
     assert results == run(planted, after)
     plan = Plan(CONFIG.fractions, CONFIG.orders, CONFIG.draws, "all", 0)

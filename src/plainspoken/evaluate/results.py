@@ -119,26 +119,30 @@ def edit_effects(parts: Sequence[Measured], analysis: Analysis) -> list[dict[str
             below, above = difference.p_below(), difference.p_above()
             out.append(
                 {"site": part.site, "latent": int(latent) if latent else None}
-                | _with_interval("effect", difference.difference, table.ce(whole) - table.ce(row))
+                | _with_interval("effect", table.ce(whole) - table.ce(row))
                 | {"p": None if below is None or above is None else min(1.0, 2 * min(below, above))}
             )
     return out
 
 
 class _Table:
-    """One part's losses resampled by document: the same documents for every condition."""
+    """One part's losses resampled by document: the same documents for every condition.
+
+    Figures are arrays [1 + draws]: the estimate itself, every document once, and then its bootstrap values.
+    """
 
     def __init__(self, part: Measured, analysis: Analysis) -> None:
         self._part = part
         self._rows = {row.condition.name: row for row in _rows(part) if row.condition.fraction is None}
         tokens = self._rows["original"].losses.tokens
-        self._counts = resamples(len(tokens), analysis.bootstrap, analysis.seed)
+        drawn = resamples(len(tokens), analysis.bootstrap, analysis.seed)
+        self._counts = np.concatenate([np.ones((1, len(tokens))), drawn])
         self._tokens = self._counts @ tokens
         self._base = {name: self.ce(row) for name, row in self._rows.items()}
 
-    def ce(self, row: _Row) -> Float[np.ndarray, " draws"]:
-        """Cross-entropy in every bootstrap sample."""
-        return self._resampled(row.losses.nll)
+    def ce(self, row: _Row) -> Float[np.ndarray, " values"]:
+        """Cross-entropy, nats a token."""
+        return self._per_token(row.losses.nll)
 
     def against(self, row: _Row, baseline: str) -> PairedDifference:
         """The condition minus a baseline."""
@@ -146,10 +150,7 @@ class _Table:
 
     def record(self, row: _Row) -> dict[str, Any]:
         """The figures of one condition."""
-        condition, losses = row.condition, row.losses
-        total, ce, base = losses.tokens.sum(), self.ce(row), self._base
-        point = {name: each.losses.nll.sum() / total for name, each in self._rows.items()}
-        own = losses.nll.sum() / total
+        condition, losses, base, ce = row.condition, row.losses, self._base, self.ce(row)
         mixed = any(isinstance(treatment, Mixture) for treatment in condition.treatments.values())
         out: dict[str, Any] = {
             "site": self._part.site,
@@ -159,20 +160,16 @@ class _Table:
             "draws": row.draws,
             "calibrator": self._part.calibrator if mixed else None,
         }
-        out |= _with_interval("ce", own, ce)
-        out |= _with_interval("increase", own - point["original"], ce - base["original"])
-        for name, baseline in (
-            ("recovered", "zero-latents"),
-            ("recovered_over_output", "zero-output"),
-            ("recovered_over_mean", "mean-latents"),
-        ):
-            share = recovered(point[baseline], point["coder"], own)
-            out |= _with_interval(name, float(share), recovered(base[baseline], base["coder"], ce))
-        out |= _with_interval("kl", losses.kl.sum() / total, self._resampled(losses.kl))
-        out |= _with_interval("top1", losses.agreed.sum() / total, self._resampled(losses.agreed))
-        return out | {"documents": len(losses.tokens), "tokens": int(total)}
+        out |= _with_interval("ce", ce)
+        out |= _with_interval("increase", ce - base["original"])
+        out |= _with_interval("recovered", recovered(base["zero-latents"], base["coder"], ce))
+        out |= _with_interval("recovered_over_output", recovered(base["zero-output"], base["coder"], ce))
+        out |= _with_interval("recovered_over_mean", recovered(base["mean-latents"], base["coder"], ce))
+        out |= _with_interval("kl", self._per_token(losses.kl))
+        out |= _with_interval("top1", self._per_token(losses.agreed))
+        return out | {"documents": len(losses.tokens), "tokens": int(losses.tokens.sum())}
 
-    def _resampled(self, sums: Float[np.ndarray, " documents"]) -> Float[np.ndarray, " draws"]:
+    def _per_token(self, sums: Float[np.ndarray, " documents"]) -> Float[np.ndarray, " values"]:
         return (self._counts @ sums) / self._tokens
 
 
@@ -192,12 +189,12 @@ def _rows(part: Measured) -> Iterator[_Row]:
         )
 
 
-def _with_interval(name: str, value: float, draws: Float[np.ndarray, " draws"]) -> dict[str, float | None]:
-    """The value and its bounds; null where it is not defined, and bounds null where they are not."""
-    if not np.isfinite(value):
+def _with_interval(name: str, values: Float[np.ndarray, " values"]) -> dict[str, float | None]:
+    """The estimate and its bounds; null where it is not defined, and bounds null where they are not."""
+    if not np.isfinite(values[0]):
         return {name: None, f"{name}_low": None, f"{name}_high": None}
-    low, high = interval(draws) or (None, None)
-    return {name: float(value), f"{name}_low": low, f"{name}_high": high}
+    low, high = interval(values[1:]) or (None, None)
+    return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def _test(difference: PairedDifference, better: float | None, alike: float | None, margin: float) -> dict[str, Any]:

@@ -32,8 +32,8 @@ def interval(values: Float[np.ndarray, " draws"]) -> tuple[float, float] | None:
 
 
 def recovered(
-    baseline: Float[np.ndarray, "*draws"], coder: Float[np.ndarray, "*draws"], condition: Float[np.ndarray, "*draws"]
-) -> Float[np.ndarray, "*draws"]:
+    baseline: Float[np.ndarray, " values"], coder: Float[np.ndarray, " values"], condition: Float[np.ndarray, " values"]
+) -> Float[np.ndarray, " values"]:
     """(baseline - condition) / (baseline - coder); NaN where the coder is no better than the baseline."""
     gap = np.asarray(baseline - coder, np.float64)
     return np.divide(baseline - condition, gap, out=np.full(gap.shape, np.nan), where=gap > 0)
