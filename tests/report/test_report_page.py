@@ -206,7 +206,7 @@ def test_golden_facts_stand_on_the_page(page: str) -> None:
         "loss −0.00040 [−0.00070, −0.00010] nats a token : better",
         "a quotation",
         "3 evaluate documents also stand in the fit text: dropped.",
-        "correlation 0.90",
+        "correlation 0.900",
         "How to read this",
     ):
         assert fact in text or fact.replace(" ,", ",").replace(" ;", ";").replace(" :", ":") in text, fact

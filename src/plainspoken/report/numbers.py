@@ -87,7 +87,7 @@ def p_value(value: float | None) -> str:
 
 def rate(value: float) -> str:
     """Firings a token: "1 in 240 tokens"; "12% of tokens" when frequent; "never" when zero."""
-    if value <= 0:
+    if value < 1e-12:
         return "never"
     return f"{percent(value)} of tokens" if value >= 0.1 else f"1 in {count(round(1 / value))} tokens"
 
