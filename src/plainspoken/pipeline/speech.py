@@ -13,7 +13,7 @@ from plainspoken.language.parse import parse
 from plainspoken.language.reading import Reading, read_rows
 from plainspoken.latents import FiringTable
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.simulators.conditions import bind
+from plainspoken.simulators.conditions import Statements
 from plainspoken.simulators.matching import matches
 from plainspoken.simulators.rules import decide, parse_all, simulate_reading
 from plainspoken.types import Explanation, Failure, Rows, Simulation
@@ -49,12 +49,12 @@ def simulate_as_written(
     _named(SIMULATORS, workplace.config.simulate.simulator, "simulate.simulator")
     rules, failures = parse_all(texts)
     assert not failures, "only sentences that parse have been simulated"
-    lm = workplace.lm
+    lm, statements = workplace.lm, Statements.of(rules)
 
     def simulate(tokens: Int[np.ndarray, "1 t"]) -> Simulation:
         mask = tokens != (-1 if lm.bos_id is None else lm.bos_id)
         reading = read_rows(tokens, mask, lm.pieces.table)
-        conditions = bind(rules, reading)
+        conditions = statements.bind(reading)
         said = decide(conditions, *matches(conditions, reading), latents)
         return Simulation(*said, latents, 1, tokens.shape[1], "text that the model writes")
 

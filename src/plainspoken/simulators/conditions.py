@@ -4,9 +4,10 @@ A group of heads under contexts is the union of its combinations; each combinati
 form or an ending stand for the words of this reading that have it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 from jaxtyping import Int
@@ -22,7 +23,6 @@ from plainspoken.language.rule import (
     Ending,
     Form,
     FormName,
-    Group,
     Head,
     Line,
     Opener,
@@ -87,34 +87,78 @@ class _Binder:
         return [w for w in self.words.tolist() if self.reading.strings[w].startswith(text)]
 
 
+@dataclass(frozen=True)
+class _Statement:
+    """One head of a rule, after one phrase, under the group's other contexts."""
+
+    latent: int
+    level: int
+    head: Head
+    after: tuple[str, ...]
+    contexts: tuple[Context, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Statements:
+    """What many latents' rules say, by the exact unit that each statement needs: as the word so far or before it.
+
+    A short text, such as one that is being written, meets few of them, and the others need not be looked at.
+    """
+
+    by_word: Mapping[str, Sequence[_Statement]]
+    by_before: Mapping[str, Sequence[_Statement]]
+    others: Sequence[_Statement]
+
+    @staticmethod
+    def of(rules: Mapping[int, Rule]) -> "Statements":
+        """All statements of the rules."""
+        by_word, by_before, others = defaultdict(list), defaultdict(list), []
+        for statement in (s for latent, rule in rules.items() for s in _statements(latent, rule)):
+            if isinstance(statement.head, Phrase):
+                by_word[statement.head.units[-1]].append(statement)
+            elif statement.after:
+                by_before[statement.after[-1]].append(statement)
+            else:
+                others.append(statement)
+        return Statements(by_word, by_before, others)
+
+    def bind(self, reading: Reading) -> Conditions:
+        """The conditions over one reading; what cannot hold anywhere in it is left out."""
+        binder = _Binder(reading)
+        before = np.unique(reading.before1[reading.readable]).tolist()
+        met = [self.by_word.get(reading.strings[w], ()) for w in binder.words.tolist()]
+        met += [self.by_before.get(reading.strings[w], ()) for w in before]
+        rows = [row for s in chain(self.others, *met) for row in _rows(binder, s)]
+        table = np.array(rows, np.int64).reshape(-1, len(COLUMNS))
+        return Conditions(table[~(table[:, : len(FIXED)] == NOWHERE).any(axis=1)])
+
+
 def bind(rules: Mapping[int, Rule], reading: Reading) -> Conditions:
-    """The conditions of many latents' rules over one reading; what cannot hold anywhere in it is left out."""
-    binder = _Binder(reading)
-    rows = [row for latent, rule in rules.items() for row in _rule_rows(binder, latent, rule)]
-    table = np.array(rows, np.int64).reshape(-1, len(COLUMNS))
-    return Conditions(table[~(table[:, : len(FIXED)] == NOWHERE).any(axis=1)])
+    """The conditions of many latents' rules over one reading."""
+    return Statements.of(rules).bind(reading)
 
 
-def _rule_rows(binder: _Binder, latent: int, rule: Rule) -> Iterator[tuple[int, ...]]:
+def _statements(latent: int, rule: Rule) -> Iterator[_Statement]:
     for clause in rule.clauses:
         for group in clause.groups:
-            for fixed, specificity in _combinations(binder, group):
-                yield (*(fixed.get(name, ANY) for name in FIXED), specificity, clause.level, latent)
+            others = tuple(c for c in group.contexts if not isinstance(c, After))
+            afters = next((c.phrases for c in group.contexts if isinstance(c, After)), ((),))
+            for head, after in product(group.heads, afters):
+                yield _Statement(latent, clause.level, head, after, others)
 
 
-def _combinations(binder: _Binder, group: Group) -> Iterator[tuple[dict[str, int], int]]:
-    choices = [list(_context_choices(binder, c)) for c in group.contexts if not isinstance(c, After)]
-    afters = next((c.phrases for c in group.contexts if isinstance(c, After)), ((),))
-    for head, after in product(group.heads, afters):
-        for fixed, counts in _head_choices(binder, head, after):
-            for combination in product(*choices):
-                merged, total = dict(fixed), counts
-                for more in combination:
-                    # Two names for one column (“a b” at the start of a line) hold together only where they agree.
-                    for name, value in more.items():
-                        merged[name] = value if merged.get(name, value) == value else NOWHERE
-                    total += _REST_COUNTS
-                yield merged, total
+def _rows(binder: _Binder, said: _Statement) -> Iterator[tuple[int, ...]]:
+    """A statement's rows of the table: the head's choices times the contexts'."""
+    choices = [list(_context_choices(binder, c)) for c in said.contexts]
+    for fixed, counts in _head_choices(binder, said.head, said.after):
+        for combination in product(*choices):
+            merged = dict(fixed)
+            for more in combination:
+                # Two names for one column (“a b” at the start of a line) hold together only where they agree.
+                for name, value in more.items():
+                    merged[name] = value if merged.get(name, value) == value else NOWHERE
+            specificity = counts + _REST_COUNTS * len(combination)
+            yield (*(merged.get(name, ANY) for name in FIXED), specificity, said.level, said.latent)
 
 
 def _head_choices(binder: _Binder, head: Head, after: tuple[str, ...]) -> Iterator[tuple[dict[str, int], int]]:
