@@ -183,6 +183,16 @@ def test_the_size_of_batches_changes_nothing(planted):
         np.testing.assert_allclose(losses.kl, many[key].kl, rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_that_does_not_name_its_head_is_measured_alike(planted, monkeypatch):
+    material, conditions = planted.material(fallible), [Condition("original", {})]
+    conditions += [Condition("coder", {SITE.module: Baseline("coder")})]
+    first = measure(planted.lm, planted.evaluate, {SITE.module: material}, conditions)
+    monkeypatch.setattr(planted.lm.model, "get_output_embeddings", lambda: None)
+    second = measure(planted.lm, planted.evaluate, {SITE.module: material}, conditions)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_allclose(one.nll, other.nll, rtol=1e-6)
+
+
 def test_bos_and_padding_are_never_spliced(planted):
     material = planted.material(fallible)
     seen = []
