@@ -3,7 +3,7 @@ import pytest
 
 from plainspoken.explainers.lattice import templates
 from plainspoken.explainers.rules import explain_rules
-from plainspoken.explainers.selection import select
+from plainspoken.explainers.selection import Bench, select
 from plainspoken.explainers.wording import grouped
 from plainspoken.language.parse import parse
 from plainspoken.language.quote import count_words
@@ -81,7 +81,7 @@ def test_a_lower_price_never_predicts_worse(scene):
     lattice = templates(reading)
     errors = []
     for price in (1e9, 300.0, 30.0, 3.0, 0.3):
-        chosen = select(position, value, 1.0, price, lattice)
+        chosen = select(position, value, 1.0, price, Bench(lattice))
         dense = np.zeros(firings.rows.tokens.size)
         dense[position] = value / value.max() * 9
         said = np.zeros_like(dense)

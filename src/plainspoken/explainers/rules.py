@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from plainspoken.explainers.lattice import Template
-from plainspoken.explainers.selection import select
+from plainspoken.explainers.selection import Bench, select
 from plainspoken.explainers.wording import word_rule
 from plainspoken.language.quote import count_words
 from plainspoken.language.render import render
@@ -19,7 +19,7 @@ from plainspoken.types import Explanation, Failure
 
 NAME = "rules"
 
-_SAMPLE = 96  # latents that the price is first searched on
+_SAMPLE = 64  # latents that the price is first searched on
 _SEARCH_STEPS = 7
 _PASSES = 4
 _CLOSE_ENOUGH = 0.94  # of the budget: another pass over all latents would cost more than it brings
@@ -76,12 +76,13 @@ class _Explainer:
         words_max: int,
     ) -> None:
         self.table, self.templates, self.weight, self.words_max = table, templates, weight, words_max
+        self.bench = Bench(templates)
 
     def __call__(self, latent: int, price: float) -> Explanation:
         position, value = self.table.latent(latent)
         weight = float(self.weight[latent])
         while True:
-            selection = select(position, value, weight, price, self.templates)
+            selection = select(position, value, weight, price, self.bench)
             worth = weight * (float(value.max()) / HIGHEST_LEVEL) ** 2
             text = render(word_rule(selection, self.templates, worth, price))
             words = count_words(text)

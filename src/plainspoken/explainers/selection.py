@@ -8,11 +8,12 @@ condition is named if gain(c) > price · words(c). One price over all latents sp
 model's loss feels it most; squared error alone would spend it on latents that the model hardly reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from plainspoken.explainers.lattice import Template
 from plainspoken.language.rule import HIGHEST_LEVEL
@@ -40,26 +41,94 @@ class Selection:
     mean: Float[np.ndarray, " n"]
 
 
-@dataclass
+class Bench:
+    """Working memory for one latent after another: for each template, a number for every condition; -1 is none.
+
+    Looking a condition's number up in a table is what makes a scene quick to build; a table made anew for each latent
+    would cost more than it saves.
+    """
+
+    def __init__(self, templates: Sequence[Template]) -> None:
+        self.templates = templates
+        # One place more than there are conditions, for the positions that fall under none (numbered -1).
+        self.numbers = [np.full(len(t.count) + 1, -1, np.int32) for t in templates]
+
+    @contextmanager
+    def numbering(self, candidates: Sequence[np.ndarray]) -> Iterator[None]:
+        """Number these conditions of each template from 0, for as long as the context lasts."""
+        try:
+            for numbers, chosen in zip(self.numbers, candidates, strict=True):
+                numbers[chosen] = np.arange(len(chosen))
+            yield
+        finally:
+            for numbers, chosen in zip(self.numbers, candidates, strict=True):
+                numbers[chosen] = -1
+
+    def numbered(self, positions: Int[np.ndarray, " p"]) -> Int[np.ndarray, "templates p"]:
+        """The number of the condition of each template that each position falls under."""
+        pairs = zip(self.numbers, self.templates, strict=True)
+        return np.stack([numbers[t.condition[positions]] for numbers, t in pairs])
+
+
 class _Scene:
     """The positions that matter to one latent: where it fires, and where a chosen condition makes it fire.
 
-    Everywhere else both the activation and its simulation are 0. `said[k]`: the level by template k, -1 for none.
+    Everywhere else both the activation and its simulation are 0. Conditions are numbered among a template's candidates:
+    those under which the latent fires often enough to be named at all. What a template says at a position is one
+    number, its rank: 0 for nothing, else 1 + 10 specificity + level, so that the largest rank decides, as in the
+    language.
     """
 
-    position: Int[np.ndarray, " u"]
-    true: Float[np.ndarray, " u"]
-    said: Int[np.ndarray, "templates u"]
+    def __init__(
+        self,
+        position: Int[np.ndarray, " firings"],
+        true: Float[np.ndarray, " firings"],
+        candidates: Sequence[np.ndarray],
+        bench: Bench,
+    ) -> None:
+        self.bench, self.templates, self.candidates = bench, bench.templates, candidates
+        self.inside = np.zeros(len(self.templates[0].condition), bool)
+        self.inside[position] = True
+        self.position, self.true = position, true
+        self.under = bench.numbered(position)
+        self.rank = np.zeros(self.under.shape, np.int16)
+        self.spoken = np.zeros(len(self.templates), bool)
+        # What each template says under each candidate, and which candidates' positions are in the scene whole.
+        self.ranks = [np.zeros(len(c), np.int16) for c in candidates]
+        self.covered = [np.zeros(len(c), bool) for c in candidates]
 
-    def extended(self, positions: Int[np.ndarray, " more"]) -> "_Scene":
-        more = positions[~np.isin(positions, self.position)]
+    def _cover(self, positions: Int[np.ndarray, " covered"]) -> None:
+        """Take in the positions that are not in the scene yet; a template names each at most once."""
+        more = positions[~self.inside[positions]]
         if not len(more):
-            return self
-        return _Scene(
-            np.concatenate([self.position, more]),
-            np.concatenate([self.true, np.zeros(len(more))]),
-            np.concatenate([self.said, np.full((len(self.said), len(more)), -1, np.int8)], axis=1),
-        )
+            return
+        self.inside[more] = True
+        under = self.bench.numbered(more)
+        rank = np.zeros(under.shape, np.int16)
+        for k in np.flatnonzero(self.spoken).tolist():
+            rank[k] = np.append(self.ranks[k], 0)[under[k]]
+        self.position = np.concatenate([self.position, more])
+        self.true = np.concatenate([self.true, np.zeros(len(more))])
+        self.under = np.concatenate([self.under, under], axis=1)
+        self.rank = np.concatenate([self.rank, rank], axis=1)
+
+    def decided(self, without: int = -1) -> Int[np.ndarray, " u"]:
+        """The rank that decides at each position."""
+        who = self.spoken.copy()
+        if without >= 0:
+            who[without] = False
+        return self.rank[who].max(axis=0, initial=0)
+
+    def say(self, k: int, ranks: Int[np.ndarray, " candidates"]) -> None:
+        """Let a template say this under its candidates, and nothing else."""
+        self.ranks[k] = ranks
+        self.spoken[k] = False
+        if ranks.any():
+            fresh = (ranks > 0) & ~self.covered[k]
+            self.covered[k] |= fresh
+            self._cover(self.templates[k].positions(self.candidates[k][fresh]))
+            self.rank[k] = np.append(ranks, 0)[self.under[k]]
+            self.spoken[k] = True
 
 
 def select(
@@ -67,7 +136,7 @@ def select(
     value: Float[np.ndarray, " firings"],
     weight: float,
     price: float,
-    templates: Sequence[Template],
+    bench: Bench,
 ) -> Selection:
     """Choose for one latent: template by template, each given what the others say, in rounds of falling price.
 
@@ -78,83 +147,72 @@ def select(
         position, value: the latent's firings on the explain rows; value above 0.
         weight: w_l, in loss per squared activation.
         price: loss per word, summed over the explain rows' tokens.
+        bench: working memory over the templates to choose from.
     """
     unit = float(value.max()) / HIGHEST_LEVEL
     worth = weight * unit**2
-    said = np.full((len(templates), len(value)), -1, np.int8)
-    scene = _Scene(np.asarray(position), value.astype(np.float64) / unit, said)
-    for factor in _PRICES:
-        for k in range(len(templates)):
-            scene = _choose(scene, k, templates, worth, factor * price)
-    return _selection(scene, templates)
+    candidates = [_often(t.condition[position]) for t in bench.templates]
+    with bench.numbering(candidates):
+        scene = _Scene(np.asarray(position), value.astype(np.float64) / unit, candidates, bench)
+        for factor in _PRICES:
+            for k, choice in enumerate(candidates):
+                if len(choice):
+                    scene.say(k, _choose(scene, k, worth, factor * price))
+    return _selection(scene)
 
 
-def _decided(
-    said: Int[np.ndarray, "templates u"], templates: Sequence[Template], without: int = -1
-) -> tuple[Int[np.ndarray, " u"], Int[np.ndarray, " u"]]:
-    """(level, specificity) that decides at each position, -1 where nothing speaks: the language's own order."""
-    level = np.full(said.shape[1], -1, np.int8)
-    specificity = np.full(said.shape[1], -1, np.int8)
-    for k in np.flatnonzero((said >= 0).any(axis=1)).tolist():
-        if k != without:
-            mine, rank = said[k], templates[k].specificity
-            wins = (mine >= 0) & _outranks(rank, mine, level, specificity)
-            level[wins], specificity[wins] = mine[wins], rank
-    return level, specificity
+def _often(conditions: Int[np.ndarray, " firings"]) -> Int[np.ndarray, " candidates"]:
+    """The conditions under which a latent fires often enough, ascending."""
+    ascending = np.sort(conditions)  # sorting beats np.unique's hashing many times over here
+    start = np.flatnonzero(np.diff(ascending, prepend=-2))
+    often = np.diff(start, append=len(ascending)) >= _FEWEST_FIRINGS
+    found = ascending[start[often]]
+    return found[found >= 0]
 
 
-def _choose(scene: _Scene, k: int, templates: Sequence[Template], worth: float, price: float) -> _Scene:
-    """Choose a template's conditions anew, given what the others say: all whose gain pays for their words."""
-    template = templates[k]
-    under = template.condition[scene.position]
-    known = np.flatnonzero(under >= 0)
-    if not len(known):
-        return scene
-    condition, at = np.unique(under[known], return_inverse=True)
-    level, specificity = _decided(scene.said, templates, without=k)
-    decides = template.specificity >= specificity[known]
-    # Tokens under a condition that are not in the scene: nobody speaks and the latent is silent there.
-    count = template.count[condition] - np.bincount(at[~decides], minlength=len(condition))
-    known, at = known[decides], at[decides]
-    true, fallback = scene.true[known], np.maximum(level[known], 0).astype(np.float64)
-    n = len(condition)
+def _rank(specificity: int, level: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    return (1 + 10 * specificity + level).astype(np.int16)
+
+
+def _level(rank: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The level that a rank stands for; 0 where nothing is said."""
+    return np.where(rank > 0, (rank - 1) % 10, 0).astype(np.float64)
+
+
+def _choose(scene: _Scene, k: int, worth: float, price: float) -> Int[np.ndarray, " candidates"]:
+    """What a template should say, given what the others say: every candidate whose gain pays for its words."""
+    template, candidates = scene.templates[k], scene.candidates[k]
+    best = scene.decided(without=k)
+    at = scene.under[k]
+    # Where another says something more specific, this template has no say. (Ties it may win with a higher level.)
+    open_to_it = best <= 1 + 10 * template.specificity + HIGHEST_LEVEL
+    n = len(candidates)
+    here = np.flatnonzero((at >= 0) & open_to_it)
+    closed = np.flatnonzero((at >= 0) & ~open_to_it)
+    # Tokens under a condition that are not in the scene count: nobody speaks and the latent is silent there.
+    count = template.count[candidates] - np.bincount(at[closed], minlength=n)
+    at, true, fallback = at[here], scene.true[here], _level(best[here])
     firings, total, square = (np.bincount(at, w, minlength=n) for w in (true > 0, true, true * true))
-    mine = np.rint(np.minimum(total / (count + _SILENT_SIGHTINGS), HIGHEST_LEVEL))
-    error = square - 2 * mine * total + count * mine**2
+    level = np.rint(np.minimum(total / (count + _SILENT_SIGHTINGS), HIGHEST_LEVEL))
+    error = square - 2 * level * total + count * level**2
     gain = worth * (np.bincount(at, (true - fallback) ** 2, minlength=n) - error)
     taken = (gain > price * template.words) & (firings >= _FEWEST_FIRINGS)
-    if not taken.any():
-        scene.said[k] = -1
-        return scene
-    scene = scene.extended(template.positions(condition[taken]))
-    by_condition = np.full(len(template.count) + 1, -1, np.int8)  # the last stands for "no condition"
-    by_condition[condition[taken]] = mine[taken].astype(np.int8)
-    scene.said[k] = by_condition[template.condition[scene.position]]
-    return scene
+    return np.where(taken, _rank(template.specificity, level), 0).astype(np.int16)
 
 
-def _outranks(
-    mine: int, level: Int[np.ndarray, " u"], other_level: Int[np.ndarray, " u"], other: Int[np.ndarray, " u"]
-) -> Bool[np.ndarray, " u"]:
-    return (mine > other) | ((mine == other) & (level >= other_level))
-
-
-def _selection(scene: _Scene, templates: Sequence[Template]) -> Selection:
+def _selection(scene: _Scene) -> Selection:
     """What was chosen, with the evidence where each condition decides."""
-    level, specificity = _decided(scene.said, templates)
+    best = scene.decided()
     parts = []
-    for k, template in enumerate(templates):
-        mine = scene.said[k]
-        chosen = mine >= 0
-        if not chosen.any():
-            continue
-        condition, first, at = np.unique(
-            template.condition[scene.position[chosen]], return_index=True, return_inverse=True
-        )
-        decides = _outranks(template.specificity, mine[chosen], level[chosen], specificity[chosen]).astype(float)
-        count, total = np.bincount(at, decides), np.bincount(at, scene.true[chosen] * decides)
+    for k in np.flatnonzero(scene.spoken).tolist():
+        chosen = np.flatnonzero(scene.ranks[k] > 0)
+        decides = (scene.rank[k] > 0) & (scene.rank[k] >= best)
+        n = len(scene.candidates[k])
+        count = np.bincount(scene.under[k][decides], minlength=n)[chosen].astype(np.float64)
+        total = np.bincount(scene.under[k][decides], scene.true[decides], minlength=n)[chosen].astype(np.float64)
         mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-        parts.append((np.full(len(condition), k), condition, mine[chosen][first].astype(np.int64), count, mean))
+        level = _level(scene.ranks[k][chosen]).astype(np.int64)
+        parts.append((np.full(len(chosen), k), scene.candidates[k][chosen].astype(np.int64), level, count, mean))
     if not parts:
         none, zero = np.zeros(0, np.int64), np.zeros(0)
         return Selection(none, none, none, zero, zero)
