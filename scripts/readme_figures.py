@@ -15,10 +15,8 @@ def records(run: Path) -> list[dict]:
 
 def whole(found: list[dict], site: str, condition: str) -> dict:
     """The record of a condition with every latent rewritten."""
-    return next(
-        r for r in found
-        if r["site"] == site and r["condition"] == condition and r["fraction"] in (None, 1.0) and r["order"] in (None, "best")
-    )  # fmt: skip
+    mine = (r for r in found if r["site"] == site and r["condition"] == condition)
+    return next(r for r in mine if r["fraction"] in (None, 1.0) and r["order"] in (None, "best"))
 
 
 def interval(record: dict, name: str) -> str:
@@ -53,8 +51,7 @@ def main() -> None:
     for run in runs:
         points = run / "frontier" / "frontier.json"
         if points.exists():
-            found = json.loads(points.read_text())
-            found = [p for p in (found["points"] if isinstance(found, dict) else found)]
+            found = json.loads(points.read_text())["points"]
             if found:
                 print(f"\n{run}:\n\n| budget of words | words a latent | recovered |\n|---|---|---|")
                 for p in found:

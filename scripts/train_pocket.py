@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from plainspoken.corpus.split import part_of
-from plainspoken.corpus.stdlib import standard_library_files
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+
+from plainspoken.corpus.split import part_of
+from plainspoken.corpus.stdlib import standard_library_files
 
 BOS = "<|endoftext|>"
 CONTEXT = 256
@@ -150,8 +151,8 @@ plainspoken has a model to rewrite on every machine. Made by `scripts/train_pock
 | unigram | {unigram:.3f} | {unigram_bpb:.3f} |
 
 Recipe: {files} files ({tokens:,} tokens), every document outside the evaluate part of the split
-(`plainspoken.corpus.split`); {steps:,} steps of {batch} x {context} tokens ({seen:,} seen), AdamW (0.9, 0.95), peak
-learning rate {lr}, 100 warm-up steps, cosine to zero, weight decay 0.1, gradient clip 1.0, seed {seed}, {precision}.
+(`plainspoken.corpus.split`); {steps:,} steps of {batch} x {context} tokens ({seen:,} positions, padding included), AdamW
+(0.9, 0.95), peak learning rate {lr}, 100 warm-up steps, cosine to zero, weight decay 0.1, gradient clip 1.0, seed {seed}, {precision}.
 Python {python}, torch {torch}, transformers {transformers}; {minutes:.0f} minutes on {cores} cores.
 Every row starts with `<|endoftext|>`; documents are never glued together. Under another Python version some of the
 held-out files differ slightly from those named here.
@@ -180,7 +181,8 @@ def main() -> None:
     config = GPTNeoXConfig(
         vocab_size=a.vocabulary, hidden_size=a.width, num_hidden_layers=a.layers, num_attention_heads=4,
         intermediate_size=4 * a.width, max_position_embeddings=CONTEXT, tie_word_embeddings=True,
-        bos_token_id=0, eos_token_id=0, use_cache=True, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+        bos_token_id=0, eos_token_id=0, use_cache=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
     )  # fmt: skip
     model = GPTNeoXForCausalLM(config)
     parameters = sum(p.numel() for p in model.parameters())
@@ -193,15 +195,35 @@ def main() -> None:
     a.out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(a.out)
     tokenizer.save_pretrained(a.out)
-    facts = dict(
-        parameters=parameters, layers=a.layers, width=a.width, heads=4, context=CONTEXT, vocabulary=a.vocabulary,
-        held_files=len(held), held_tokens=held_tokens, model=loss, bigram=bigram, unigram=unigram,
-        model_bpb=loss * per_byte, bigram_bpb=bigram * per_byte, unigram_bpb=unigram * per_byte, files=len(trained),
-        tokens=sum(map(len, trained_ids)), steps=a.steps, batch=a.batch, seen=a.steps * a.batch * CONTEXT, lr=a.lr,
-        seed=a.seed, precision="bfloat16 autocast" if a.bf16 else "float32", python=platform.python_version(),
-        torch=torch.__version__, transformers=transformers.__version__, minutes=(time.time() - began) / 60,
-        cores=torch.get_num_threads(),
-    )  # fmt: skip
+    facts = {
+        "parameters": parameters,
+        "layers": a.layers,
+        "width": a.width,
+        "heads": 4,
+        "context": CONTEXT,
+        "vocabulary": a.vocabulary,
+        "held_files": len(held),
+        "held_tokens": held_tokens,
+        "model": loss,
+        "bigram": bigram,
+        "unigram": unigram,
+        "model_bpb": loss * per_byte,
+        "bigram_bpb": bigram * per_byte,
+        "unigram_bpb": unigram * per_byte,
+        "files": len(trained),
+        "tokens": sum(map(len, trained_ids)),
+        "steps": a.steps,
+        "batch": a.batch,
+        "seen": a.steps * a.batch * CONTEXT,
+        "lr": a.lr,
+        "seed": a.seed,
+        "precision": "bfloat16 autocast" if a.bf16 else "float32",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "minutes": (time.time() - began) / 60,
+        "cores": torch.get_num_threads(),
+    }
     (a.out / "README.md").write_text(CARD.format(**facts))
     (a.out / "card.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts, indent=1))
