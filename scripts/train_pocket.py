@@ -151,8 +151,9 @@ plainspoken has a model to rewrite on every machine. Made by `scripts/train_pock
 | unigram | {unigram:.3f} | {unigram_bpb:.3f} |
 
 Recipe: {files} files ({tokens:,} tokens), every document outside the evaluate part of the split
-(`plainspoken.corpus.split`); {steps:,} steps of {batch} x {context} tokens ({seen:,} positions, padding included), AdamW
-(0.9, 0.95), peak learning rate {lr}, 100 warm-up steps, cosine to zero, weight decay 0.1, gradient clip 1.0, seed {seed}, {precision}.
+(`plainspoken.corpus.split`); {steps:,} steps of {batch} x {context} tokens ({seen:,} positions, padding included),
+AdamW (0.9, 0.95), peak learning rate {lr}, 100 warm-up steps, cosine to zero, weight decay 0.1, gradient clip 1.0,
+seed {seed}, {precision}.
 Python {python}, torch {torch}, transformers {transformers}; {minutes:.0f} minutes on {cores} cores.
 Every row starts with `<|endoftext|>`; documents are never glued together. Under another Python version some of the
 held-out files differ slightly from those named here.

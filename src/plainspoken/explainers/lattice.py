@@ -6,9 +6,11 @@ that occurs is one condition, and a place in the text falls under exactly one co
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from plainspoken.language.enclosure import COMMENT, STRING
 from plainspoken.language.reading import Reading
@@ -17,6 +19,7 @@ from plainspoken.language.rule import (
     After,
     Anything,
     Context,
+    Earlier,
     Ending,
     Form,
     Head,
@@ -29,6 +32,10 @@ from plainspoken.language.rule import (
 )
 
 _NO_CONDITION = -1
+
+# A condition in the terms of the language, from a position that falls under it.
+Spell = Callable[[int], tuple[Head, tuple[Context, ...]]]
+_Entry = tuple[str, int, float, list[np.ndarray], Spell]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +53,10 @@ class Template:
     condition: Int[np.ndarray, " n"]
     pointer: Int[np.ndarray, " conditions_1"]
     position: Int[np.ndarray, " m"]
-    spell: Callable[[int], tuple[Head, tuple[Context, ...]]]
+    spell: Spell
     """The condition in the terms of the language, from any position that falls under it."""
+    late: bool = False
+    """Whether it is worth a look only once all others have been chosen."""
 
     @property
     def count(self) -> Int[np.ndarray, " conditions"]:
@@ -72,7 +81,7 @@ def templates(reading: Reading) -> tuple[Template, ...]:
     def word(p: int) -> str:
         return s[reading.word[p]]
 
-    def phrase(length: int) -> Callable[[int], tuple[Head, tuple[Context, ...]]]:
+    def phrase(length: int) -> Spell:
         before = (reading.before3, reading.before2, reading.before1)[3 - (length - 1) :]
         return lambda p: (Phrase((*(s[c[p]] for c in before), word(p))), ())
 
@@ -83,16 +92,16 @@ def templates(reading: Reading) -> tuple[Template, ...]:
     b1, b2, b3, line, opener = reading.before1, reading.before2, reading.before3, reading.line, reading.opener
     has_line, has_opener = np.where(line > 0, line, _NO_CONDITION), np.where(reading.depth > 0, opener, _NO_CONDITION)
 
-    def at_word(context: Callable[[int], Context]) -> Callable[[int], tuple[Head, tuple[Context, ...]]]:
+    def at_word(context: Callable[[int], Context]) -> Spell:
         return lambda p: (Phrase((word(p),)), (context(p),))
 
-    def anywhere(context: Callable[[int], Context]) -> Callable[[int], tuple[Head, tuple[Context, ...]]]:
+    def anywhere(context: Callable[[int], Context]) -> Spell:
         return lambda p: (Anything(), (context(p),))
 
     def enclosed(p: int) -> Context:
         return Place(_PLACE_NAMES[places[p]])
 
-    listed: list[tuple[str, int, float, list[np.ndarray], Callable[[int], tuple[Head, tuple[Context, ...]]]]] = [
+    listed: list[_Entry] = [
         ("word", 3, 1.0, [reading.word], phrase(1)),
         ("two words", 5, 2.0, [reading.word, b1], phrase(2)),
         ("three words", 7, 3.0, [reading.word, b1, b2], phrase(3)),
@@ -111,7 +120,41 @@ def templates(reading: Reading) -> tuple[Template, ...]:
         ("brackets", 1, 4.0, [brackets], anywhere(lambda p: Place("inside brackets"))),
         ("anything", 0, 2.0, [everything], lambda p: (Anything(), ())),
     ]
-    return tuple(_template(reading, *entry) for entry in listed)
+    late: list[_Entry] = []
+    for unit, within in product(_topics(reading), (None, "line", _RECENT)):
+        column = np.where(_stands_earlier(reading, unit, within), reading.word, _NO_CONDITION)
+        context = Earlier((s[unit],), within)
+        late.append((f"word with {s[unit]} {within}", 4, 4.0, [column], at_word(lambda p, c=context: c)))
+    early = [_template(reading, *entry) for entry in listed]
+    return (*early, *(_template(reading, *entry, late=True) for entry in late))
+
+
+_TOPICS = 4
+_RECENT = 10  # “in the last 10 words”
+_FEWEST_ROWS, _MOST_ROWS = 0.05, 0.6  # of the rows: a word that stands in nearly none or nearly all tells little
+
+
+def _topics(reading: Reading) -> list[int]:
+    """The words most worth looking back for: the most frequent among those that some rows have and others lack."""
+    row = np.searchsorted(reading.unit_of_row, np.arange(len(reading.unit)), side="right") - 1
+    seen = np.unique(reading.unit.astype(np.int64) * reading.rows + row)
+    share = np.bincount(seen // reading.rows, minlength=len(reading.strings)) / max(reading.rows, 1)
+    named = np.array([len(w) > 2 and w.isalpha() for w in reading.strings])
+    telling = np.flatnonzero(named & (share >= _FEWEST_ROWS) & (share <= _MOST_ROWS))
+    return telling[np.argsort(-share[telling], kind="stable")][:_TOPICS].tolist()
+
+
+def _stands_earlier(reading: Reading, unit: int, within: int | Literal["line"] | None) -> Bool[np.ndarray, " n"]:
+    """Whether a unit stands whole before the word so far: in the row, on the line, or among the last so many units."""
+    # For every place among the units, where the unit last stood before it; -1 where it has not.
+    at = np.where(reading.unit == unit, np.arange(len(reading.unit)), -1)
+    last = np.concatenate([np.full(1, -1), np.maximum.accumulate(at)])[reading.unit_before]
+    start = np.repeat(reading.unit_of_row, reading.t)
+    if within == "line":
+        start = reading.unit_of_line
+    elif within is not None:
+        start = np.maximum(start, reading.unit_before - within)
+    return reading.readable & (last >= start)
 
 
 def _template(
@@ -120,7 +163,8 @@ def _template(
     specificity: int,
     words: float,
     columns: Sequence[np.ndarray],
-    spell: Callable[[int], tuple[Head, tuple[Context, ...]]],
+    spell: Spell,
+    late: bool = False,
 ) -> Template:
     """Number the combinations of values of the columns; a negative value is none."""
     known = reading.readable.copy()
@@ -135,7 +179,14 @@ def _template(
     condition[position] = key
     pointer = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(key))])
     return Template(
-        name, specificity, words, condition, pointer, position[np.argsort(key, kind="stable")].astype(np.int32), spell
+        name,
+        specificity,
+        words,
+        condition,
+        pointer,
+        position[np.argsort(key, kind="stable")].astype(np.int32),
+        spell,
+        late,
     )
 
 

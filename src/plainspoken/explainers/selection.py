@@ -156,7 +156,7 @@ def select(
         scene = _Scene(np.asarray(position), value.astype(np.float64) / unit, candidates, bench)
         for factor in _PRICES:
             for k, choice in enumerate(candidates):
-                if len(choice):
+                if len(choice) and (factor == _PRICES[-1] or not bench.templates[k].late):
                     scene.say(k, _choose(scene, k, worth, factor * price))
     return _selection(scene)
 
