@@ -179,13 +179,13 @@ def test_another_setting_is_refused_and_says_what_differs(copy: Path, tiny: Conf
 
 def test_the_frontier_is_added_to_a_finished_run_and_kept(copy: Path, tiny: Config) -> None:
     results = (copy / "evaluate" / "results.json").read_bytes()
-    more = load_config(file=copy / "config.json", overrides=["report.frontier=5,20"])
+    more = load_config(file=copy / "config.json", overrides=["report.frontier=12,20"])
     run(more, copy)
     assert (copy / "evaluate" / "results.json").read_bytes() == results
     points = json.loads((copy / "frontier" / "frontier.json").read_text())["points"]
-    assert [point["budget"] for point in points] == [5, 20]
+    assert [point["budget"] for point in points] == [12, 20]
     assert points[0]["words_mean"] <= points[1]["words_mean"]
-    run(load_config(file=copy / "config.json", overrides=["report.frontier=5,20,30"]), copy)
+    run(load_config(file=copy / "config.json", overrides=["report.frontier=12,20,30"]), copy)
     assert manifest(copy, "frontier")["counts"]["measured"] == 1
 
 

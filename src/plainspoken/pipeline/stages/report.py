@@ -184,7 +184,7 @@ def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[Frontie
             Interval(point["recovered"], point["recovered_low"], point["recovered_high"]),
         )
         for point in points
-        if point["site"] == module and point["recovered"] is not None
+        if point["site"] == module and None not in (point["recovered"], point["recovered_low"], point["recovered_high"])
     )
 
 
