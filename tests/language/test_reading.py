@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plainspoken.language.reading import read_rows
@@ -16,9 +16,17 @@ def cut(text: bytes, cuts: list[int]) -> list[bytes]:
     return [text[a:b] for a, b in pairwise(edges)]
 
 
-@given(code, st.lists(st.integers(0, 200), max_size=12), st.integers(1, 60))
-def test_what_is_read_at_a_token_does_not_depend_on_what_follows(text: str, cuts: list[int], kept: int):
-    pieces = cut(text.encode(), cuts)
+# Bytes that begin a character and do not end it, or go on with none, stand among the text.
+broken = st.lists(
+    st.sampled_from([b"a", b" ", b"\n", b'"', b"\xe2", b"\x98", b"\x83", b"\xc3", b"\xff"]), min_size=1, max_size=20
+)
+
+
+@given(code.map(str.encode) | broken.map(b"".join), st.lists(st.integers(0, 200), max_size=12), st.integers(1, 60))
+@example(b"a\xe2b", [1, 2], 2)
+@example(b"\xe2\x98 b", [2, 3], 1)
+def test_what_is_read_at_a_token_does_not_depend_on_what_follows(text: bytes, cuts: list[int], kept: int):
+    pieces = cut(text, cuts)
     kept = min(kept, len(pieces))
     _, whole, _ = read_pieces([pieces])
     _, start, _ = read_pieces([pieces[:kept]])

@@ -19,6 +19,7 @@ from plainspoken.language.enclosure import enclosures
 NOTHING = -1  # the column's value where there is no text: BOS, padding
 
 _UNIT = re.compile(r"\w+|[^\w\s]+|\s+")
+_FIRST_BYTE, _LAST_BYTE = "\udc80", "\udcff"  # how bytes that are no character are spelled
 LINE_BREAK = "\n"
 TEXT_START = ""
 
@@ -128,13 +129,17 @@ def _text_and_ends(pieces: list[bytes]) -> tuple[str, Int[np.ndarray, " n"]]:
     """The pieces' text, and where each ends in characters; a character cut in two ends with its last byte."""
     raw = b"".join(pieces)
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-    # A character whose last bytes are still to come is no text yet.
-    text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(raw)
-    if len(text) == len(raw):
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+    text = decode(raw)  # a character whose last bytes are still to come is no text yet
+    if text.isascii() and len(text) == len(raw):
         return text, ends
-    # Bytes up to and including each character: a token ends after the characters that are complete by then.
-    widths = [1 if "\udc80" <= c <= "\udcff" else len(c.encode("utf-8")) for c in text]
-    return text, np.searchsorted(np.cumsum(widths), ends, side="right")
+    if not any(_FIRST_BYTE <= c <= _LAST_BYTE for c in text):
+        # Bytes up to and including each character: a token ends after the characters that are complete by then.
+        return text, np.searchsorted(np.cumsum([len(c.encode("utf-8")) for c in text]), ends, side="right")
+    # A byte that begins a character is known to be none only when the next byte comes: count byte by byte.
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+    known = np.cumsum([0, *(len(decode(raw[i : i + 1])) for i in range(len(raw)))])
+    return text, known[ends]
 
 
 @dataclass(frozen=True, eq=False)
