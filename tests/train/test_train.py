@@ -61,6 +61,19 @@ def test_training_lowers_fvu_and_logs_it(fit: ActivationStore, tmp_path: Path) -
     assert not any(parameter.requires_grad for parameter in coder.parameters())
 
 
+def test_an_sae_learns_to_reconstruct(tmp_path: Path) -> None:
+    """On sums of three of 24 directions in eight dimensions, all moved away from zero; x and y are one array."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(24, 8, generator=generator)
+    chosen = torch.rand(2000, 24, generator=generator).topk(3, dim=1).indices
+    x = directions[chosen].sum(1) + 4.0
+    config = replace(CONFIG, tokens=400 * 256, batch=256)
+    coder = train_coder(ActivationStore(x, x, "x"), CoderSpec("sae", "topk", 48, 4, False, 8, 8), config, tmp_path, 0)
+    residual = (coder(x) - x).square().sum(1).mean() / (x - x.mean(0)).square().sum(1).mean()
+    assert float(residual) < 0.2
+    assert lines(tmp_path)[-1]["dead"] < 0.2
+
+
 def test_an_untrained_transcoder_has_an_fvu_of_one(fit: ActivationStore, tmp_path: Path) -> None:
     """With a rate of nothing the coder stays at the mean output, and FVU is centred once over the whole store."""
     train_coder(fit, SPEC, replace(CONFIG, lr=1e-30, tokens=500 * 64), tmp_path, seed=0)
