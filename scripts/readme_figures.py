@@ -46,8 +46,8 @@ def main() -> None:
     print("| rewritten, every latent, all positions | recovered | over mean-latents | shuffled | words a latent | "
           "loss: original / coder / rewritten / latents zero |")  # fmt: skip
     print("|---|---|---|---|---|---|")
-    for run in runs:
-        print("\n".join(rows(run)))
+    # The same site in two runs of the same settings gives the same row: once is enough.
+    print("\n".join(dict.fromkeys(row for run in runs for row in rows(run))))
     for run in runs:
         points = run / "frontier" / "frontier.json"
         if points.exists():
