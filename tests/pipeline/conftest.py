@@ -34,8 +34,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(neox_folder: Path, corpus: Path) -> Config:
     """Settings with which a run takes a few seconds."""
     return load_config(
-        lm__name=str(neox_folder), lm__device="cpu", corpus__source=str(corpus), site=SITE, coder__latents=24,
-        coder__k=4, train__tokens=6000, train__batch=256, train__checkpoint_every=4, train__warm_up=4,
+        lm__name=str(neox_folder), lm__device="cpu", corpus__source=str(corpus), site=SITE, coder__latents=12,
+        coder__k=3, train__tokens=4000, train__batch=256, train__checkpoint_every=4, train__warm_up=4,
         train__lr_scale=1.0, evaluate__fractions=[0.5, 1.0], evaluate__draws=2, evaluate__bootstrap=100,
         explain__words=20,
     )  # fmt: skip

@@ -60,6 +60,7 @@ def test_a_second_run_changes_no_byte(copy: Path, tiny: Config, contents: Conten
     assert all(line.endswith("skipped") for line in news)
 
 
+@pytest.mark.slow
 def test_the_same_settings_elsewhere_give_the_same_results(finished: Path, tiny: Config, tmp_path: Path) -> None:
     run(tiny, tmp_path / "again")
     for name in ("evaluate/results.json", f"explain/{SITE}/explanations.jsonl", f"train/{SITE}/coder.safetensors"):
@@ -67,7 +68,7 @@ def test_the_same_settings_elsewhere_give_the_same_results(finished: Path, tiny:
 
 
 def test_an_edit_recomputes_what_depends_on_it_and_nothing_else(copy: Path, tiny: Config, contents: Contents) -> None:
-    first, other = spoken(copy)[:2]
+    first = spoken(copy)[0]
     before = contents(copy)
     edit(copy, **{f"_{first}": "Fires at 9 on “the”."})
     run(tiny, copy)
@@ -76,13 +77,12 @@ def test_an_edit_recomputes_what_depends_on_it_and_nothing_else(copy: Path, tiny
     assert {n for n in before if before[n] != after[n]}.isdisjoint(n for n in before if n.startswith(untouched))
     counts = manifest(copy, "simulate")["counts"]
     assert counts == {"calibrate_latents_simulated": 1, "evaluate_latents_simulated": 1, "edited": [first]}
-    knots = [load_tensors(root / "calibrate" / SITE / "calibration.safetensors")["y"] for root in (copy,)]
-    assert knots[0][other].size
     effects = {effect["latent"]: effect["effect"] for effect in Results.read(copy).edits}
     assert set(effects) == {None, first}
     assert effects[None] == effects[first]
 
 
+@pytest.mark.slow
 def test_after_an_edit_results_are_those_of_doing_everything_anew(copy: Path, tiny: Config) -> None:
     first, second = spoken(copy)[:2]
     edit(copy, **{f"_{first}": "Fires at 9 on “the”.", f"_{second}": "Fires at 3 on “a”; 5 on “in”."})
@@ -92,6 +92,7 @@ def test_after_an_edit_results_are_those_of_doing_everything_anew(copy: Path, ti
     assert (copy / "evaluate" / "results.json").read_bytes() == step_by_step
 
 
+@pytest.mark.slow
 def test_an_edit_taken_back_gives_the_first_results_again(copy: Path, tiny: Config, finished: Path) -> None:
     original = explanations(copy).read_bytes()
     edit(copy, **{f"_{spoken(copy)[0]}": "Fires at 9 on “the”."})
@@ -157,6 +158,7 @@ def test_edits_are_kept_aside_when_the_explainer_is_forced(copy: Path, tiny: Con
     assert [p.read_bytes() for p in (copy / "edits").iterdir()] == [edited]
 
 
+@pytest.mark.slow
 def test_altered_and_truncated_outputs_are_refused_by_name(copy: Path, tiny: Config) -> None:
     table = copy / "encode" / SITE / "explain" / "value.npy"
     os.truncate(table, table.stat().st_size - 4)
@@ -171,12 +173,13 @@ def test_altered_and_truncated_outputs_are_refused_by_name(copy: Path, tiny: Con
 
 def test_another_setting_is_refused_and_says_what_differs(copy: Path, tiny: Config, contents: Contents) -> None:
     before = contents(copy)
-    changed = load_config(file=copy / "config.json", overrides=["coder.k=3", "evaluate.margin=0.5"])
-    with pytest.raises(RunError, match=r"(?s)coder\.k: 4 → 3.*evaluate\.margin: 0\.02 → 0\.5.*--out.*--force train$"):
+    changed = load_config(file=copy / "config.json", overrides=["coder.k=2", "evaluate.margin=0.5"])
+    with pytest.raises(RunError, match=r"(?s)coder\.k: 3 → 2.*evaluate\.margin: 0\.02 → 0\.5.*--out.*--force train$"):
         run(changed, copy)
     assert contents(copy) == before
 
 
+@pytest.mark.slow
 def test_the_frontier_is_added_to_a_finished_run_and_kept(copy: Path, tiny: Config) -> None:
     results = (copy / "evaluate" / "results.json").read_bytes()
     more = load_config(file=copy / "config.json", overrides=["report.frontier=12,20"])
@@ -198,6 +201,7 @@ def test_generation_is_seeded_and_speaks_from_the_sentences_as_they_stand(copy: 
     assert generate(copy, "The red", tokens=12, seed=1) != said[0]
 
 
+@pytest.mark.slow
 def test_several_sites_are_rewritten_alone_and_together(tiny: Config, tmp_path: Path) -> None:
     run(load_config(**_values(tiny), site="gpt_neox.layers.*.mlp", evaluate__fractions=[1.0]), tmp_path / "run")
     sites = {record["site"] for record in Results.read(tmp_path / "run").conditions}
