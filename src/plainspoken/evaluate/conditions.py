@@ -77,7 +77,7 @@ def joint_conditions(materials: Sequence[SiteMaterial], plan: Plan) -> list[Cond
         found.append(Condition("rewritten", treatments, fraction, order))
     found.append(_whole("shuffled", {m.site.module: m.shuffled for m in materials}, plan))
     found.append(_whole("shuffled-refit", {m.site.module: m.refitted for m in materials}, plan))
-    if any(m.as_written is not None for m in materials):
+    if 1.0 in plan.fractions and any(m.as_written is not None for m in materials):
         before = {m.site.module: m.as_written or m.prediction for m in materials}
         found.append(_whole("rewritten-as-written", before, plan))
     return found
@@ -123,8 +123,11 @@ def _whole(name: str, predictions: Mapping[str, Prediction], plan: Plan, mode: M
 
 
 def _edit_conditions(material: SiteMaterial, plan: Plan) -> Iterator[Condition]:
-    """The rewrite with a site's explanations as they were written, and with each edit alone taken back."""
-    if material.as_written is None:
+    """The rewrite with a site's explanations as they were written, and with each edit alone taken back.
+
+    What they are compared with is everything rewritten; a plan without that has none.
+    """
+    if material.as_written is None or 1.0 not in plan.fractions:
         return
     module = material.site.module
     yield _whole("rewritten-as-written", {module: material.as_written}, plan)
