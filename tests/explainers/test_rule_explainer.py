@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from plainspoken.errors import LeakError
 from plainspoken.explainers.lattice import templates
 from plainspoken.explainers.rules import explain_rules
 from plainspoken.explainers.selection import Bench, select
@@ -58,6 +59,14 @@ def test_planted_sentences_are_found_again(scene):
 def test_a_latent_that_never_fires_is_a_failure_that_says_so(scene):
     silent = explained(scene, 60)[len(PLANTED)]
     assert isinstance(silent, Failure) and silent.latent == len(PLANTED) and "never fires" in silent.reason
+
+
+@pytest.mark.parametrize("part", ["fit", "calibrate", "evaluate"])
+def test_firings_over_another_part_are_refused(scene, part: str):
+    firings, reading, table = scene
+    rows = Rows(firings.rows.tokens, firings.rows.mask, firings.rows.document, firings.rows.keys, part)
+    with pytest.raises(LeakError, match=part):
+        explained((FiringTable(firings.pointer, firings.position, firings.value, rows), reading, table), 20)
 
 
 @pytest.mark.parametrize("words", [8, 15, 40])

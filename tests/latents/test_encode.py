@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from plainspoken.coders import Coder
-from plainspoken.errors import StoreError
+from plainspoken.errors import LeakError, StoreError
 from plainspoken.latents import FiringTable, encode, encode_rows
 from plainspoken.lm import LanguageModel
 from plainspoken.types import Rows, Site
@@ -108,3 +108,13 @@ def test_a_table_is_opened_whole_or_not_at_all(
     np.save(tmp_path / "value.npy", np.zeros(3, np.float32))
     with pytest.raises(StoreError, match="do not belong together"):
         FiringTable.open(tmp_path, rows)
+
+
+def test_evaluate_rows_are_refused_and_leave_nothing_behind(
+    neox: LanguageModel, coders: dict[Site, Coder], rows: Rows, tmp_path: Path
+) -> None:
+    site, coder = next(iter(coders.items()))
+    evaluate = Rows(rows.tokens, rows.mask, rows.document, rows.keys, "evaluate")
+    with pytest.raises(LeakError, match="evaluate"):
+        encode_rows(neox, {site: coder}, evaluate, {site: tmp_path / "table"})
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from plainspoken.errors import LeakError
 from plainspoken.latents import latent_weight, loss_metric
 from plainspoken.latents.influence import sampled_gradient
 from plainspoken.lm import LanguageModel, resolve_sites, splice
@@ -73,6 +74,13 @@ def test_the_metric_is_symmetric_positive_and_seeded(neox: LanguageModel, site: 
     assert not torch.equal(G, metric(1))
     torch.testing.assert_close(G, G.T)
     assert float(torch.linalg.eigvalsh(G).min()) > -1e-9 * float(G.trace())
+
+
+def test_the_metric_is_of_explain_rows_alone(neox: LanguageModel, site: Site, few: Rows) -> None:
+    for part in ("fit", "calibrate", "evaluate"):
+        other = Rows(few.tokens, few.mask, few.document, few.keys, part)
+        with pytest.raises(LeakError, match=part):
+            loss_metric(neox, site, other, torch.Generator())
 
 
 def test_a_latents_weight_is_its_decoder_in_the_metric() -> None:

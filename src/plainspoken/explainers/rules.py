@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from plainspoken.corpus.rows import require_part
 from plainspoken.explainers.lattice import Template
 from plainspoken.explainers.selection import Bench, select
 from plainspoken.explainers.wording import word_rule
@@ -43,7 +44,10 @@ def explain_rules(
         words: the mean number of words that the site's explanations may have; latents that matter more get more.
         words_max: the most words that one explanation may have.
         progress: called with the number of latents done since the last call.
+
+    Raises LeakError for a table over rows of another part than explain.
     """
+    require_part(table.rows, "explain")
     explained: dict[int, Explanation] = {}
     alive = np.flatnonzero(np.diff(table.pointer) > 0)
     explain = _Explainer(table, templates, weight, words_max)

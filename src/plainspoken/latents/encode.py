@@ -18,6 +18,7 @@ from plainspoken.activations import BATCH_ROWS, stream
 from plainspoken.activations.mapped import reserve
 from plainspoken.activations.stream import ActivationBatch
 from plainspoken.coders import Coder
+from plainspoken.corpus.rows import require_part
 from plainspoken.latents.table import ABOUT, POINTER, POSITION, VALUE, FiringTable
 from plainspoken.lm import LanguageModel
 from plainspoken.store import write_json
@@ -41,8 +42,9 @@ def encode_rows(
     """Every coder's firings at the tokens of the rows, written into its site's folder and opened from there.
 
     All sites in one pass over the text. `progress` is told how many more rows are done. Raises ActivationError for NaN
-    or infinity, naming the document and the site.
+    or infinity, naming the document and the site; LeakError for evaluate rows, whose firings nothing may learn from.
     """
+    require_part(rows, "fit", "explain", "calibrate")
     spills = {site: _Spill(folders[site], coder.spec.latents) for site, coder in coders.items()}
     try:
         for batches in stream(lm, list(coders), rows, batch_rows, progress):

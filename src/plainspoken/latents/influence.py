@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from plainspoken.corpus.rows import require_part
 from plainspoken.errors import ActivationError
 from plainspoken.lm import LanguageModel, splice
 from plainspoken.types import Rows, Site
@@ -31,8 +32,10 @@ def loss_metric(
     """G = E[g gᵀ] over the tokens of the rows, in float64 on the CPU; nats per (unit of output)².
 
     One forward and one backward pass; a few dozen rows suffice for a stable diagonal. `generator` (on the CPU) draws
-    the labels. `progress` is told how many more rows are done. Raises ActivationError where a gradient is not finite.
+    the labels. `progress` is told how many more rows are done. Raises ActivationError where a gradient is not finite,
+    LeakError for rows of another part than explain.
     """
+    require_part(rows, "explain")
     total = torch.zeros(site.d_out, site.d_out, dtype=torch.float64)
     tokens = 0
     for first in range(0, len(rows.tokens), BATCH_ROWS):
