@@ -1,5 +1,6 @@
 """Losses under the conditions: the planted model's laws, and a slow oracle that splices token by token."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -10,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from plainspoken.calibrators import Calibration
 from plainspoken.coders import Coder, CoderSpec
+from plainspoken.errors import ActivationError
 from plainspoken.evaluate import Condition, Plan, joint_conditions, measure, site_conditions
 from plainspoken.lm import resolve_sites
 from plainspoken.rewrite import Baseline, Mixture, Prediction, SiteMaterial, spans
@@ -250,6 +252,30 @@ def _bare(site, coder) -> SiteMaterial:
     simulation = Simulation(nothing, nothing, np.zeros(0, np.float32), latents, 1, 1, "")
     prediction = Prediction(simulation, curves, curves, np.ones(latents, bool))
     return SiteMaterial(site, coder, prediction, prediction, prediction, np.zeros(latents), np.zeros(latents), (), None)
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 16])
+def test_a_splice_that_overflows_names_its_document_and_condition(planted, rows_per_batch):
+    rows, latent, document = planted.evaluate, 4, 5
+    elsewhere = (rows.tokens == latent + 1) & (rows.document != document)[:, None]
+    tokens = np.where(elsewhere, latent + 2, rows.tokens)
+    tokens[rows.document == document, 1] = latent + 1
+    rows = replace(rows, tokens=tokens.astype(np.int32))
+    coder = deepcopy(planted.coder)
+    coder.W_dec[latent] = torch.finfo(torch.float32).max
+    conditions = [Condition(name, {SITE.module: Baseline(name)}) for name in ("zero-output", "coder")]
+    told = rf"condition 'coder' at {SITE.module} in document '{rows.keys[document]}' \(evaluate, row \d+; "
+    with pytest.raises(ActivationError, match=told):
+        measure(planted.lm, rows, {SITE.module: _bare(SITE, coder)}, conditions, rows_per_batch=rows_per_batch)
+
+
+def test_a_model_whose_own_losses_are_not_finite_is_not_blamed_on_a_condition(planted):
+    lm = replace(planted.lm, model=deepcopy(planted.lm.model))
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight[3] = torch.inf
+    conditions = [Condition("coder", {SITE.module: Baseline("coder")})]
+    with pytest.raises(ActivationError, match="the model as it is in document 'evaluate-"):
+        measure(lm, planted.evaluate, {SITE.module: _bare(SITE, planted.coder)}, conditions)
 
 
 def test_joint_conditions_of_one_planted_site_are_its_own(planted):

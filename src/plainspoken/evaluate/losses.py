@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from plainspoken.errors import ActivationError
 from plainspoken.evaluate.conditions import Condition
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.hooks import capture, splice
@@ -49,25 +50,47 @@ def measure(
 
     Conditions that splice one site alone are run from that site on; several sites, from the first on, each reading the
     input that the splices before it leave. Rows are taken longest first and cut where the longest of a batch ends,
-    which changes nothing: the model is causal and what is cut is padding.
+    which changes nothing: the model is causal and what is cut is padding. Raises ActivationError for a loss that is NaN
+    or infinite, naming the document and the condition.
     """
     where = spans(rows.mask, positions)
     sums = np.zeros((len(conditions), 3, len(rows.keys)))
     tokens = np.zeros(len(rows.keys))
     for chosen, width in _batches(rows, rows_per_batch):
         here = Spans(where.spliced[chosen, :width], where.measured[chosen, :width])
-        document = rows.document[np.repeat(chosen, here.measured.sum(axis=1))]
+        row = np.repeat(chosen, here.measured.sum(axis=1))
+        document = rows.document[row]
         tokens += np.bincount(document, minlength=len(tokens))
         text = torch.from_numpy(rows.tokens[chosen, :width].astype(np.int64)).to(lm.device)
         read = torch.from_numpy(np.flatnonzero(here.measured)).to(lm.device)
         run = _Runs(lm, text, Batch(chosen, here.spliced), read, materials, conditions)
         yardstick = _Yardstick(run.original, text.flatten()[read + 1])
+        _check_finite(yardstick.entropy, rows, row, "the model as it is")
         for i, condition in enumerate(conditions):
             for j, per_token in enumerate(yardstick.compare(run.logits(condition))):
+                _check_finite(per_token, rows, row, _described(condition))
                 sums[i, j] += np.bincount(document, per_token, minlength=len(tokens))
             if progress is not None:
                 progress(len(chosen))
     return [DocumentLosses(nll, kl, agreed, tokens) for nll, kl, agreed in sums]
+
+
+def _check_finite(per_token: Float[np.ndarray, " n"], rows: Rows, row: Int[np.ndarray, " n"], what: str) -> None:
+    """Raises ActivationError unless what was measured at each token is finite; `row`: the row of each."""
+    bad = np.flatnonzero(~np.isfinite(per_token))
+    if not len(bad):
+        return
+    first = int(row[bad[0]])
+    key = rows.keys[int(rows.document[first])]
+    raise ActivationError(
+        f"NaN or infinite loss of {what} in document '{key}' ({rows.part}, row {first}; {len(bad)} tokens in this "
+        "batch); leave the document out, or set lm.dtype to float32"
+    )
+
+
+def _described(condition: Condition) -> str:
+    share = "" if condition.fraction is None else f" with {condition.fraction:.1%} of the latents"
+    return f"the condition '{condition.name}'{share} at {', '.join(condition.treatments) or 'no site'}"
 
 
 def _batches(rows: Rows, rows_per_batch: int) -> Iterator[tuple[Int[np.ndarray, " b"], int]]:
@@ -88,8 +111,13 @@ class _Yardstick:
         self._at_once = max(1, (2**18 if logits.device.type == "cpu" else 2**27) // logits.shape[1])
         own = log_softmax(logits.float(), dim=1)
         self._p = own.exp()
-        self._entropy = (self._p * own).sum(dim=1)
+        self._negentropy = (self._p * own).sum(dim=1)
         self._top = own.argmax(dim=1, keepdim=True)
+
+    @property
+    def entropy(self) -> Float[np.ndarray, " n"]:
+        """The original model's entropy at each measured position: NaN where any of its logits is."""
+        return -self._negentropy.double().cpu().numpy()
 
     def compare(self, logits: Float[Tensor, "n v"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(nll, KL(original ‖ these), whether the likeliest token is the same) at each measured position."""
@@ -101,7 +129,7 @@ class _Yardstick:
         here = slice(low, low + len(logits))
         found = log_softmax(logits.float(), dim=1)
         nll = -found.gather(1, self._target[here]).squeeze(1)
-        kl = self._entropy[here] - (self._p[here] * found).sum(dim=1)
+        kl = self._negentropy[here] - (self._p[here] * found).sum(dim=1)
         # The largest value is found several times faster than where it stands.
         agreed = found.gather(1, self._top[here]).squeeze(1) == found.amax(dim=1)
         return nll, kl, agreed
