@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from plainspoken.coders import Coder, load_coder
 from plainspoken.latents import encode_rows, latent_weight, loss_metric, statistics
@@ -40,10 +42,22 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
 
 
 def _weights(workplace: Workplace, site: Site, coder: Coder, rows: Rows):
-    """The weight of each latent in the model's loss, from the first rows of the explain part."""
-    few = Rows(rows.tokens[:METRIC_ROWS], rows.mask[:METRIC_ROWS], rows.document[:METRIC_ROWS], rows.keys, rows.part)
+    """The weight of each latent in the model's loss, from a few rows of the explain part."""
+    some = spread_rows(rows, METRIC_ROWS)
+    few = Rows(rows.tokens[some], rows.mask[some], rows.document[some], rows.keys, rows.part)
     salt = hashlib.sha256(f"loss metric {site.module} {workplace.config.seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(salt[:7], "little"))
     with workplace.progress.track(f"weighing the latents of {site.module}", len(few.tokens)) as advance:
         metric = loss_metric(workplace.lm, site, few, generator, advance)
     return latent_weight(coder.W_dec, metric).numpy()
+
+
+def spread_rows(rows: Rows, n: int) -> Int[np.ndarray, " some"]:
+    """Indices of n rows, in order: the middle one of each of the first n documents, then the first ones not yet taken.
+
+    The first n rows of a corpus of long files would be one file's, and its start.
+    """
+    _, first, length = np.unique(rows.document, return_index=True, return_counts=True)
+    middle = (first + length // 2)[:n]
+    rest = np.setdiff1d(np.arange(len(rows.tokens)), middle)
+    return np.sort(np.concatenate([middle, rest[: n - len(middle)]]))
