@@ -194,5 +194,8 @@ def _warnings(workplace: Workplace, sites: Sequence[SiteReport]) -> tuple[str, .
         broken = [failure for failure in site.failures if failure.stage == "simulate"]
         if broken:
             which = ", ".join(str(failure.latent) for failure in broken[:10])
-            told.append(f"{site.site}: {len(broken)} sentences do not parse and count as silent (latents {which})")
+            told.append(
+                f"{site.site}: {len(broken)} sentences do not parse and count as failures; these latents are put at 0 "
+                f"(latents {which})"
+            )
     return tuple(told)
