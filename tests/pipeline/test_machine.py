@@ -1,14 +1,16 @@
 """The machine on a small chain of its own: the done is skipped, the stale redone, what differs refused."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from plainspoken.config import Config, load_config
-from plainspoken.errors import RunError, StoreError, UsageError
+from plainspoken.errors import ConfigError, RunError, StoreError, UsageError
+from plainspoken.pipeline import STAGES
 from plainspoken.pipeline.machine import bring_up
 from plainspoken.pipeline.stage import Outcome, Stage, Unit
 from plainspoken.pipeline.workplace import Workplace
@@ -164,6 +166,80 @@ def test_a_stage_that_was_begun_under_other_settings_is_refused_too(tmp_path: Pa
     with pytest.raises(RunError, match=r"coder\.k: 16 → 8"):
         go(tmp_path / "run", config, coder__k=8)
     assert go(tmp_path / "run", config) == [*MIDDLE, "last", "show"]
+
+
+def test_what_a_later_stage_must_refuse_is_refused_before_anything_is_begun(tmp_path: Path, config: Config) -> None:
+    def refuse(workplace: Workplace) -> None:
+        raise ConfigError("no such thing")
+
+    stages = list(Chain().stages)
+    stages[2] = replace(stages[2], check=refuse)
+    with pytest.raises(ConfigError, match="no such thing"):
+        bring_up(Workplace(tmp_path / "run", config, stages), stages, "first")
+    assert not (tmp_path / "run").exists()
+    assert go(tmp_path / "run", config) == ALL
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"explain__explainer": "nobody"},
+        {"simulate__simulator": "nobody"},
+        {"calibrate__calibrator": "nobody"},
+        {"coder__activation": "nobody"},
+        {"coder__kind": "sae"},
+    ],
+)
+def test_the_chain_refuses_a_name_that_does_not_fit_before_its_first_stage(
+    tmp_path: Path, config: Config, settings: dict[str, str]
+) -> None:
+    changed = load_config(lm__name=config.lm.name, corpus__source=config.corpus.source, site=config.site, **settings)
+    with pytest.raises(ConfigError, match=next(iter(settings.values()))) as raised:
+        bring_up(Workplace(tmp_path / "run", changed, STAGES), STAGES, "corpus")
+    assert raised.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("below", [".", "deeper/still"])
+def test_a_file_where_the_run_folder_should_be_is_named(tmp_path: Path, config: Config, below: str) -> None:
+    (tmp_path / "run").write_text("mine")
+    workplace = Workplace(tmp_path / "run" / below, config, Chain().stages)
+    with pytest.raises(RunError, match=r"/run.* a file stands.*another --out"), workplace.locked():
+        pass
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_file_where_a_stage_folder_should_be_is_named(tmp_path: Path, config: Config) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "middle").write_text("mine")
+    with pytest.raises(StoreError, match=r"/run/middle.* a file stands.*--out"):
+        go(tmp_path / "run", config)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, config: Config) -> None:
+    tmp_path.chmod(0o500)
+    with (
+        pytest.raises(StoreError, match=r"/run: no permission.*--out"),
+        Workplace(tmp_path / "run", config, Chain().stages).locked(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_refusal_inside_the_run_folder_is_a_store_error_and_elsewhere_is_not(
+    tmp_path: Path, config: Config, ours: bool
+) -> None:
+    path = tmp_path / ("run/first/number.txt" if ours else "text.txt")
+
+    def refused(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        yield
+
+    stages = list(Chain().stages)
+    stages[0] = replace(stages[0], work=refused)
+    with pytest.raises(StoreError if ours else PermissionError, match=str(path)):
+        bring_up(Workplace(tmp_path / "run", config, stages), stages, "first")
 
 
 def test_an_unknown_stage_to_force_lists_the_stages(tmp_path: Path, config: Config) -> None:

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.stage import Outcome, Stage, Unit, Work
+from plainspoken.pipeline.stage import Check, Outcome, Stage, Unit, Work
 
 if TYPE_CHECKING:
     from plainspoken.pipeline.workplace import Workplace
@@ -20,6 +20,15 @@ def _late(module: str) -> Work:
         yield from import_module(f"plainspoken.pipeline.stages.{module}").work(workplace, units)
 
     return work
+
+
+def _late_check(module: str) -> Check:
+    """A stage's check without its imports."""
+
+    def check(workplace: Workplace) -> None:
+        import_module(f"plainspoken.pipeline.stages.{module}").check(workplace)
+
+    return check
 
 
 STAGES: tuple[Stage, ...] = (
@@ -38,6 +47,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("coder", "train", "seed"),
         after=("corpus",),
         work=_late("train"),
+        check=_late_check("train"),
         per_site=True,
     ),
     Stage(
@@ -56,6 +66,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("explain", "seed"),
         after=("encode",),
         work=_late("explain"),
+        check=_late_check("explain"),
         per_site=True,
         editable=(explanations.CURRENT,),
         content=explanations.content_hash,
@@ -67,6 +78,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("simulate",),
         after=("corpus", "explain"),
         work=_late("simulate"),
+        check=_late_check("simulate"),
         per_site=True,
         keeps=("calibrate.safetensors", "evaluate.safetensors"),
     ),
@@ -77,6 +89,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("calibrate",),
         after=("encode", "simulate"),
         work=_late("calibrate"),
+        check=_late_check("calibrate"),
         per_site=True,
     ),
     Stage(

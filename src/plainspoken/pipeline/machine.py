@@ -6,6 +6,7 @@ Other settings are refused before anything starts, unless `--force` names the st
 """
 
 import errno
+import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,24 +21,32 @@ from plainspoken.store.atomic import storage_error
 from plainspoken.store.manifest import setting_differences
 from plainspoken.types import Failure
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EROFS)
+
 
 def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
     """Do whatever is still to do up to and including the stage `target`.
 
-    Raises RunError when the folder is of other settings (nothing is touched then), StoreError for a file that is
-    truncated, altered or cannot be written, and whatever a stage raises.
+    Raises ConfigError for settings that some stage cannot work with and RunError when the folder is of other settings
+    (nothing is touched then), StoreError for a file that is truncated, altered or cannot be written, and whatever a
+    stage raises.
     """
     chain = _chain(stages, target)
     forced = _with_dependents(stages, force)
-    _refuse_other_settings(workplace, chain, forced)
-    workplace.save_config()
-    for stage in stages:
-        if stage.name in forced:
-            for unit in workplace.units(stage):
-                workplace.set_aside_edits(unit)
-                workplace.folder(unit).invalidate()
-    for stage in chain:
-        _bring_up_stage(workplace, stage)
+    for stage in stages:  # all of them: what a later stage must refuse should not wait for hours of earlier ones
+        if stage.check is not None:
+            stage.check(workplace)
+    with _storage_errors(workplace.root):
+        _refuse_other_settings(workplace, chain, forced)
+        workplace.save_config()
+        for stage in stages:
+            if stage.name in forced:
+                for unit in workplace.units(stage):
+                    workplace.set_aside_edits(unit)
+                    workplace.folder(unit).invalidate()
+        for stage in chain:
+            _bring_up_stage(workplace, stage)
 
 
 def _chain(stages: Sequence[Stage], target: str) -> list[Stage]:
@@ -111,10 +120,9 @@ def _bring_up_stage(workplace: Workplace, stage: Stage) -> None:
         _begin(workplace, stage, unit, keys[unit])
     workplace.progress.say(f"{stage.name}: {stage.does}")
     began = time.monotonic()
-    with _storage_errors(workplace.root):
-        for outcome in stage.work(workplace, pending):
-            _commit(workplace, keys[outcome.unit], outcome, time.monotonic() - began)
-            began = time.monotonic()
+    for outcome in stage.work(workplace, pending):
+        _commit(workplace, keys[outcome.unit], outcome, time.monotonic() - began)
+        began = time.monotonic()
     for unit in pending:
         assert workplace.folder(unit).is_done(keys[unit]), f"{unit.name} was not committed by its stage"
 
@@ -160,10 +168,19 @@ def content_hash(stage: Stage, folder: StageFolder) -> str:
 
 @contextmanager
 def _storage_errors(root: Path) -> Iterator[None]:
-    """A full disk is told as such, whoever wrote: numpy, safetensors and matplotlib know no StoreError."""
+    """A full disk is told as such, whoever wrote: numpy, safetensors and matplotlib know no StoreError.
+
+    So is a refusal inside the run folder; elsewhere (a corpus that may not be read) another --out would mend nothing.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno in _FULL or (error.errno in _REFUSED and _is_below(error.filename, root)):
             raise storage_error(error, root) from error
         raise
+
+
+def _is_below(name: object, root: Path) -> bool:
+    if not isinstance(name, str | os.PathLike):
+        return False
+    return Path(os.path.abspath(name)).is_relative_to(os.path.abspath(root))

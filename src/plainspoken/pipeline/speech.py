@@ -19,6 +19,8 @@ from plainspoken.simulators.rules import decide, parse_all, simulate_reading
 from plainspoken.types import Explanation, Failure, Rows, Simulation
 
 T = TypeVar("T")
+Explain = Callable[..., list[Explanation | Failure]]
+Simulate = Callable[..., tuple[Simulation, list[Failure]]]
 
 
 def explain_latents(
@@ -30,7 +32,7 @@ def explain_latents(
     words_max: int,
 ) -> list[Explanation | Failure]:
     """Every latent of a site explained, or the failure to."""
-    explain = _named(EXPLAINERS, workplace.config.explain.explainer, "explain.explainer")
+    explain = explainer_named(workplace.config.explain.explainer)
     return explain(workplace, module, table, weight, words, words_max)
 
 
@@ -38,7 +40,7 @@ def simulate_latents(
     workplace: Workplace, texts: Mapping[int, str], latents: int, rows: Rows, label: str
 ) -> tuple[Simulation, list[Failure]]:
     """What the sentences of some latents predict over the rows; a sentence that does not parse is a Failure."""
-    simulate = _named(SIMULATORS, workplace.config.simulate.simulator, "simulate.simulator")
+    simulate = simulator_named(workplace.config.simulate.simulator)
     return simulate(workplace, texts, latents, rows, label)
 
 
@@ -46,7 +48,7 @@ def simulate_as_written(
     workplace: Workplace, texts: Mapping[int, str], latents: int
 ) -> Callable[[Int[np.ndarray, "1 t"]], Simulation]:
     """A simulation of whatever text is given, for a text that grows as it is written; sentences are parsed once."""
-    _named(SIMULATORS, workplace.config.simulate.simulator, "simulate.simulator")
+    simulator_named(workplace.config.simulate.simulator)
     rules, failures = parse_all(texts)
     assert not failures, "only sentences that parse have been simulated"
     lm, statements = workplace.lm, Statements.of(rules)
@@ -59,6 +61,16 @@ def simulate_as_written(
         return Simulation(*said, latents, 1, tokens.shape[1], "text that the model writes")
 
     return simulate
+
+
+def explainer_named(name: str) -> Explain:
+    """The explainer; ConfigError lists those there are."""
+    return _named(EXPLAINERS, name, "explain.explainer")
+
+
+def simulator_named(name: str) -> Simulate:
+    """The simulator; ConfigError lists those there are."""
+    return _named(SIMULATORS, name, "simulate.simulator")
 
 
 def where_it_fails(text: str) -> dict[str, int | str]:
@@ -91,8 +103,8 @@ def _simulate_rules(
         return simulate_reading(texts, latents, rows, reading)
 
 
-EXPLAINERS: Mapping[str, Callable[..., list[Explanation | Failure]]] = {"rules": _explain_rules}
-SIMULATORS: Mapping[str, Callable[..., tuple[Simulation, list[Failure]]]] = {"rules": _simulate_rules}
+EXPLAINERS: Mapping[str, Explain] = {"rules": _explain_rules}
+SIMULATORS: Mapping[str, Simulate] = {"rules": _simulate_rules}
 
 
 def read(workplace: Workplace, rows: Rows) -> Reading:

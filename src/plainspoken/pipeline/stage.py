@@ -38,6 +38,9 @@ class Outcome:
 Work = Callable[[Workplace, Sequence[Unit]], Iterator[Outcome]]
 """Does some units of one stage, in shared passes where that is cheaper, and yields each as soon as it is whole."""
 
+Check = Callable[[Workplace], None]
+"""Raises ConfigError for settings that a stage's work cannot be done with."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -53,6 +56,8 @@ class Stage:
     after: tuple[str, ...]
     """Stages whose outputs it reads."""
     work: Work
+    check: Check | None = None
+    """Called before anything is begun: what its work would refuse after hours is refused at once."""
     per_site: bool = False
     editable: tuple[str, ...] = ()
     """Outputs that people may change."""

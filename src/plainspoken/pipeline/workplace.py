@@ -15,6 +15,7 @@ from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.sources import source_fingerprint
 from plainspoken.pipeline.stage import Stage, Unit
 from plainspoken.store import StageFolder, read_json, sha256_file, write_json
+from plainspoken.store.atomic import storage_error
 from plainspoken.types import Site
 
 if TYPE_CHECKING:
@@ -122,15 +123,29 @@ class Workplace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder: a second run in it would overwrite the first's files. A killed run holds nothing."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        """Hold the folder: a second run in it would overwrite the first's files. A killed run holds nothing.
+
+        Raises RunError where another holds it or `root` can be no folder, StoreError where it cannot be written.
+        """
+        descriptor = _lock_file(self.root)
         try:
             if not _lock(descriptor):
                 raise RunError(f"another plainspoken is at work in {self.root}: wait for it, or choose another --out")
             yield
         finally:
             os.close(descriptor)
+
+
+def _lock_file(root: Path) -> int:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RunError(
+            f"{root} can be no run folder: a file stands there or above it; move it away, or choose another --out"
+        ) from error
+    except OSError as error:
+        raise storage_error(error, root) from error
 
 
 def _lock(descriptor: int) -> bool:

@@ -20,13 +20,15 @@ _MENDS = {
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again: what is done is kept",
     errno.EACCES: "no permission to write there; choose another folder with --out",
     errno.EPERM: "no permission to write there; choose another folder with --out",
+    errno.EEXIST: "a file stands where a folder is wanted; move it away, or choose another folder with --out",
+    errno.ENOTDIR: "a file stands where a folder is wanted; move it away, or choose another folder with --out",
     errno.EROFS: "that file system is read-only; choose another folder with --out",
 }
 
 
 def storage_error(error: OSError, path: Path) -> StoreError:
     """The StoreError that tells what the operating system refused at `path`, and the mend where we know one."""
-    where = Path(error.filename) if isinstance(error.filename, str) else path
+    where = Path(error.filename) if isinstance(error.filename, str | os.PathLike) else path
     mend = _MENDS.get(error.errno or 0, error.strerror or str(error))
     return StoreError(f"cannot write {where}: {mend}")
 

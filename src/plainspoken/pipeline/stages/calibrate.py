@@ -12,6 +12,11 @@ from plainspoken.pipeline.workplace import Workplace
 from plainspoken.scorers.simulation import score_simulation
 
 
+def check(workplace: Workplace) -> None:
+    """ConfigError where there is no such calibrator."""
+    calibrator_named(workplace.config.calibrate.calibrator)
+
+
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes calibration.safetensors and scores.safetensors at each site."""
     calibrator = calibrator_named(workplace.config.calibrate.calibrator)

@@ -4,10 +4,15 @@ from collections.abc import Iterator, Sequence
 
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.shelves import load_rows, load_statistics, load_table
-from plainspoken.pipeline.speech import explain_latents
+from plainspoken.pipeline.speech import explain_latents, explainer_named
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.types import Explanation, Failure
+
+
+def check(workplace: Workplace) -> None:
+    """ConfigError where there is no such explainer."""
+    explainer_named(workplace.config.explain.explainer)
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:

@@ -14,12 +14,17 @@ from jaxtyping import UInt8
 
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.shelves import load_rows, load_simulation, merged, save_simulation
-from plainspoken.pipeline.speech import simulate_latents, where_it_fails
+from plainspoken.pipeline.speech import simulate_latents, simulator_named, where_it_fails
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.types import Failure, Part, Rows, Simulation
 
 PARTS: tuple[Part, ...] = ("calibrate", "evaluate")
+
+
+def check(workplace: Workplace) -> None:
+    """ConfigError where there is no such simulator."""
+    simulator_named(workplace.config.simulate.simulator)
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:

@@ -15,6 +15,12 @@ from plainspoken.train import remove_checkpoint, train_coder
 from plainspoken.types import Site
 
 
+def check(workplace: Workplace) -> None:
+    """ConfigError where the coder that is asked for does not fit a site."""
+    for site in workplace.sites:
+        coder_spec(workplace.config.coder, site)
+
+
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes coder.safetensors, coder.json and log.jsonl at each site."""
     config, lm = workplace.config, workplace.lm
