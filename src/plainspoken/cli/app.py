@@ -115,7 +115,11 @@ _register(
     "run",
 )
 for _stage in pipeline.STAGES:
-    _register(_stage.name, f"{_stage.does[0].upper()}{_stage.does[1:]}.", _stage.name)
+    _register(
+        _stage.name,
+        f"{_stage.does[0].upper()}{_stage.does[1:]}.\n\n    plainspoken {_stage.name} runs/pocket",
+        _stage.name,
+    )
 
 
 @app.command(rich_help_panel="What a run is good for")
@@ -142,7 +146,7 @@ def generate(
             run, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed, device=device,
             progress=progress,
         )  # fmt: skip
-    OUT.print(text, markup=False, highlight=False, soft_wrap=True)
+    typer.echo(text)  # as it is: the terminal's own printer replaces :emoji: codes and tabs
 
 
 @app.command(rich_help_panel="What a run is good for")
@@ -165,7 +169,12 @@ def score(
 
 @app.command(rich_help_panel="What a run is good for")
 def settings() -> None:
-    """Every setting with its default and what it means; set any of them with --set or in a TOML file."""
+    """Every setting with its default and what it means; set any of them with --set or in a TOML file.
+
+    plainspoken settings
+
+    plainspoken run --set coder.k=64 --out runs/k64
+    """
     for setting in settings_help():
         OUT.print(f"[bold]{setting.name}[/] = {_shown(setting.default)}\n    {setting.help}", highlight=False)
 
