@@ -1,5 +1,7 @@
 """Rules and readings made by Hypothesis, and the language's meaning spelled out slowly: for three rooms' tests."""
 
+import re
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -8,6 +10,7 @@ from plainspoken.language.rule import (
     FORMS,
     MAX_PHRASE,
     PLACES,
+    STARTS,
     After,
     Anything,
     Beginning,
@@ -23,6 +26,7 @@ from plainspoken.language.rule import (
     Phrase,
     Place,
     Rule,
+    Start,
     Token,
     is_form,
 )
@@ -39,7 +43,8 @@ def rules(units: st.SearchStrategy[str]) -> st.SearchStrategy[Rule]:
     @st.composite
     def groups(draw: st.DrawFn) -> Group:
         before = draw(st.lists(st.lists(units, min_size=1, max_size=2).map(tuple), max_size=2).map(tuple))
-        room = MAX_PHRASE - max(map(len, before), default=0)
+        start = draw(st.lists(st.sampled_from(STARTS).map(Start), max_size=1))
+        room = MAX_PHRASE - max(map(len, before), default=0) - len(start)
         phrase = st.lists(units, min_size=1, max_size=room).map(lambda u: Phrase(tuple(u)))
         kinds: list[st.SearchStrategy[Head]] = [phrase, units.map(Token), units.map(Ending), units.map(Beginning)]
         heads = st.one_of(*kinds, st.sampled_from(FORMS).map(Form), st.just(Anything()))
@@ -48,7 +53,7 @@ def rules(units: st.SearchStrategy[str]) -> st.SearchStrategy[Rule]:
             st.builds(Earlier, words, within), words.map(Line), words.map(Opener), st.sampled_from(PLACES).map(Place),
         ]  # fmt: skip
         chosen = draw(st.lists(st.one_of(*others), max_size=2, unique_by=type))
-        contexts = [*([After(before)] if before else []), *chosen]
+        contexts = [*([After(before)] if before else []), *start, *chosen]
         return Group(draw(st.lists(heads, min_size=1, max_size=3).map(tuple)), tuple(draw(st.permutations(contexts))))
 
     clauses = st.builds(Clause, st.integers(0, 9), st.lists(groups(), min_size=1, max_size=3).map(tuple))
@@ -82,12 +87,13 @@ def _specificities(group: Group, reading: Reading, p: int):
     s = reading.strings
     word, before = s[reading.word[p]], [s[c[p]] for c in (reading.before1, reading.before2, reading.before3)]
     afters = next((c.phrases for c in group.contexts if isinstance(c, After)), ((),))
-    rest = [c for c in group.contexts if not isinstance(c, After)]
+    starts = tuple("" if c.of == "the text" else "\n" for c in group.contexts if isinstance(c, Start))
+    rest = [c for c in group.contexts if not isinstance(c, After | Start)]
     if not all(_holds(c, reading, p) for c in rest):
         return
     for head in group.heads:
         for after in afters:
-            units = (*after, *(head.units[:-1] if isinstance(head, Phrase) else ()))
+            units = (*starts, *after, *(head.units[:-1] if isinstance(head, Phrase) else ()))
             if tuple(reversed(before[: len(units)])) != units:
                 continue
             at_hand = {Phrase: 3, Token: 2, Anything: 0}.get(type(head), 1)
@@ -124,8 +130,6 @@ def _holds(context: Context, reading: Reading, p: int) -> bool:
                 "inside a comment": reading.inside[p] == 2,
                 "inside brackets": reading.depth[p] > 0,
                 "outside brackets": reading.depth[p] == 0,
-                "at the start of the text": s[reading.before1[p]] == "",
-                "at the start of a line": s[reading.before1[p]] == "\n",
             }[name]
         case Earlier(words, within):
             row_start, until = reading.unit_of_row[p // reading.t], reading.unit_before[p]
@@ -133,6 +137,7 @@ def _holds(context: Context, reading: Reading, p: int) -> bool:
             if within == "line":
                 start = reading.unit_of_line[p]
             elif within is not None:
-                start = max(row_start, until - within)
+                said = [u for u in range(row_start, until) if re.match(r"\w", s[reading.unit[u]])]
+                start = said[-within] if len(said) >= within else row_start
             return any(s[u] in words for u in reading.unit[start:until].tolist())
     raise AssertionError(context)

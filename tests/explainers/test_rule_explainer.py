@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from plainspoken.errors import LeakError
-from plainspoken.explainers.lattice import templates
+from plainspoken.explainers.lattice import build_lattice
 from plainspoken.explainers.rules import explain_rules
 from plainspoken.explainers.selection import Bench, select
 from plainspoken.explainers.wording import grouped
@@ -43,7 +43,9 @@ def scene():
 
 def explained(scene, words: int, words_max: int = 100, weight: float = 1.0) -> list[Explanation | Failure]:
     firings, reading, _ = scene
-    return explain_rules(firings, templates(reading), np.full(firings.latents, weight), words, words_max)
+    return explain_rules(
+        firings, build_lattice(reading, firings.rows.document), np.full(firings.latents, weight), words, words_max
+    )
 
 
 def test_planted_sentences_are_found_again(scene):
@@ -87,7 +89,7 @@ def test_the_same_evidence_gives_the_same_words(scene):
 def test_a_lower_price_never_predicts_worse(scene):
     firings, reading, _ = scene
     position, value = firings.latent(1)
-    lattice = templates(reading)
+    lattice = build_lattice(reading, firings.rows.document)
     errors = []
     for price in (1e9, 300.0, 30.0, 3.0, 0.3):
         chosen = select(position, value, 1.0, price, Bench(lattice))
@@ -96,24 +98,24 @@ def test_a_lower_price_never_predicts_worse(scene):
         said = np.zeros_like(dense)
         rank = np.full(len(dense), -1)
         for k, c, level in zip(chosen.template, chosen.condition, chosen.level, strict=True):
-            under = lattice[k].positions(np.array([c]))
-            wins = lattice[k].specificity > rank[under]
-            said[under[wins]], rank[under[wins]] = level, lattice[k].specificity
+            under = lattice.templates[k].positions(np.array([c]))
+            wins = lattice.templates[k].specificity > rank[under]
+            said[under[wins]], rank[under[wins]] = level, lattice.templates[k].specificity
         errors.append(float(np.square(dense - said).sum()))
     assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-6
 
 
 def test_every_condition_of_the_lattice_means_what_it_is_spelled_as(scene):
-    _firings, reading, _ = scene
-    for template in templates(reading):
-        for condition in range(0, len(template.count), max(1, len(template.count) // 7)):
+    firings, reading, _ = scene
+    for template in build_lattice(reading, firings.rows.document).templates:
+        for condition in range(0, template.count.shape[1], max(1, template.count.shape[1] // 7)):
             head, contexts = template.spelled(condition)
             text = _sentence(head, contexts)
             conditions = bind({0: parse(text)}, reading)
             position, which = matches(conditions, reading)
             assert set(position.tolist()) == set(template.positions(np.array([condition])).tolist()), text
             assert (conditions.column("specificity")[which] == template.specificity).all(), text
-            assert len(decide(conditions, position, which, 1)[0]) == template.count[condition]
+            assert len(decide(conditions, position, which, 1)[0]) == template.count[:, condition].sum()
 
 
 def _sentence(head, contexts) -> str:

@@ -4,14 +4,15 @@ A template fixes some columns of the reading (the word so far; it and the word b
 that occurs is one condition, and a place in the text falls under exactly one condition of each template.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
+from plainspoken.language.earlier import ANYWHERE, ON_THIS_LINE, stands_earlier
 from plainspoken.language.enclosure import COMMENT, STRING
 from plainspoken.language.reading import Reading
 from plainspoken.language.rule import (
@@ -28,6 +29,7 @@ from plainspoken.language.rule import (
     Phrase,
     Place,
     PlaceName,
+    Token,
     is_form,
 )
 
@@ -35,33 +37,38 @@ _NO_CONDITION = -1
 
 # A condition in the terms of the language, from a position that falls under it.
 Spell = Callable[[int], tuple[Head, tuple[Context, ...]]]
-_Entry = tuple[str, int, float, list[np.ndarray], Spell]
+
+
+class _Entry(NamedTuple):
+    """A template before its conditions are numbered: one for every combination of the columns' values."""
+
+    name: str
+    specificity: int
+    words: float
+    columns: Sequence[Int[np.ndarray, " n"]]
+    spell: Spell
+    late: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Template:
     """A kind of condition.
 
-    `condition[p]`: which of its conditions position p falls under, -1 for none. The positions under condition c are
-    `position[pointer[c]:pointer[c + 1]]`. `words`: what one condition costs in a sentence, its share of the wording
-    around it included; `specificity` as in `language.rule`.
+    The positions under its condition c are `position[pointer[c]:pointer[c + 1]]`, and `count[h, c]` of them lie in half
+    h of the documents. `words`: what one condition costs in a sentence, its share of the wording around it included;
+    `specificity` as in `language.rule`.
     """
 
     name: str
     specificity: int
     words: float
-    condition: Int[np.ndarray, " n"]
     pointer: Int[np.ndarray, " conditions_1"]
     position: Int[np.ndarray, " m"]
+    count: Int[np.ndarray, "2 conditions"]
     spell: Spell
     """The condition in the terms of the language, from any position that falls under it."""
     late: bool = False
     """Whether it is worth a look only once all others have been chosen."""
-
-    @property
-    def count(self) -> Int[np.ndarray, " conditions"]:
-        """Tokens under each condition."""
-        return np.diff(self.pointer)
 
     def positions(self, conditions: Int[np.ndarray, " c"]) -> Int[np.ndarray, " m"]:
         """All positions under any of these conditions."""
@@ -73,9 +80,43 @@ class Template:
         return self.spell(int(self.position[self.pointer[condition]]))
 
 
-def templates(reading: Reading) -> tuple[Template, ...]:
-    """Every template over a reading, in the order in which they are chosen: exact words first, then looser conditions
-    for what those leave over."""
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """All templates over a reading, in the order in which they are chosen.
+
+    `condition[p, k]`: the condition of template k that position p falls under, numbered through all templates: those
+    of template k are `first[k]` to `first[k + 1] - 1`, and `first[-1]` stands for none. A position's conditions lie
+    side by side, so that looking at a position costs one access to memory and not one a template. `half[p]`: which half
+    of the documents it is in.
+    """
+
+    templates: tuple[Template, ...]
+    condition: Int[np.ndarray, "n templates"]
+    first: Int[np.ndarray, " templates_1"]
+    half: Int[np.ndarray, " n"]
+
+
+def build_lattice(reading: Reading, document: Int[np.ndarray, " row"]) -> Lattice:
+    """Every template over a reading: exact words first, then looser conditions for what those leave over.
+
+    `document`: the document of each row.
+    """
+    half = np.repeat((document % 2).astype(np.int32), reading.t)
+    found: list[Template] = []
+    entries = list(_entries(reading))
+    condition = np.empty((len(reading.word), len(entries)), np.int32)
+    first = np.zeros(len(entries) + 1, np.int64)
+    for k, entry in enumerate(entries):
+        template, condition[:, k] = _template(reading, entry, half)
+        first[k + 1] = first[k] + template.count.shape[1]
+        found.append(template)
+    for k in range(len(entries)):
+        column = condition[:, k]
+        column[:] = np.where(column < 0, first[-1], column + first[k])
+    return Lattice(tuple(found), condition, first, half)
+
+
+def _entries(reading: Reading) -> Iterator[_Entry]:
     s = reading.strings
 
     def word(p: int) -> str:
@@ -87,7 +128,7 @@ def templates(reading: Reading) -> tuple[Template, ...]:
 
     forms = _mapped(reading, _form_number)
     places = _enclosures(reading)
-    brackets = np.where(reading.depth > 0, 0, _NO_CONDITION)
+    brackets = np.where(reading.depth > 0, 0, 1)
     everything = np.zeros_like(reading.word)
     b1, b2, b3, line, opener = reading.before1, reading.before2, reading.before3, reading.line, reading.opener
     has_line, has_opener = np.where(line > 0, line, _NO_CONDITION), np.where(reading.depth > 0, opener, _NO_CONDITION)
@@ -101,36 +142,38 @@ def templates(reading: Reading) -> tuple[Template, ...]:
     def enclosed(p: int) -> Context:
         return Place(_PLACE_NAMES[places[p]])
 
-    listed: list[_Entry] = [
-        ("word", 3, 1.0, [reading.word], phrase(1)),
-        ("two words", 5, 2.0, [reading.word, b1], phrase(2)),
-        ("three words", 7, 3.0, [reading.word, b1, b2], phrase(3)),
-        ("four words", 9, 4.0, [reading.word, b1, b2, b3], phrase(4)),
-        ("after", 2, 1.5, [b1], anywhere(lambda p: After(((s[b1[p]],),)))),
-        ("after two", 4, 2.5, [b1, b2], anywhere(lambda p: After(((s[b2[p]], s[b1[p]]),)))),
-        ("word on line", 4, 4.0, [reading.word, has_line], at_word(lambda p: Line((s[line[p]],)))),
-        ("word in brackets", 4, 4.0, [reading.word, has_opener], at_word(lambda p: Opener((s[opener[p]],)))),
-        ("word in place", 4, 4.0, [reading.word, places], at_word(enclosed)),
-        ("line", 1, 3.0, [has_line], anywhere(lambda p: Line((s[line[p]],)))),
-        ("opener", 1, 3.0, [has_opener], anywhere(lambda p: Opener((s[opener[p]],)))),
-        ("ending 3", 1, 5.0, [_mapped(reading, _ending(3))], lambda p: (Ending(word(p)[-3:]), ())),
-        ("ending 2", 1, 5.0, [_mapped(reading, _ending(2))], lambda p: (Ending(word(p)[-2:]), ())),
-        ("form", 1, 4.0, [forms], lambda p: (Form(FORMS[forms[p]]), ())),
-        ("place", 1, 4.0, [places], anywhere(enclosed)),
-        ("brackets", 1, 4.0, [brackets], anywhere(lambda p: Place("inside brackets"))),
-        ("anything", 0, 2.0, [everything], lambda p: (Anything(), ())),
-    ]
-    late: list[_Entry] = []
-    for unit, within in product(_topics(reading), (None, "line", _RECENT)):
-        column = np.where(_stands_earlier(reading, unit, within), reading.word, _NO_CONDITION)
+    def bracketed(p: int) -> Context:
+        return Place("inside brackets" if brackets[p] == 0 else "outside brackets")
+
+    yield _Entry("word", 3, 1.0, [reading.word], phrase(1))
+    yield _Entry("two words", 5, 2.0, [reading.word, b1], phrase(2))
+    yield _Entry("three words", 7, 3.0, [reading.word, b1, b2], phrase(3))
+    yield _Entry("four words", 9, 4.0, [reading.word, b1, b2, b3], phrase(4))
+    yield _Entry("after", 2, 1.5, [b1], anywhere(lambda p: After(((s[b1[p]],),))))
+    yield _Entry("after two", 4, 2.5, [b1, b2], anywhere(lambda p: After(((s[b2[p]], s[b1[p]]),))))
+    yield _Entry("word on line", 4, 4.0, [reading.word, has_line], at_word(lambda p: Line((s[line[p]],))))
+    yield _Entry("word in brackets", 4, 4.0, [reading.word, has_opener], at_word(lambda p: Opener((s[opener[p]],))))
+    yield _Entry("word in place", 4, 4.0, [reading.word, places], at_word(enclosed))
+    yield _Entry("line", 1, 3.0, [has_line], anywhere(lambda p: Line((s[line[p]],))))
+    yield _Entry("opener", 1, 3.0, [has_opener], anywhere(lambda p: Opener((s[opener[p]],))))
+    yield _Entry("ending 3", 1, 5.0, [_mapped(reading, _ending(3))], lambda p: (Ending(word(p)[-3:]), ()))
+    yield _Entry("ending 2", 1, 5.0, [_mapped(reading, _ending(2))], lambda p: (Ending(word(p)[-2:]), ()))
+    yield _Entry("form", 1, 4.0, [forms], lambda p: (Form(FORMS[forms[p]]), ()))
+    yield _Entry("place", 1, 4.0, [places], anywhere(enclosed))
+    yield _Entry("brackets", 1, 4.0, [brackets], anywhere(bracketed))
+    yield _Entry("token", 2, 3.0, [reading.token], lambda p: (Token(s[reading.token[p]]), ()))
+    yield _Entry("anything", 0, 2.0, [everything], lambda p: (Anything(), ()))
+    everywhere = np.arange(len(reading.word))
+    for unit, (within, window) in product(_topics(reading), _WITHIN):
+        column = np.where(stands_earlier(reading, unit, window, everywhere), reading.word, _NO_CONDITION)
         context = Earlier((s[unit],), within)
-        late.append((f"word with {s[unit]} {within}", 4, 4.0, [column], at_word(lambda p, c=context: c)))
-    early = [_template(reading, *entry) for entry in listed]
-    return (*early, *(_template(reading, *entry, late=True) for entry in late))
+        name = f"word with {s[unit]} {within}"
+        yield _Entry(name, 4, 4.0, [column], at_word(lambda p, c=context: c), late=True)
 
 
 _TOPICS = 4
-_RECENT = 10  # “in the last 10 words”
+# How an earlier word is looked for: in the language's terms, and as a window of `language.earlier`.
+_WITHIN: tuple[tuple[int | Literal["line"] | None, int], ...] = ((None, ANYWHERE), ("line", ON_THIS_LINE), (10, 10))
 _FEWEST_ROWS, _MOST_ROWS = 0.05, 0.6  # of the rows: a word that stands in nearly none or nearly all tells little
 
 
@@ -144,50 +187,27 @@ def _topics(reading: Reading) -> list[int]:
     return telling[np.argsort(-share[telling], kind="stable")][:_TOPICS].tolist()
 
 
-def _stands_earlier(reading: Reading, unit: int, within: int | Literal["line"] | None) -> Bool[np.ndarray, " n"]:
-    """Whether a unit stands whole before the word so far: in the row, on the line, or among the last so many units."""
-    # For every place among the units, where the unit last stood before it; -1 where it has not.
-    at = np.where(reading.unit == unit, np.arange(len(reading.unit)), -1)
-    last = np.concatenate([np.full(1, -1), np.maximum.accumulate(at)])[reading.unit_before]
-    start = np.repeat(reading.unit_of_row, reading.t)
-    if within == "line":
-        start = reading.unit_of_line
-    elif within is not None:
-        start = np.maximum(start, reading.unit_before - within)
-    return reading.readable & (last >= start)
+def _template(reading: Reading, entry: _Entry, half: Int[np.ndarray, " n"]) -> tuple[Template, Int[np.ndarray, " n"]]:
+    """A template, and which of its conditions each position falls under, `_NO_CONDITION` for none.
 
-
-def _template(
-    reading: Reading,
-    name: str,
-    specificity: int,
-    words: float,
-    columns: Sequence[np.ndarray],
-    spell: Spell,
-    late: bool = False,
-) -> Template:
-    """Number the combinations of values of the columns; a negative value is none."""
+    Combinations of values of the columns are numbered; a negative value is none.
+    """
     known = reading.readable.copy()
-    for column in columns:
+    for column in entry.columns:
         known &= column >= 0
     position = np.flatnonzero(known)
     key = np.zeros(len(position), np.int64)
-    for column in columns:
+    for column in entry.columns:
         values = column[position].astype(np.int64)
         key = np.unique(key * (int(values.max(initial=0)) + 1) + values, return_inverse=True)[1]
     condition = np.full(len(reading.word), _NO_CONDITION, np.int32)
     condition[position] = key
-    pointer = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(key))])
-    return Template(
-        name,
-        specificity,
-        words,
-        condition,
-        pointer,
-        position[np.argsort(key, kind="stable")].astype(np.int32),
-        spell,
-        late,
-    )
+    conditions = int(key.max(initial=-1)) + 1
+    count = np.bincount(key + conditions * half[position], minlength=2 * conditions).reshape(2, conditions)
+    pointer = np.concatenate([np.zeros(1, np.int64), np.cumsum(count.sum(axis=0))])
+    ordered = position[np.argsort(key, kind="stable")].astype(np.int32)
+    template = Template(entry.name, entry.specificity, entry.words, pointer, ordered, count, entry.spell, entry.late)
+    return template, condition
 
 
 def _mapped(reading: Reading, number: Callable[[str], int]) -> Int[np.ndarray, " n"]:

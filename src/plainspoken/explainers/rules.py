@@ -3,120 +3,127 @@
 No language model and no download. It sees the explain rows alone: the text, and where each latent fires.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from joblib import Parallel, cpu_count, delayed
 
 from plainspoken.corpus.rows import require_part
-from plainspoken.explainers.lattice import Template
-from plainspoken.explainers.selection import Bench, select
-from plainspoken.explainers.wording import word_rule
-from plainspoken.language.quote import count_words
-from plainspoken.language.render import SILENT, render
-from plainspoken.language.rule import HIGHEST_LEVEL
+from plainspoken.explainers.latent import Evidence, explain_latents
+from plainspoken.explainers.lattice import Lattice
+from plainspoken.language.render import SILENT
 from plainspoken.latents.table import FiringTable
 from plainspoken.types import Explanation, Failure
 
 NAME = "rules"
 
-_SAMPLE = 64  # latents that the price is first searched on
-_SEARCH_STEPS = 7
+# The price is searched on a few latents first, then on more; both are every n-th in order of what there is to explain.
+_SAMPLES = (32, 128)
+_STEPS = 4
 _PASSES = 4
-_CLOSE_ENOUGH = 0.94  # of the budget: another pass over all latents would cost more than it brings
-_CAP_STEP = 1.4
+_AIM, _CLOSE_ENOUGH = 0.965, 0.93  # of the budget: another pass over all latents would cost more than it brings
+_WORDS_BY_PRICE = -0.8  # d log words / d log price, about
+_FIRINGS_WORTH_A_PROCESS = 200_000
+_TASKS_PER_CORE = 8
+
+At = Callable[[Sequence[int], float], dict[int, Explanation]]
 
 
 def explain_rules(
     table: FiringTable,
-    templates: Sequence[Template],
+    lattice: Lattice,
     weight: Float[np.ndarray, " latents"],
     words: int,
     words_max: int,
     progress: Callable[[int], object] | None = None,
+    cores: int | None = None,
 ) -> list[Explanation | Failure]:
     """Explain every latent of a site.
 
     Args:
         table: the firings over the explain rows.
-        templates: the conditions to choose from, over the same rows (`explainers.lattice.templates`).
+        lattice: the conditions to choose from, over the same rows.
         weight: what a squared error of each latent does to the loss (`latents.influence`).
         words: the mean number of words that the site's explanations may have; latents that matter more get more.
         words_max: the most words that one explanation may have.
         progress: called with the number of latents done since the last call.
+        cores: processes to share the latents among; none: all cores, where there is work enough for them. The result
+            does not depend on it.
 
     Raises LeakError for a table over rows of another part than explain.
     """
     require_part(table.rows, "explain")
-    explained: dict[int, Explanation] = {}
-    alive = np.flatnonzero(np.diff(table.pointer) > 0)
-    explain = _Explainer(table, templates, weight, words_max)
-    price = _sampled_price(explain, alive, words)
-    for last_pass in (*[False] * (_PASSES - 1), True):
-        explained = {}
-        for latent in alive.tolist():
-            explained[latent] = explain(latent, price)
-            if progress is not None:
-                progress(1)
-        mean = float(np.mean([e.words for e in explained.values()])) if explained else 0.0
-        if last_pass or not explained or words * _CLOSE_ENOUGH <= mean <= words:
-            break
-        price *= (mean / (words * (1 + _CLOSE_ENOUGH) / 2)) ** 1.3
-    # Nothing is shorter than the sentence that says nothing: a budget below it is met as nearly as can be.
-    while np.mean([e.words for e in explained.values()] or [0]) > words and any(
-        e.text != SILENT for e in explained.values()
-    ):
-        price *= 1.1
-        explained = {latent: explain(latent, price) for latent in explained}
+    evidence = Evidence(table.pointer, table.position, table.value, weight, lattice, words_max)
+    alive = np.flatnonzero(np.diff(table.pointer) > 0).tolist()
+    ordered = sorted(alive, key=evidence.energy, reverse=True)
+    if cores is None:
+        cores = cpu_count() if len(table.position) >= _FIRINGS_WORTH_A_PROCESS else 1
+    with Parallel(n_jobs=cores, return_as="generator_unordered") as parallel:
+
+        def at(latents: Sequence[int], price: float) -> dict[int, Explanation]:
+            # Dealt out by turns, so that every task has its share of the latents with most to explain.
+            tasks = [latents[i :: cores * _TASKS_PER_CORE] for i in range(cores * _TASKS_PER_CORE)]
+            found: dict[int, Explanation] = {}
+            parts: Iterable[list[Explanation]] = parallel(
+                delayed(explain_latents)(evidence, task, price, NAME) for task in tasks if task
+            )  # pyright: ignore[reportAssignmentType]
+            for done in parts:
+                found |= {explanation.latent: explanation for explanation in done}
+                if progress is not None:
+                    progress(len(done))
+            return found
+
+        explained = _within_budget(at, ordered, _first_price(at, ordered, evidence, words), words)
     silent = "it never fires on the explain documents; take more of them (corpus.explain_tokens)"
     return [explained.get(i) or Failure(i, "explain", silent) for i in range(table.latents)]
 
 
-class _Explainer:
-    """One latent at a price per word, within the most words that a sentence may have."""
-
-    def __init__(
-        self,
-        table: FiringTable,
-        templates: Sequence[Template],
-        weight: Float[np.ndarray, " latents"],
-        words_max: int,
-    ) -> None:
-        self.table, self.templates, self.weight, self.words_max = table, templates, weight, words_max
-        self.bench = Bench(templates)
-
-    def __call__(self, latent: int, price: float) -> Explanation:
-        position, value = self.table.latent(latent)
-        weight = float(self.weight[latent])
-        while True:
-            selection = select(position, value, weight, price, self.bench)
-            worth = weight * (float(value.max()) / HIGHEST_LEVEL) ** 2
-            text = render(word_rule(selection, self.templates, worth, price))
-            words = count_words(text)
-            if words <= self.words_max or len(selection.level) == 0:
-                return Explanation(latent, text, words, NAME)
-            price *= _CAP_STEP
+def _first_price(at: At, ordered: Sequence[int], evidence: Evidence, words: int) -> float:
+    """The price per word at which a sample of the latents has about as many words as are aimed at."""
+    # In the units of the price: all there is to explain, if every word of the budget bought the same. Most words buy
+    # less than the first.
+    price = 0.02 * max(float(np.mean([*map(evidence.energy, ordered), 0.0])) / words, np.finfo(float).tiny)
+    for sample in _SAMPLES:
+        price = _searched(lambda p, n=sample: _mean_words(at(_every_nth(ordered, n), p)), price, words * _AIM)
+        if len(ordered) <= sample:
+            break
+    return price
 
 
-def _sampled_price(explain: _Explainer, alive: Int[np.ndarray, " alive"], words: int) -> float:
-    """The price per word at which a sample of the latents keeps to the budget on average.
+def _searched(mean_words: Callable[[float], float], price: float, aim: float) -> float:
+    """A price at which mean_words is about what is aimed at, by secants of log words over log price."""
+    slope, before = _WORDS_BY_PRICE, None
+    for _ in range(_STEPS):
+        found = np.log(max(mean_words(price), 1.0) / aim)
+        if before is not None and found != before[1]:
+            slope = float(np.clip((found - before[1]) / np.log(price / before[0]), -1.5, -0.5))
+        if abs(found) < 1 - _AIM:
+            return price
+        before = (price, found)
+        price = float(price * np.exp(np.clip(-found / slope, -5.0, 5.0)))
+    return price
 
-    The sample is every n-th latent in order of what there is to explain, so that few stand well for all.
-    """
-    if not len(alive):
-        return 1.0
-    energy = np.array(
-        [explain.weight[i] * np.square(explain.table.latent(i)[1], dtype=np.float64).sum() for i in alive.tolist()]
-    )
-    order = alive[np.argsort(energy)]
-    sample = order[np.linspace(0, len(order) - 1, min(_SAMPLE, len(order))).astype(int)]
-    # In the units of the price: all there is to explain, if every word of the budget bought the same.
-    high = max(float(energy.mean()) / max(words, 1.0), np.finfo(float).tiny)
-    low = high * 1e-4
-    for _ in range(_SEARCH_STEPS):
-        middle = float(np.sqrt(low * high))
-        if np.mean([explain(i, middle).words for i in sample.tolist()]) > words:
-            low = middle
-        else:
-            high = middle
-    return high
+
+def _within_budget(at: At, ordered: Sequence[int], price: float, words: int) -> dict[int, Explanation]:
+    """All latents at one price, at which they keep to the budget on average and spend nearly all of it."""
+    explained: dict[int, Explanation] = {}
+    for _ in range(_PASSES):
+        explained = at(ordered, price)
+        mean = _mean_words(explained)
+        if words * _CLOSE_ENOUGH <= mean <= words or not explained:
+            return explained
+        price *= float((mean / (words * _AIM)) ** (-1 / _WORDS_BY_PRICE))
+    # Nothing is shorter than the sentence that says nothing: a budget below it is met as nearly as can be.
+    while _mean_words(explained) > words and any(e.text != SILENT for e in explained.values()):
+        price *= 1.1
+        explained = at(ordered, price)
+    return explained
+
+
+def _mean_words(explained: dict[int, Explanation]) -> float:
+    return float(np.mean([e.words for e in explained.values()] or [0.0]))
+
+
+def _every_nth(ordered: Sequence[int], n: int) -> list[int]:
+    return [ordered[i] for i in np.linspace(0, len(ordered) - 1, min(n, len(ordered))).astype(int)]

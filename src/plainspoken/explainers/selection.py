@@ -11,16 +11,16 @@ model's loss feels it most; squared error alone would spend it on latents that t
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from plainspoken.explainers.lattice import Template
+from plainspoken.explainers.lattice import Lattice
 from plainspoken.language.rule import HIGHEST_LEVEL
 
-# A condition's mean is taken as if it had been seen without a firing so many times more: rare luck earns less.
-_SILENT_SIGHTINGS = 2.0
 _FEWEST_FIRINGS = 2
+_MOST_SPECIFIC = 16  # no condition fixes more than that (`language.rule`)
 # Times the price, round by round: what pays most is chosen first, so that a plain clause with an exception comes before
 # many small refinements that would say the same.
 _PRICES = (16.0, 4.0, 1.0)
@@ -42,32 +42,46 @@ class Selection:
 
 
 class Bench:
-    """Working memory for one latent after another: for each template, a number for every condition; -1 is none.
+    """Working memory for one latent after another: a number for every condition of the lattice; -1 is none.
 
     Looking a condition's number up in a table is what makes a scene quick to build; a table made anew for each latent
     would cost more than it saves.
     """
 
-    def __init__(self, templates: Sequence[Template]) -> None:
-        self.templates = templates
-        # One place more than there are conditions, for the positions that fall under none (numbered -1).
-        self.numbers = [np.full(len(t.count) + 1, -1, np.int32) for t in templates]
+    def __init__(self, lattice: Lattice) -> None:
+        self.lattice = lattice
+        # The last place is for the positions that fall under no condition of a template.
+        self.numbers = np.full(int(lattice.first[-1]) + 1, -1, np.int32)
 
     @contextmanager
     def numbering(self, candidates: Sequence[np.ndarray]) -> Iterator[None]:
         """Number these conditions of each template from 0, for as long as the context lasts."""
         try:
-            for numbers, chosen in zip(self.numbers, candidates, strict=True):
-                numbers[chosen] = np.arange(len(chosen))
+            for first, chosen in zip(self.lattice.first[:-1], candidates, strict=True):
+                self.numbers[first + chosen] = np.arange(len(chosen))
             yield
         finally:
-            for numbers, chosen in zip(self.numbers, candidates, strict=True):
-                numbers[chosen] = -1
+            for first, chosen in zip(self.lattice.first[:-1], candidates, strict=True):
+                self.numbers[first + chosen] = -1
 
     def numbered(self, positions: Int[np.ndarray, " p"]) -> Int[np.ndarray, "templates p"]:
         """The number of the condition of each template that each position falls under."""
-        pairs = zip(self.numbers, self.templates, strict=True)
-        return np.stack([numbers[t.condition[positions]] for numbers, t in pairs])
+        return self.numbers[self.lattice.condition[positions]].T
+
+    def often(self, positions: Int[np.ndarray, " firings"]) -> list[Int[np.ndarray, " candidates"]]:
+        """For each template the conditions under which enough of the positions fall, ascending."""
+        first = self.lattice.first
+        templates, n = len(first) - 1, len(positions)
+        # Sorting beats np.unique's hashing many times over here.
+        found = np.sort(np.ascontiguousarray(self.lattice.condition[positions].T), axis=1)
+        begins = np.ones((templates, n), bool)
+        begins[:, 1:] = found[:, 1:] != found[:, :-1]
+        start = np.flatnonzero(begins)
+        condition = found.ravel()[start]
+        enough = (np.diff(start, append=templates * n) >= _FEWEST_FIRINGS) & (condition < first[-1])
+        condition, template = condition[enough], start[enough] // n
+        ends = np.searchsorted(template, np.arange(templates + 1))
+        return [condition[low:high] - first[k] for k, (low, high) in enumerate(pairwise(ends.tolist()))]
 
 
 class _Scene:
@@ -86,49 +100,101 @@ class _Scene:
         candidates: Sequence[np.ndarray],
         bench: Bench,
     ) -> None:
-        self.bench, self.templates, self.candidates = bench, bench.templates, candidates
-        self.inside = np.zeros(len(self.templates[0].condition), bool)
-        self.inside[position] = True
-        self.position, self.true = position, true
-        self.under = bench.numbered(position)
-        self.rank = np.zeros(self.under.shape, np.int16)
+        self.bench, self.templates, self.candidates = bench, bench.lattice.templates, candidates
+        self.inside = np.zeros(len(bench.lattice.condition), bool)
+        self.size = 0
+        self._position, self._true = np.empty(0, np.int64), np.empty(0)
+        self._under = np.empty((len(self.templates), 0), np.int32)
+        self._rank = np.empty((len(self.templates), 0), np.int16)
+        self._best = np.empty(0, np.int16)
+        self._half = np.empty(0, np.int32)
         self.spoken = np.zeros(len(self.templates), bool)
-        # What each template says under each candidate, and which candidates' positions are in the scene whole.
-        self.ranks = [np.zeros(len(c), np.int16) for c in candidates]
+        # What each template says under each candidate (and under none, at the end), and which candidates' positions
+        # are in the scene whole.
+        self.ranks = [np.zeros(len(c) + 1, np.int16) for c in candidates]
         self.covered = [np.zeros(len(c), bool) for c in candidates]
+        self._take_in(position, true)
+
+    def with_candidates(self, candidates: Sequence[np.ndarray]) -> "_Scene":
+        """The same positions, and the same said of them, with other candidates, these among them."""
+        scene = _Scene(self.position, self.true, candidates, self.bench)
+        for k in np.flatnonzero(self.spoken).tolist():
+            ranks = np.zeros(len(candidates[k]), np.int16)
+            ranks[np.searchsorted(candidates[k], self.candidates[k])] = self.ranks[k][:-1]
+            scene.say(k, ranks)
+        return scene
+
+    @property
+    def position(self) -> Int[np.ndarray, " u"]:
+        """Where each of these places is in the text."""
+        return self._position[: self.size]
+
+    @property
+    def true(self) -> Float[np.ndarray, " u"]:
+        """The true activation at each position, in ninths of the maximum."""
+        return self._true[: self.size]
+
+    @property
+    def half(self) -> Int[np.ndarray, " u"]:
+        """The half of the documents that each position is in."""
+        return self._half[: self.size]
+
+    def under(self, k: int) -> Int[np.ndarray, " u"]:
+        """The candidate of a template that each position falls under, -1 for none."""
+        return self._under[k, : self.size]
+
+    def rank(self, k: int) -> Int[np.ndarray, " u"]:
+        """The rank of what a template says at each position."""
+        return self._rank[k, : self.size]
+
+    def decided(self, without: int = -1) -> Int[np.ndarray, " u"]:
+        """The rank that decides at each position."""
+        if without < 0 or not self.spoken[without]:
+            return self._best[: self.size]
+        others = self.spoken.copy()
+        others[without] = False
+        return self._rank[others, : self.size].max(axis=0, initial=0)
+
+    def say(self, k: int, ranks: Int[np.ndarray, " candidates"]) -> None:
+        """Let a template say this under its candidates, and nothing else."""
+        if self.spoken[k]:
+            self._best[: self.size] = self.decided(without=k)
+        self.ranks[k][:-1] = ranks
+        self.spoken[k] = bool(ranks.any())
+        if self.spoken[k]:
+            fresh = (ranks > 0) & ~self.covered[k]
+            self.covered[k] |= fresh
+            self._cover(self.templates[k].positions(self.candidates[k][fresh]))
+            self._rank[k, : self.size] = self.ranks[k][self.under(k)]
+            np.maximum(self._best[: self.size], self.rank(k), out=self._best[: self.size])
 
     def _cover(self, positions: Int[np.ndarray, " covered"]) -> None:
         """Take in the positions that are not in the scene yet; a template names each at most once."""
         more = positions[~self.inside[positions]]
-        if not len(more):
-            return
-        self.inside[more] = True
-        under = self.bench.numbered(more)
-        rank = np.zeros(under.shape, np.int16)
+        if len(more):
+            self._take_in(more, np.zeros(len(more)))
+
+    def _take_in(self, position: Int[np.ndarray, " more"], true: Float[np.ndarray, " more"]) -> None:
+        low, high = self.size, self.size + len(position)
+        if high > len(self._true):
+            self._grow(max(high, 2 * len(self._true)))
+        self.inside[position] = True
+        self.size = high
+        self._position[low:high], self._true[low:high] = position, true
+        self._half[low:high] = self.bench.lattice.half[position]
+        under = self.bench.numbered(position)
+        self._under[:, low:high] = under
+        self._best[low:high] = 0
         for k in np.flatnonzero(self.spoken).tolist():
-            rank[k] = np.append(self.ranks[k], 0)[under[k]]
-        self.position = np.concatenate([self.position, more])
-        self.true = np.concatenate([self.true, np.zeros(len(more))])
-        self.under = np.concatenate([self.under, under], axis=1)
-        self.rank = np.concatenate([self.rank, rank], axis=1)
+            self._rank[k, low:high] = self.ranks[k][under[k]]
+            np.maximum(self._best[low:high], self._rank[k, low:high], out=self._best[low:high])
 
-    def decided(self, without: int = -1) -> Int[np.ndarray, " u"]:
-        """The rank that decides at each position."""
-        who = self.spoken.copy()
-        if without >= 0:
-            who[without] = False
-        return self.rank[who].max(axis=0, initial=0)
-
-    def say(self, k: int, ranks: Int[np.ndarray, " candidates"]) -> None:
-        """Let a template say this under its candidates, and nothing else."""
-        self.ranks[k] = ranks
-        self.spoken[k] = False
-        if ranks.any():
-            fresh = (ranks > 0) & ~self.covered[k]
-            self.covered[k] |= fresh
-            self._cover(self.templates[k].positions(self.candidates[k][fresh]))
-            self.rank[k] = np.append(ranks, 0)[self.under[k]]
-            self.spoken[k] = True
+    def _grow(self, capacity: int) -> None:
+        for name in ("_position", "_true", "_under", "_rank", "_best", "_half"):
+            old = getattr(self, name)
+            new = np.empty((*old.shape[:-1], capacity), old.dtype)
+            new[..., : self.size] = old[..., : self.size]
+            setattr(self, name, new)
 
 
 def select(
@@ -147,57 +213,63 @@ def select(
         position, value: the latent's firings on the explain rows; value above 0.
         weight: w_l, in loss per squared activation.
         price: loss per word, summed over the explain rows' tokens.
-        bench: working memory over the templates to choose from.
+        bench: working memory over the conditions to choose from.
     """
     unit = float(value.max()) / HIGHEST_LEVEL
     worth = weight * unit**2
-    candidates = [_often(t.condition[position]) for t in bench.templates]
+    candidates = bench.often(position)
     with bench.numbering(candidates):
         scene = _Scene(np.asarray(position), value.astype(np.float64) / unit, candidates, bench)
-        for factor in _PRICES:
-            for k, choice in enumerate(candidates):
-                if len(choice) and (factor == _PRICES[-1] or not bench.templates[k].late):
+        for factor in _PRICES[:-1]:
+            for k, template in enumerate(bench.lattice.templates):
+                if len(candidates[k]) and not template.late:
                     scene.say(k, _choose(scene, k, worth, factor * price))
+    # Exceptions stand where the latent is silent, though what has been said by now would have it fire.
+    candidates = bench.often(scene.position)
+    with bench.numbering(candidates):
+        scene = scene.with_candidates(candidates)
+        for k in range(len(candidates)):
+            if len(candidates[k]):
+                scene.say(k, _choose(scene, k, worth, _PRICES[-1] * price))
     return _selection(scene)
-
-
-def _often(conditions: Int[np.ndarray, " firings"]) -> Int[np.ndarray, " candidates"]:
-    """The conditions under which a latent fires often enough, ascending."""
-    ascending = np.sort(conditions)  # sorting beats np.unique's hashing many times over here
-    start = np.flatnonzero(np.diff(ascending, prepend=-2))
-    often = np.diff(start, append=len(ascending)) >= _FEWEST_FIRINGS
-    found = ascending[start[often]]
-    return found[found >= 0]
 
 
 def _rank(specificity: int, level: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return (1 + 10 * specificity + level).astype(np.int16)
 
 
-def _level(rank: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The level that a rank stands for; 0 where nothing is said."""
-    return np.where(rank > 0, (rank - 1) % 10, 0).astype(np.float64)
+# By rank: the level that it stands for; 0 where nothing is said.
+_LEVELS = np.array([0.0] + [rank % 10 for rank in range(10 * (_MOST_SPECIFIC + 1))])
 
 
 def _choose(scene: _Scene, k: int, worth: float, price: float) -> Int[np.ndarray, " candidates"]:
     """What a template should say, given what the others say: every candidate whose gain pays for its words."""
     template, candidates = scene.templates[k], scene.candidates[k]
-    best = scene.decided(without=k)
-    at = scene.under[k]
-    # Where another says something more specific, this template has no say. (Ties it may win with a higher level.)
-    open_to_it = best <= 1 + 10 * template.specificity + HIGHEST_LEVEL
     n = len(candidates)
-    here = np.flatnonzero((at >= 0) & open_to_it)
-    closed = np.flatnonzero((at >= 0) & ~open_to_it)
+    here = np.flatnonzero(scene.under(k) >= 0)
+    at, best, true = scene.under(k)[here], scene.decided(without=k)[here], scene.true[here]
+    # Where another says something more specific, this template has no say. (Ties it may win with a higher level.)
+    has_say = best <= 1 + 10 * template.specificity + HIGHEST_LEVEL
+    wrong = np.square(true - _LEVELS[best])
+    wrong[~has_say] = 0.0
+    without = np.bincount(at, wrong, minlength=n)
+    # No condition wins more than all the error that there is without it: most are ruled out by that alone.
+    promising = worth * without > price * template.words
+    look = np.flatnonzero(promising[at])
+    at, has_say, true = at[look] + n * scene.half[here[look]], has_say[look], true[look]
     # Tokens under a condition that are not in the scene count: nobody speaks and the latent is silent there.
-    count = template.count[candidates] - np.bincount(at[closed], minlength=n)
-    at, true, fallback = at[here], scene.true[here], _level(best[here])
-    firings, total, square = (np.bincount(at, w, minlength=n) for w in (true > 0, true, true * true))
-    level = np.rint(np.minimum(total / (count + _SILENT_SIGHTINGS), HIGHEST_LEVEL))
-    error = square - 2 * level * total + count * level**2
-    gain = worth * (np.bincount(at, (true - fallback) ** 2, minlength=n) - error)
-    taken = (gain > price * template.words) & (firings >= _FEWEST_FIRINGS)
+    count = template.count[:, candidates] - np.bincount(at[~has_say], minlength=2 * n).reshape(2, n)
+    at, true = at[has_say], true[has_say]
+    total, square = (np.bincount(at, w, minlength=2 * n).reshape(2, n).astype(float) for w in (true, true**2))
+    level = _nearest_level(total.sum(axis=0), count.sum(axis=0))
+    learned = _nearest_level(total, count)[::-1]
+    error = (square - 2 * learned * total + count * learned**2).sum(axis=0)
+    taken = promising & (worth * (without - error) > price * template.words)
     return np.where(taken, _rank(template.specificity, level), 0).astype(np.int16)
+
+
+def _nearest_level(total: Float[np.ndarray, " *n"], count: Int[np.ndarray, " *n"]) -> Float[np.ndarray, " *n"]:
+    return np.rint(np.minimum(total / np.maximum(count, 1), HIGHEST_LEVEL))
 
 
 def _selection(scene: _Scene) -> Selection:
@@ -205,13 +277,14 @@ def _selection(scene: _Scene) -> Selection:
     best = scene.decided()
     parts = []
     for k in np.flatnonzero(scene.spoken).tolist():
-        chosen = np.flatnonzero(scene.ranks[k] > 0)
-        decides = (scene.rank[k] > 0) & (scene.rank[k] >= best)
-        n = len(scene.candidates[k])
-        count = np.bincount(scene.under[k][decides], minlength=n)[chosen].astype(np.float64)
-        total = np.bincount(scene.under[k][decides], scene.true[decides], minlength=n)[chosen].astype(np.float64)
+        ranks = scene.ranks[k][:-1]
+        chosen = np.flatnonzero(ranks > 0)
+        decides = (scene.rank(k) > 0) & (scene.rank(k) >= best)
+        under, n = scene.under(k)[decides], len(ranks)
+        count = np.bincount(under, minlength=n)[chosen].astype(np.float64)
+        total = np.bincount(under, scene.true[decides], minlength=n)[chosen].astype(np.float64)
         mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-        level = _level(scene.ranks[k][chosen]).astype(np.int64)
+        level = _LEVELS[ranks[chosen]].astype(np.int64)
         parts.append((np.full(len(chosen), k), scene.candidates[k][chosen].astype(np.int64), level, count, mean))
     if not parts:
         none, zero = np.zeros(0, np.int64), np.zeros(0)

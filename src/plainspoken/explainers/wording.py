@@ -10,7 +10,9 @@ from jaxtyping import Int
 from plainspoken.explainers.lattice import Template
 from plainspoken.explainers.selection import Selection
 from plainspoken.language.rule import (
+    STARTS,
     After,
+    Anything,
     Clause,
     Context,
     Group,
@@ -19,6 +21,7 @@ from plainspoken.language.rule import (
     Opener,
     Phrase,
     Rule,
+    Start,
 )
 
 _WORDS_OF_A_LEVEL = 2.0  # “; 7 on”
@@ -33,7 +36,8 @@ def word_rule(selection: Selection, templates: Sequence[Template], worth: float,
     by_level: dict[int, list[Spelled]] = defaultdict(list)
     # The conditions that decide most come first under their level: a reader meets what matters.
     for i in np.argsort(-selection.count * selection.mean, kind="stable").tolist():
-        by_level[int(level[i])].append(templates[int(selection.template[i])].spelled(int(selection.condition[i])))
+        head, contexts = templates[int(selection.template[i])].spelled(int(selection.condition[i]))
+        by_level[int(level[i])].append(with_start(head, contexts))
     return Rule(tuple(Clause(n, grouped(by_level[n])) for n in sorted(by_level, reverse=True)))
 
 
@@ -56,26 +60,39 @@ def merged_levels(selection: Selection, worth: float, price: float) -> Int[np.nd
         level[level == move[0]] = move[1]
 
 
+def with_start(head: Head, contexts: tuple[Context, ...]) -> Spelled:
+    """The same condition, with the start of the text or of a line said as such where a unit stands for it."""
+    match head, contexts:
+        case Phrase((unit, *units)), () if unit in _STARTS and units:
+            return Phrase(tuple(units)), (_STARTS[unit],)
+        case Anything(), (After(((unit, *units),)),) if unit in _STARTS:
+            return head, (*([After((tuple(units),))] if units else []), _STARTS[unit])
+    return head, contexts
+
+
+_STARTS = {start.unit: start for start in map(Start, STARTS)}
+
+
 def grouped(spelled: Sequence[Spelled]) -> tuple[Group, ...]:
     """Conditions of one level as few groups: those that share their contexts together, phrases that share words too."""
     by_context: dict[tuple[Context, ...], list[Head]] = defaultdict(list)
     for head, contexts in spelled:
         by_context[contexts].append(head)
     groups: list[Group] = []
-    after: dict[tuple[Head, ...], list[tuple[str, ...]]] = defaultdict(list)
+    after: dict[tuple[tuple[Head, ...], tuple[Context, ...]], list[tuple[str, ...]]] = defaultdict(list)
     shared: dict[tuple[tuple[Head, ...], type[Context]], list[str]] = defaultdict(list)
     for contexts, heads in by_context.items():
         if not contexts:
             groups += _phrase_groups(heads)
             continue
         match contexts:
-            case (After(phrases),):
-                after[tuple(heads)] += phrases
+            case (After(phrases), *start):
+                after[tuple(heads), tuple(start)] += phrases
             case (Line(words),) | (Opener(words),):
                 shared[tuple(heads), type(contexts[0])] += words
             case _:
                 groups.append(Group(tuple(heads), contexts))
-    groups += [Group(heads, (After(tuple(phrases)),)) for heads, phrases in after.items()]
+    groups += [Group(heads, (After(tuple(phrases)), *start)) for (heads, start), phrases in after.items()]
     for (heads, kind), words in shared.items():
         assert kind in (Line, Opener)
         groups.append(Group(heads, (kind(tuple(words)),)))

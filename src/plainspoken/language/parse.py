@@ -15,6 +15,7 @@ from plainspoken.language.rule import (
     FORMS,
     HIGHEST_LEVEL,
     PLACES,
+    STARTS,
     After,
     Anything,
     Beginning,
@@ -30,6 +31,7 @@ from plainspoken.language.rule import (
     Phrase,
     Place,
     Rule,
+    Start,
     Token,
 )
 
@@ -39,7 +41,9 @@ _A_QUOTATION = "a word between quotation marks"
 _A_HEAD = (
     f"{_A_QUOTATION}, “anything”, “the token …”, “a word ending in …”, “a word beginning with …”, {', '.join(FORMS)}"
 )
-_A_CONTEXT = "after …; with … earlier; on a line that begins with …; inside the brackets of …; " + "; ".join(PLACES)
+_A_CONTEXT = "after …; with … earlier; on a line that begins with …; inside the brackets of …; " + "; ".join(
+    (*PLACES, *(f"at the start of {of}" for of in STARTS))
+)
 
 
 def parse(text: str) -> Rule:
@@ -167,6 +171,9 @@ def _context(reader: _Reader) -> Context | None:
     for name in PLACES:
         if reader.take(re.escape(name) + r"\b"):
             return Place(name)
+    for of in STARTS:
+        if reader.take(rf"at the start of {of}\b"):
+            return Start(of)
     if reader.take(r"after\s+"):
         return After(_list(reader, _Reader.quotation, _A_QUOTATION))
     if reader.take(r"on a line that begins with\s+"):

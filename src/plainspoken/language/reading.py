@@ -62,6 +62,12 @@ class Reading:
         return {string: i for i, string in enumerate(self.strings)}
 
     @cached_property
+    def places_of_words(self) -> Int[np.ndarray, " words"]:
+        """Which of the units are words, and neither punctuation nor a line break: indices into `unit`, ascending."""
+        is_word = np.array([string[:1].isalnum() or string[:1] == "_" for string in self.strings], bool)
+        return np.flatnonzero(is_word[self.unit])
+
+    @cached_property
     def readable(self) -> Bool[np.ndarray, " n"]:
         """Where there is text."""
         return self.word != NOTHING

@@ -22,6 +22,7 @@ from plainspoken.language.rule import (
     Phrase,
     Place,
     Rule,
+    Start,
     Token,
 )
 
@@ -75,6 +76,8 @@ def _context(context: Context) -> str:
             return f"inside the brackets of {_words(words)}"
         case Place(name):
             return name
+        case Start(of):
+            return f"at the start of {of}"
 
 
 def _words(words: Sequence[str]) -> str:

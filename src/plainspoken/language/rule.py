@@ -3,13 +3,14 @@
 A `Rule` gives every place in a text a level from 0 to 9, in ninths of the latent's maximum. It lists groups of
 conditions under levels. Where several conditions hold at once the most specific one decides, and among equally specific
 ones the highest level; where none holds the level is 0. Specific means: the word at hand counts 3, each word directly
-before it 2, a token 2, anything else 1. So an exception is written like any other clause, at its own, lower level.
+before it 2, as does the start of a line or of the text, a token 2, anything else 1. So an exception is written like any
+other clause, at its own, lower level.
 """
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from plainspoken.language.reading import TEXT_START
+from plainspoken.language.reading import LINE_BREAK, TEXT_START
 
 MAX_PHRASE = 4
 """Units of one phrase, the word at hand and those directly before it: as far back as a condition looks exactly."""
@@ -23,10 +24,12 @@ FormName = Literal[
 FORMS: tuple[FormName, ...] = get_args(FormName)
 
 PlaceName = Literal[
-    "inside a string", "inside a comment", "inside brackets", "outside brackets", "at the start of the text",
-    "at the start of a line",
+    "inside a string", "inside a comment", "inside brackets", "outside brackets",
 ]  # fmt: skip
 PLACES: tuple[PlaceName, ...] = get_args(PlaceName)
+
+StartOf = Literal["the text", "a line"]
+STARTS: tuple[StartOf, ...] = get_args(StartOf)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,19 @@ class Place:
     name: PlaceName
 
 
-Context = After | Earlier | Line | Opener | Place
+@dataclass(frozen=True)
+class Start:
+    """Nothing of the text, or of the line, stands before the word so far, the phrase, or what these stand after."""
+
+    of: StartOf
+
+    @property
+    def unit(self) -> str:
+        """What the reading has in the place of the unit before."""
+        return TEXT_START if self.of == "the text" else LINE_BREAK
+
+
+Context = After | Earlier | Line | Opener | Place | Start
 
 
 @dataclass(frozen=True)
@@ -128,8 +143,10 @@ class Group:
             raise ValueError("a group needs a head, and at most one context of each kind")
         longest = max(len(h.units) if isinstance(h, Phrase) else 1 for h in self.heads)
         before = max((len(p) for c in self.contexts if isinstance(c, After) for p in c.phrases), default=0)
-        if longest + before > MAX_PHRASE:
-            raise ValueError(f"a phrase and what it stands after have at most {MAX_PHRASE} units together")
+        if longest + before + (Start in kinds) > MAX_PHRASE:
+            raise ValueError(
+                f"a phrase, what it stands after and a start have at most {MAX_PHRASE} units together, the start one"
+            )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from plainspoken.errors import ConfigError, LanguageError
-from plainspoken.explainers.lattice import Template, templates
+from plainspoken.explainers.lattice import Lattice, build_lattice
 from plainspoken.explainers.rules import explain_rules
 from plainspoken.language.parse import parse
 from plainspoken.language.reading import Reading, read_rows
@@ -90,9 +90,9 @@ def _explain_rules(
     words: int,
     words_max: int,
 ) -> list[Explanation | Failure]:
-    found = _templates(workplace, table.rows)
+    lattice = _lattice(workplace, table.rows)
     with workplace.progress.track(f"explaining {module} in {words} words", None) as advance:
-        return explain_rules(table, found, weight, words, words_max, advance)
+        return explain_rules(table, lattice, weight, words, words_max, advance)
 
 
 def _simulate_rules(
@@ -117,13 +117,13 @@ def read(workplace: Workplace, rows: Rows) -> Reading:
     return workplace.remembered(f"reading {rows.fingerprint}", make)
 
 
-def _templates(workplace: Workplace, rows: Rows) -> tuple[Template, ...]:
-    def make() -> tuple[Template, ...]:
+def _lattice(workplace: Workplace, rows: Rows) -> Lattice:
+    def make() -> Lattice:
         reading = read(workplace, rows)
         with workplace.progress.track("listing what an explanation may speak of", None):
-            return templates(reading)
+            return build_lattice(reading, rows.document)
 
-    return workplace.remembered(f"templates {rows.fingerprint}", make)
+    return workplace.remembered(f"lattice {rows.fingerprint}", make)
 
 
 def _named(registry: Mapping[str, T], name: str, setting: str) -> T:

@@ -12,8 +12,9 @@ from itertools import chain, product
 import numpy as np
 from jaxtyping import Int
 
+from plainspoken.language.earlier import ANYWHERE, ON_THIS_LINE
 from plainspoken.language.enclosure import COMMENT, STRING
-from plainspoken.language.reading import LINE_BREAK, TEXT_START, Reading
+from plainspoken.language.reading import Reading
 from plainspoken.language.rule import (
     After,
     Anything,
@@ -30,6 +31,7 @@ from plainspoken.language.rule import (
     Place,
     PlaceName,
     Rule,
+    Start,
     Token,
     is_form,
 )
@@ -42,8 +44,6 @@ NOWHERE = -3  # a word that this reading does not hold: the condition cannot hol
 FIXED = ("word", "before1", "before2", "before3", "token", "line", "opener", "inside", "brackets", "earlier", "window")
 COLUMNS = (*FIXED, "specificity", "level", "latent")
 _BEFORE: tuple[str, ...] = ("before1", "before2", "before3")
-
-ANYWHERE, ON_THIS_LINE = 0, -1  # windows that are no number of words
 
 _WORD_COUNTS, _BEFORE_COUNTS, _TOKEN_COUNTS, _REST_COUNTS = 3, 2, 2, 1
 
@@ -89,7 +89,7 @@ class _Binder:
 
 @dataclass(frozen=True)
 class _Statement:
-    """One head of a rule, after one phrase, under the group's other contexts."""
+    """One head of a rule, after one phrase (the start of a line or text its first unit), under the other contexts."""
 
     latent: int
     level: int
@@ -141,10 +141,11 @@ def bind(rules: Mapping[int, Rule], reading: Reading) -> Conditions:
 def _statements(latent: int, rule: Rule) -> Iterator[_Statement]:
     for clause in rule.clauses:
         for group in clause.groups:
-            others = tuple(c for c in group.contexts if not isinstance(c, After))
+            others = tuple(c for c in group.contexts if not isinstance(c, After | Start))
             afters = next((c.phrases for c in group.contexts if isinstance(c, After)), ((),))
+            start = tuple(c.unit for c in group.contexts if isinstance(c, Start))
             for head, after in product(group.heads, afters):
-                yield _Statement(latent, clause.level, head, after, others)
+                yield _Statement(latent, clause.level, head, (*start, *after), others)
 
 
 def _rows(binder: _Binder, said: _Statement) -> Iterator[tuple[int, ...]]:
@@ -154,9 +155,7 @@ def _rows(binder: _Binder, said: _Statement) -> Iterator[tuple[int, ...]]:
         for combination in product(*choices):
             merged = dict(fixed)
             for more in combination:
-                # Two names for one column (“a b” at the start of a line) hold together only where they agree.
-                for name, value in more.items():
-                    merged[name] = value if merged.get(name, value) == value else NOWHERE
+                merged |= more
             specificity = counts + _REST_COUNTS * len(combination)
             yield (*(merged.get(name, ANY) for name in FIXED), specificity, said.level, said.latent)
 
@@ -192,7 +191,8 @@ def _context_choices(binder: _Binder, context: Context) -> Iterator[dict[str, in
         case Opener(words):
             yield from ({"opener": binder.number(w)} for w in words)
         case Place(name):
-            yield _place(binder, name)
+            column, value = _FLAGS[name]
+            yield {column: value}
 
 
 _FLAGS: dict[PlaceName, tuple[str, int]] = {
@@ -201,12 +201,3 @@ _FLAGS: dict[PlaceName, tuple[str, int]] = {
     "inside brackets": ("brackets", 1),
     "outside brackets": ("brackets", 0),
 }
-
-
-def _place(binder: _Binder, name: PlaceName) -> dict[str, int]:
-    if name == "at the start of the text":
-        return {"before1": binder.number(TEXT_START)}
-    if name == "at the start of a line":
-        return {"before1": binder.number(LINE_BREAK)}
-    column, value = _FLAGS[name]
-    return {column: value}

@@ -5,8 +5,9 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Int
 
+from plainspoken.language.earlier import stands_earlier
 from plainspoken.language.reading import Reading
-from plainspoken.simulators.conditions import ANY, ANYWHERE, FIXED, ON_THIS_LINE, Conditions
+from plainspoken.simulators.conditions import ANY, FIXED, Conditions
 
 # A condition is looked up by the first of these sets of columns that it fixes whole: the narrowest come first.
 _JOINS = (
@@ -128,25 +129,18 @@ def _filtered(
         holds = earlier[condition] == ANY
         asked = np.flatnonzero(~holds)
         window = conditions.column("window")[condition[asked]]
-        holds[asked] = stands_earlier(reading, position[asked], earlier[condition[asked]], window)
+        holds[asked] = _stand_earlier(reading, position[asked], earlier[condition[asked]], window)
         position, condition = position[holds], condition[holds]
     return position, condition
 
 
-def stands_earlier(
+def _stand_earlier(
     reading: Reading, position: Int[np.ndarray, " m"], unit: Int[np.ndarray, " m"], window: Int[np.ndarray, " m"]
 ) -> Bool[np.ndarray, " m"]:
-    """Whether a unit stands whole before the word so far: in the row, on the line, or among the last `window` units."""
-    if not len(reading.unit):
-        return np.zeros(len(position), bool)
-    # Every occurrence as one ascending number (unit, where): the last one before a place is found by bisection.
-    size = len(reading.unit) + 1
-    occurrence = np.sort(reading.unit.astype(np.int64) * size + np.arange(len(reading.unit)))
-    until = reading.unit_before[position]
-    last = np.searchsorted(occurrence, unit * size + until) - 1
-    found = occurrence[np.maximum(last, 0)]
-    at = np.where((last >= 0) & (found // size == unit), found % size, -1)
-    row_start = reading.unit_of_row[position // reading.t]
-    start = np.where(window == ANYWHERE, row_start, np.maximum(row_start, until - np.maximum(window, 0)))
-    start = np.where(window == ON_THIS_LINE, reading.unit_of_line[position], start)
-    return at >= start
+    """`stands_earlier` for pairs that each ask for a unit and a window of their own."""
+    found = np.zeros(len(position), bool)
+    asked, which = np.unique(np.stack([unit, window]), axis=1, return_inverse=True)
+    for i, (one, back) in enumerate(asked.T.tolist()):
+        mine = np.flatnonzero(which == i)
+        found[mine] = stands_earlier(reading, one, back, position[mine])
+    return found
