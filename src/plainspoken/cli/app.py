@@ -13,6 +13,7 @@ from plainspoken.cli import options as o
 from plainspoken.cli.show import OUT, progress_on_terminal, show_conditions, show_edits, show_error, show_scores
 from plainspoken.config import settings_help
 from plainspoken.errors import PlainspokenError
+from plainspoken.pipeline.workplace import CONFIG
 
 app = typer.Typer(
     add_completion=False,
@@ -53,7 +54,8 @@ def _work(out: Path | None) -> Iterator[None]:
         show_error(str(error))
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        again = f"plainspoken run {shlex.quote(str(out))}" if out is not None else "the same command"
+        known = out is not None and (out / CONFIG).exists()
+        again = f"plainspoken run {shlex.quote(str(out))}" if known else "the same command"
         show_error(f"interrupted; what is done is kept. Go on with: {again}")
         raise typer.Exit(130) from error
 

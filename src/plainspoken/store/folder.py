@@ -89,6 +89,12 @@ class StageFolder:
             (self.path / MANIFEST).unlink(missing_ok=True)
             self._clear(self.editable)
 
+    def abandon(self) -> None:
+        """Forget that the stage was ever begun, and leave no folder where nothing stands in it."""
+        self.invalidate()
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def _clear(self, keep: Collection[str]) -> None:
         for path in self.path.iterdir():
             if path.name in keep:
