@@ -183,7 +183,9 @@ def content_hash(stage: Stage, folder: StageFolder) -> str:
         return stage.content(folder.path)
     manifest = folder.manifest()
     if manifest is None:
-        raise StoreError(f"{folder.path} is not finished")
+        raise StoreError(
+            f"{folder.path} is not finished; bring it up with: plainspoken {stage.name} and the run folder"
+        )
     return manifest.output_digest
 
 

@@ -55,7 +55,10 @@ class StageFolder:
         """The manifest, after every output has been read again; StoreError names a file that is not as it was left."""
         manifest = self.manifest()
         if manifest is None:
-            raise StoreError(f"{self.path} is not finished: it has no {MANIFEST}")
+            raise StoreError(
+                f"{self.path} is not finished: it has no {MANIFEST}; bring it up with: plainspoken run "
+                "and the run folder"
+            )
         for name, entry in manifest.outputs.items():
             self._verify_file(name, entry, manifest.stage)
         return manifest
