@@ -218,9 +218,13 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
+def is_run_folder(root: Path) -> bool:
+    """Whether a run was begun there."""
+    return (Path(root) / CONFIG).is_file()
+
+
 def stored_config(root: Path, overrides: Sequence[str] = (), **values: Any) -> Config:
     """The settings that a run folder was made with, overridden; RunError where it is no run folder."""
-    path = Path(root) / CONFIG
-    if not path.is_file():
+    if not is_run_folder(root):
         raise RunError(f"{root} is no run folder (it has no {CONFIG}); make one with: plainspoken run --out {root}")
-    return load_config(file=path, overrides=overrides, **values)
+    return load_config(file=Path(root) / CONFIG, overrides=overrides, **values)
