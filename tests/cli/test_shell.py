@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from plainspoken.cli.app import app
+from plainspoken.cli.show import progress_on_terminal
+from plainspoken.cli.track import progress_in_lines
 from plainspoken.config import settings_help
+from plainspoken.pipeline import STAGES
+from plainspoken.pipeline.score_table import COLUMNS
 
+STAGES_SHOWN = [f"{stage.name} {stage.does.split()[0].capitalize()} " for stage in STAGES]
 VERBS = sorted(typer.main.get_group(app).commands)
 
 
@@ -82,6 +89,55 @@ def test_the_shell_sees_the_exit_code(words: list[str], code: int) -> None:
     done = subprocess.run([sys.executable, "-m", "plainspoken", *words], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_missing_is_answered_with_the_nearest_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("generate")
+    assert result.exit_code == 2
+    assert "make one with plainspoken run, then plainspoken generate runs/pocket" in told(result)
+    for name in ("mine", "other"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text("{}")
+    assert "plainspoken score runs/mine (others here: runs/other)" in told(call("score"))
+    words = [sys.executable, "-m", "plainspoken", "runs/mine"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, "plainspoken run runs/mine" in done.stderr) == (2, True)
+
+
+def test_help_gives_the_order_of_verbs_and_the_meaning_of_columns() -> None:
+    shown = told(call("--help"))
+    order = ["plainspoken run", "plainspoken generate", "plainspoken score", "explanations.jsonl", *STAGES_SHOWN]
+    places = [shown.index(word) for word in order]
+    assert places == sorted(places)
+    shown = told(call("score", "--help"))
+    for column in COLUMNS[:-1]:
+        assert column == "latent" or f"{column} " in shown
+    assert "Calibrate documents are" in shown
+
+
+def test_where_there_is_no_terminal_long_work_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    with progress_in_lines(said.append, said.append, every=0.02) as progress:
+        with progress.track("whole", 8) as whole, progress.track("part", None) as part:
+            whole(2)
+            part(3)
+            wait_for(lambda: any(line.startswith("part: 3 done, 0:0") for line in said))
+        with progress.track("whole", 8) as whole:
+            whole(2)
+            wait_for(lambda: any(line.startswith("whole: 25%, 0:0") for line in said))
+        count = len(said)
+    assert count < 50
+    with progress_on_terminal(quiet=False) as progress:
+        progress.say("[news]")
+    assert capsys.readouterr().err == "· [news]\n"
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,16 +1,21 @@
 """A run killed at any moment, and started again, gives what an undisturbed run gives."""
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from plainspoken.config import Config
+from plainspoken.config import Config, config_tree
+from plainspoken.pipeline import STAGES
 from plainspoken.pipeline.provenance import command_for
 
 SITE = "gpt_neox.layers.0.mlp"
@@ -21,6 +26,8 @@ RESULTS = (
     f"explain/{SITE}/explanations.jsonl",
     f"calibrate/{SITE}/calibration.safetensors",
 )
+NAMES = [stage.name for stage in STAGES]
+Runs = Callable[..., dict[str, Any]]
 
 
 def start(config: Config, folder: Path) -> subprocess.Popen[str]:
@@ -40,14 +47,76 @@ def wait_until_begun(run: subprocess.Popen[str], folder: Path) -> None:
         time.sleep(0.02)
 
 
+def require_same(killed: Path, whole: Path) -> None:
+    """Nothing that a kill left lies about, and the results are the same bytes."""
+    for name in RESULTS:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not list(killed.rglob("*.part"))
+    assert not list(killed.rglob("started.json"))
+
+
+@pytest.fixture(scope="module")
+def runs(tiny: Config) -> Iterator[Runs]:
+    """`runs(folder, stage, at)`: a run that is killed at a moment of a stage, as `killable.py` has it."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("killable.py"))], env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+
+    def run(folder: Path, stage: str = "", at: int | str | None = None) -> dict[str, Any]:
+        settings = config_tree(tiny)
+        settings["report"]["frontier"] = [12]  # so that its stage has something to do
+        task = {"config": settings, "folder": str(folder), "stage": stage, "at": at}
+        print(json.dumps(task), file=process.stdin, flush=True)
+        return json.loads(process.stdout.readline())
+
+    yield run
+    process.stdin.close()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
+    """An undisturbed run, and how many moments each stage has."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    told = runs(folder)
+    assert told["status"] == 0
+    return folder, told["moments"]
+
+
 @pytest.mark.slow
-def test_kill_9_at_random_moments_and_resume_gives_the_same_results(tiny: Config, tmp_path: Path) -> None:
-    assert start(tiny, tmp_path / "whole").wait() == 0
+@pytest.mark.parametrize("stage", NAMES)
+def test_kill_9_in_the_midst_of_each_stage_and_resume_gives_the_same_results(
+    runs: Runs, whole: tuple[Path, dict[str, int]], tmp_path: Path, stage: str
+) -> None:
+    """Three times: as it begins, in the middle of what it writes, and with all but its manifest written."""
+    undisturbed, moments = whole
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for before in NAMES[: NAMES.index(stage)]:
+        shutil.copytree(undisturbed / before, folder / before)
+    for at in (2, max(3, moments[stage] // 2), "manifest"):
+        assert runs(folder, stage, at)["status"] == signal.SIGKILL
+        assert list((folder / stage).rglob("*"))
+        assert not list(folder.glob(f"{stage}/**/manifest.json"))
+        assert not list(folder.glob(f"{NAMES[-1]}/manifest.json"))
+    assert runs(folder)["status"] == 0
+    require_same(folder, undisturbed)
+    assert {p.relative_to(folder) for p in folder.rglob("*")} == {
+        p.relative_to(undisturbed) for p in undisturbed.rglob("*")
+    }
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_and_resume_gives_the_same_results(
+    tiny: Config, whole: tuple[Path, dict[str, int]], tmp_path: Path
+) -> None:
     draw, kills, killed = random.Random(1), 0, tmp_path / "killed"
-    while kills < 8:
+    while kills < 3:
         run = start(tiny, killed)
         wait_until_begun(run, killed)
-        time.sleep(draw.uniform(0, 3))
+        time.sleep(draw.uniform(0, 4))
         if run.poll() is not None:
             break
         run.send_signal(signal.SIGKILL)
@@ -56,10 +125,7 @@ def test_kill_9_at_random_moments_and_resume_gives_the_same_results(tiny: Config
     last = start(tiny, killed)
     assert last.wait() == 0, last.stderr.read() if last.stderr else ""
     assert kills > 0
-    for name in RESULTS:
-        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert not list(killed.rglob("*.part"))
-    assert not list(killed.rglob("started.json"))
+    require_same(killed, whole[0])
 
 
 @pytest.mark.slow
@@ -70,3 +136,5 @@ def test_ctrl_c_says_how_to_go_on(tiny: Config, tmp_path: Path) -> None:
     _, told = run.communicate()
     assert run.returncode == 130
     assert f"plainspoken run {tmp_path / 'run'}" in told.replace("\n", "")
+    again = subprocess.run([sys.executable, "-m", "plainspoken", "corpus", str(tmp_path / "run")], check=False)
+    assert again.returncode == 0

@@ -57,6 +57,14 @@ def stream(
             progress(len(tokens))
 
 
+def require_finite(
+    lm: LanguageModel, sites: Sequence[Site], rows: Rows, progress: Callable[[int], object] | None = None
+) -> None:
+    """Raises ActivationError as `stream` does: a loss may be finite where one is not, at a text's end, say."""
+    for _ in stream(lm, sites, rows, progress=progress):
+        pass
+
+
 class _EveryoneSeen(Exception):
     """Ends a forward pass whose remaining layers nobody asked about."""
 

@@ -1,6 +1,7 @@
 """The verbs."""
 
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from plainspoken.cli import options as o
 from plainspoken.cli.show import OUT, progress_on_terminal, show_conditions, show_edits, show_error, show_scores
 from plainspoken.config import settings_help
 from plainspoken.errors import PlainspokenError
+from plainspoken.pipeline.workplace import is_run_folder
 
 app = typer.Typer(
     add_completion=False,
@@ -22,25 +24,34 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Rewrite parts of a language model in plain English, splice them back, and measure what that costs.
 
-[bold]Start here[/]
+[bold]In this order[/]
 
-  plainspoken run                              rewrite one FFN of the bundled model: runs/pocket/report.html
-  plainspoken generate runs/pocket --prompt "def "     let the rewritten model speak
+1.  plainspoken run
+    rewrites one FFN of the bundled model, in minutes: runs/pocket/report.html
+
+2.  plainspoken generate runs/pocket --prompt "def "
+    lets the rewritten model speak
+
+3.  plainspoken score runs/pocket
+    tells how well each sentence predicts its latent
+
+4.  Change sentences in runs/pocket/explain/SITE/explanations.jsonl, then
+    plainspoken run runs/pocket
+    computes again what depends on them; the report says what they did
 
 [bold]Your own model and text[/]
 
-  plainspoken run --lm EleutherAI/pythia-70m --corpus books/ --site 'gpt_neox.layers.3.mlp' --out runs/pythia
-  plainspoken run --lm ./my-model --corpus self:3072x256 --site 'model.layers.*.mlp' --out runs/all
+    plainspoken run --lm EleutherAI/pythia-70m --corpus books/
+        --site 'gpt_neox.layers.3.mlp' --out runs/pythia
 
-[bold]Change a sentence[/]
+    plainspoken run --lm ./my-model --corpus self:3072x256
+        --site 'model.layers.*.mlp' --out runs/all
 
-  Edit runs/pocket/explain/SITE/explanations.jsonl, then: plainspoken run runs/pocket
-  Only what depends on the changed sentences is computed again; the report says what they did to the loss.
+[bold]Its stages[/]
 
-A run is a chain of stages: """
-    + " → ".join(stage.name for stage in pipeline.STAGES)
-    + """. Each is a verb that brings a run up to itself. What is done is skipped; a run killed at any moment goes on
-where it was.""",
+`run` goes through all the stages below, in their order; each is a verb too,
+which brings a run up to itself and no further. What is done is skipped, and
+a run killed at any moment goes on where it was: plainspoken run FOLDER""",
 )
 
 
@@ -53,9 +64,27 @@ def _work(out: Path | None) -> Iterator[None]:
         show_error(str(error))
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        again = f"plainspoken run {shlex.quote(str(out))}" if out is not None else "the same command"
+        known = out is not None and is_run_folder(out)
+        again = f"plainspoken run {shlex.quote(str(out))}" if known else "the same command"
         show_error(f"interrupted; what is done is kept. Go on with: {again}")
         raise typer.Exit(130) from error
+
+
+def _run_folder(run: Path | None, example: str) -> Path:
+    """The run folder that was named; else an error with the command that was most likely meant."""
+    if run is not None:
+        return run
+    here = sorted(path for path in Path("runs").glob("*") if is_run_folder(path))
+    if here:
+        mend = f"name one, e.g. plainspoken {example.format(shlex.quote(str(here[0])))}"
+        others = f" (others here: {', '.join(map(str, here[1:]))})" if here[1:] else ""
+        show_error(f"which run? {mend}{others}")
+    else:
+        show_error(
+            "which run? There is none in runs/ yet: make one with plainspoken run, then "
+            f"plainspoken {example.format('runs/pocket')}"
+        )
+    raise typer.Exit(2)
 
 
 def _register(stage: str, does: str, title: str) -> None:
@@ -96,7 +125,7 @@ def _register(stage: str, does: str, title: str) -> None:
             OUT.print(f"\nreport: {results.report}", soft_wrap=True, highlight=False)
 
     verb.__doc__ = does
-    app.command(title, rich_help_panel="The chain" if title == "run" else "Its stages, one by one")(verb)
+    app.command(title, rich_help_panel="All of it" if title == "run" else "Its stages, in this order")(verb)
 
 
 _register(
@@ -117,21 +146,26 @@ _register(
 for _stage in pipeline.STAGES:
     _register(
         _stage.name,
-        f"{_stage.does[0].upper()}{_stage.does[1:]}.\n\n    plainspoken {_stage.name} runs/pocket",
+        f"{_stage.does[0].upper()}{_stage.does[1:]}.\n\n"
+        "Does first what that rests on, and nothing that comes after it; what is done is skipped.\n\n"
+        f"    plainspoken {_stage.name} runs/pocket         (go on with a run made before)\n\n"
+        f"    plainspoken {_stage.name} --lm ./my-model --corpus books/ --out runs/mine",
         _stage.name,
     )
 
 
 @app.command(rich_help_panel="What a run is good for")
 def generate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: o.OldRun = None,
     prompt: Annotated[str, typer.Option(help="Text to go on from; empty: from the start of a text.")] = "",
     rewritten: Annotated[
         bool, typer.Option("--rewritten/--original", help="The model rewritten in English, or as it is.")
     ] = True,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the random draw: with the same seed, the same sentences say the same.")
+    ] = 0,
     device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:
@@ -141,9 +175,10 @@ def generate(
 
     plainspoken generate runs/stories --original --prompt "Once upon a time"
     """
-    with _work(run), progress_on_terminal(quiet) as progress:
+    folder = _run_folder(run, 'generate {} --prompt "Once upon a time"')
+    with _work(folder), progress_on_terminal(quiet) as progress:
         text = pipeline.generate(
-            run, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed, device=device,
+            folder, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed, device=device,
             progress=progress,
         )  # fmt: skip
     typer.echo(text)  # as it is: the terminal's own printer replaces :emoji: codes and tabs
@@ -151,7 +186,7 @@ def generate(
 
 @app.command(rich_help_panel="What a run is good for")
 def score(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: o.OldRun = None,
     site: Annotated[str | None, typer.Option(help="One of the run's sites; default: all.")] = None,
     sort: Annotated[str, typer.Option(help="Column to sort by, largest first.")] = "correlation",
     rows: Annotated[int, typer.Option(min=0, help="Rows to show for each site (0: all).")] = 20,
@@ -159,10 +194,30 @@ def score(
 ) -> None:
     """How well each latent is simulated from its sentence, on calibrate documents.
 
+    Calibrate documents are the tenth of the corpus on which no coder was
+    trained and from which no sentence was written. On them levels are turned
+    into activations; the model's loss is measured on yet other documents.
+
+    [bold]Columns[/]
+
+    correlation   of the predicted activation with the true one, over all
+                  tokens; 1 is perfect
+    sensitivity   of the tokens where the latent fires, the share at which
+                  the sentence says so
+    specificity   of the tokens where it is silent, the share at which the
+                  sentence says so
+    auprc         average precision of the level as a detector of firing;
+                  1 is perfect, chance is the rate
+    rate          share of the tokens at which the latent fires
+    mass          how far it moves the site's output, in the mean over tokens
+    words         length of the sentence, which stands below the numbers
+    –             undefined: it never fires there, or the level never changes
+
     plainspoken score runs/pocket --sort auprc --rows 0
     """
-    with _work(run), progress_on_terminal(quiet) as progress:
-        table = pipeline.scores(run, site=site, sort=sort, progress=progress)
+    folder = _run_folder(run, "score {}")
+    with _work(folder), progress_on_terminal(quiet) as progress:
+        table = pipeline.scores(folder, site=site, sort=sort, progress=progress)
     for module, lines in table.rows.items():
         show_scores(f"{module}: {len(lines)} latents", table.columns, lines[:rows] if rows else lines)
 
@@ -175,16 +230,25 @@ def settings() -> None:
 
     plainspoken run --set coder.k=64 --out runs/k64
     """
+    OUT.print(
+        "Defaults are those of the preset pocket. Change any with --set NAME=VALUE, or in a TOML file given with "
+        "--config:\n    seed = 1\n    [[coder]]\n    k = 64\n".replace("[[", r"\[").replace("]]", "]"),
+        highlight=False,
+    )
     for setting in settings_help():
         OUT.print(f"[bold]{setting.name}[/] = {_shown(setting.default)}\n    {setting.help}", highlight=False)
 
 
 def _shown(value: object) -> str:
-    if value is None:
-        return "none"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def main() -> None:
     """The `plainspoken` command."""
-    app()
+    words = sys.argv[1:]
+    if words and is_run_folder(Path(words[0])):
+        show_error(f"{words[0]} is a run folder: say what to do with it, e.g. plainspoken run {shlex.quote(words[0])}")
+        sys.exit(2)
+    app(prog_name="plainspoken")

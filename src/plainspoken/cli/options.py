@@ -8,42 +8,55 @@ import typer
 from plainspoken.config import Config, load_config
 from plainspoken.pipeline.workplace import stored_config
 
+_HOW = "How it is run"
+_WHAT = "What is rewritten, and on which text (what is left out: as the preset has it)"
 FRONTIER = (15, 30, 60, 120, 240)
 
 Run = Annotated[
     Path | None,
-    typer.Argument(help="A run folder made before: go on with its settings.", show_default=False),
+    typer.Argument(metavar="RUN", help="A run folder made before: go on with its settings.", show_default=False),
+]
+OldRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, as `plainspoken run` makes it (needed), e.g. runs/pocket.",
+        show_default=False,
+    ),
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Settings to start from: pocket (default), paper.", show_default=False, rich_help_panel="What"),
+    typer.Option(help="Settings to start from: pocket (default), paper.", show_default=False, rich_help_panel=_WHAT),
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="A TOML file of settings, over the preset.", rich_help_panel="What"),
+    typer.Option("--config", help="A TOML file of settings, over the preset.", rich_help_panel=_WHAT),
 ]
 Lm = Annotated[
     str | None,
-    typer.Option(help="Language model: pocket, a folder, or a Hugging Face name.", rich_help_panel="What"),
+    typer.Option(help="Language model: pocket (bundled), a folder, or a Hugging Face name.", rich_help_panel=_WHAT),
 ]
 Corpus = Annotated[
     str | None,
     typer.Option(
         help="Text: stdlib, a file or folder, .jsonl, .parquet, tokens (.safetensors), hf:NAME, or self:3072x256 "
-        "(the model's own samples).",
-        rich_help_panel="What",
+        "(the model's own samples: 3072 rows of 256 tokens).",
+        rich_help_panel=_WHAT,
     ),
 ]
 EvalCorpus = Annotated[
     str | None,
-    typer.Option(help="Other text to evaluate on; of any kind that --corpus takes.", rich_help_panel="What"),
+    typer.Option(
+        help="Other text to evaluate on, of any kind that --corpus takes; else a tenth of --corpus.",
+        rich_help_panel=_WHAT,
+    ),
 ]
 SiteOption = Annotated[
     str | None,
     typer.Option(
         help="Module to rewrite: a path, a glob ('model.layers.*.mlp'), or several with commas. Several are rewritten "
-        "one by one and together.",
-        rich_help_panel="What",
+        "one by one and together. A name that is not there is answered with the nearest.",
+        rich_help_panel=_WHAT,
     ),
 ]
 Set = Annotated[
@@ -52,19 +65,19 @@ Set = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Any other setting, e.g. coder.k=64; may be repeated. `plainspoken settings` lists them.",
-        rich_help_panel="What",
+        rich_help_panel=_WHAT,
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="Run folder; default: runs/PRESET.", show_default=False, rich_help_panel="How"),
+    typer.Option(help="Run folder; default: runs/PRESET.", show_default=False, rich_help_panel=_HOW),
 ]
 Force = Annotated[
     list[str] | None,
     typer.Option(
         metavar="STAGE",
         help="Redo this stage and all that depends on it; may be repeated.",
-        rich_help_panel="How",
+        rich_help_panel=_HOW,
     ),
 ]
 Frontier = Annotated[
@@ -72,20 +85,20 @@ Frontier = Annotated[
     typer.Option(
         "--frontier",
         help=f"Also measure loss recovered at budgets of {', '.join(map(str, FRONTIER))} words.",
-        rich_help_panel="How",
+        rich_help_panel=_HOW,
     ),
 ]
 Device = Annotated[
     str | None,
-    typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1.", rich_help_panel="How"),
+    typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1.", rich_help_panel=_HOW),
 ]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel="How"),
+    typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=_HOW),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print warnings and errors only.", rich_help_panel="How"),
+    typer.Option("--quiet", "-q", help="Print warnings and errors only.", rich_help_panel=_HOW),
 ]
 
 

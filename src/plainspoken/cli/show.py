@@ -20,6 +20,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from plainspoken.cli.track import progress_in_lines
 from plainspoken.pipeline.progress import Advance, Progress
 
 OUT = Console()
@@ -28,22 +29,29 @@ ERR = Console(stderr=True)
 
 @contextmanager
 def progress_on_terminal(quiet: bool) -> Iterator[Progress]:
-    """A Progress that draws bars on the error stream while the block lasts; quiet: warnings only."""
+    """A Progress on the error stream while the block lasts: bars, or lines where that is no terminal.
+
+    quiet: warnings only.
+    """
 
     def warn(message: str) -> None:
         ERR.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True, highlight=False)
 
+    def say(message: str) -> None:
+        ERR.print(f"[dim]·[/] {escape(message)}", soft_wrap=True, highlight=False)
+
     if quiet:
         yield Progress(warn=warn)
+        return
+    if not ERR.is_terminal:
+        with progress_in_lines(say, warn) as progress:
+            yield progress
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Bars(*columns, console=ERR, transient=True) as bars:
-
-        def say(message: str) -> None:
-            ERR.print(f"[dim]·[/] {escape(message)}", soft_wrap=True, highlight=False)
 
         @contextmanager
         def track(label: str, total: int | None) -> Iterator[Advance]:

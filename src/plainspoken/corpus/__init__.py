@@ -4,7 +4,7 @@ from plainspoken.corpus.document import Document
 from plainspoken.corpus.parts import build_parts, split_corpus
 from plainspoken.corpus.pieces import Pieces
 from plainspoken.corpus.rows import Bos, build_rows, require_part
-from plainspoken.corpus.sources import read_documents, token_documents
+from plainspoken.corpus.sources import read_documents, require_source, source_path, token_documents
 from plainspoken.corpus.tokenize import tokenize
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "build_rows",
     "read_documents",
     "require_part",
+    "require_source",
+    "source_path",
     "split_corpus",
     "token_documents",
     "tokenize",

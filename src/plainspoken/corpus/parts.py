@@ -1,16 +1,14 @@
 """Documents to the four parts, with nothing of the evaluate part left in the others."""
 
 import heapq
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from plainspoken.corpus.document import Document
+from plainspoken.corpus.leaks import without_leaks
 from plainspoken.corpus.rows import Bos, build_rows
 from plainspoken.corpus.split import hash_order, part_of
-from plainspoken.errors import CorpusError, CorpusWarning
+from plainspoken.errors import CorpusError
 from plainspoken.types import PARTS, Part, Rows
 
 if TYPE_CHECKING:
@@ -20,8 +18,6 @@ else:  # transformers takes half a second to import: only those who load a model
 
 # No tokenizer in use spends more characters a token on running text; kept documents are at least what a cap needs.
 _CHARACTERS_PER_TOKEN = 12
-# A text this long that stands in another document is the same text; a shorter one may be a coincidence.
-_PROBE = 64
 
 
 def build_parts(
@@ -47,7 +43,9 @@ def build_parts(
     most_of_one: dict[Part, int] = {
         part: max(rows - 1, 1) * (context - 1) * _CHARACTERS_PER_TOKEN for part, rows in most.items() if rows
     }
-    split = split_corpus(documents, evaluate_documents, keep=keep, most_of_one=most_of_one, seed=seed)
+    split = split_corpus(
+        documents, evaluate_documents, keep=keep, most_of_one=most_of_one, seed=seed, tokenizer=tokenizer
+    )
     return {
         part: build_rows(
             split[part], tokenizer, context=context, part=part, bos=bos, max_tokens=caps.get(part, 0),
@@ -64,6 +62,7 @@ def split_corpus(
     keep: Mapping[Part, int] | None = None,
     most_of_one: Mapping[Part, int] | None = None,
     seed: int = 0,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> dict[Part, list[Document]]:
     """Every document in the part that its hash says, each part in hash order.
 
@@ -72,8 +71,8 @@ def split_corpus(
     so that a corpus larger than memory can be read: those first in hash order are kept. `most_of_one`: the size that
     one document counts for at most.
 
-    An evaluate document whose text also stands in a document of another part (the same text up to white space, or a
-    stretch of a longer one) is dropped, with a CorpusWarning that counts them.
+    An evaluate document that shares its text with a document of another part, as `leaks.without_leaks` has it, is
+    dropped, with a CorpusWarning that counts them; the tokenizer lets tokens and text be compared.
     Raises CorpusError where a part is left without a document.
     """
     keep, most_of_one = keep or {}, most_of_one or {}
@@ -91,7 +90,7 @@ def split_corpus(
                 "(a text file can hold several, divided by lines of <|endoftext|>)"
                 + (", or a corpus of its own with --eval-corpus" if part == "evaluate" else "")
             )
-    parts["evaluate"] = _without_leaks(parts)
+    parts["evaluate"] = without_leaks(parts, tokenizer)
     return parts
 
 
@@ -118,50 +117,3 @@ class _Kept:
     def finish(self) -> list[Document]:
         documents = [entry[2] for entry in self.heap]
         return sorted(documents, key=lambda document: (hash_order(document.hashed, self.seed), document.key))
-
-
-def _without_leaks(parts: Mapping[Part, list[Document]]) -> list[Document]:
-    """The evaluate documents that stand in no document of another part; warns with the count of the others."""
-    evaluate = parts["evaluate"]
-    texts = {i: _normal(document) for i, document in enumerate(evaluate)}
-    whole = {text: i for i, text in texts.items()}
-    probes: dict[str, list[int]] = {}
-    for i, text in texts.items():
-        if len(text) >= _PROBE and evaluate[i].text is not None:
-            probes.setdefault(text[:_PROBE], []).append(i)
-    leaked: dict[int, str] = {}
-    for part in PARTS:
-        for document in parts[part] if part != "evaluate" else ():
-            text = _normal(document)
-            for i in _standing_in(text, texts, whole, probes):
-                leaked.setdefault(i, document.key)
-    if not leaked:
-        return evaluate
-    i, where = next(iter(leaked.items()))
-    told = f"{len(leaked)} of {len(evaluate)} evaluate documents also stand in the text that is fitted on"
-    if len(leaked) == len(evaluate):
-        raise CorpusError(f"{told} ('{evaluate[i].key}' in '{where}'), which leaves none: name another --eval-corpus")
-    warnings.warn(f"{told} and were dropped, such as '{evaluate[i].key}' (in '{where}')", CorpusWarning, stacklevel=3)
-    return [document for i, document in enumerate(evaluate) if i not in leaked]
-
-
-def _standing_in(
-    text: str, texts: Mapping[int, str], whole: Mapping[str, int], probes: Mapping[str, list[int]]
-) -> Iterator[int]:
-    """The evaluate documents (their number) that are this text or a stretch of it that begins at a word."""
-    if text in whole:
-        yield from (i for i, other in texts.items() if other == text)
-    start = 0
-    while probes and 0 <= start <= len(text) - _PROBE:
-        for i in probes.get(text[start : start + _PROBE], ()):
-            if text.startswith(texts[i], start):
-                yield i
-        start = text.find(" ", start) + 1 or -1
-
-
-def _normal(document: Document) -> str:
-    """A text with every stretch of white space read as one space; tokens as what no text is equal to."""
-    if document.text is not None:
-        return " ".join(document.text.split())
-    assert document.tokens is not None
-    return "\0tokens " + np.asarray(document.tokens, np.int64).tobytes().hex()

@@ -107,7 +107,7 @@ def _tokenized(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, vocabulary: int
 ) -> Iterator[tuple[str, Int32[np.ndarray, " t"]]]:
     """(key, token ids) of each document in order, text tokenized a batch ahead; empty ones are left out."""
-    ends = {index for name in ("bos", "eos", "pad") if (index := _token_id(tokenizer, name)) is not None}
+    ends = text_ends(tokenizer)
     for batch in _batches(documents):
         texts = iter(tokenize(tokenizer, [document.text for document in batch if document.text is not None]))
         for document in batch:
@@ -117,7 +117,7 @@ def _tokenized(
                     yield document.key, ids
             else:
                 _check_ids(document, vocabulary)
-                for i, ids in enumerate(_segments(document.tokens, ends)):
+                for i, ids in enumerate(segments(document.tokens, ends)):
                     yield f"{document.key}+{i}" if i else document.key, ids
 
 
@@ -145,7 +145,12 @@ def _check_ids(document: Document, vocabulary: int) -> None:
         )
 
 
-def _segments(tokens: Integer[np.ndarray, " t"], ends: set[int]) -> list[Int32[np.ndarray, " _"]]:
+def text_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that start, end or pad a text."""
+    return {index for name in ("bos", "eos", "pad") if (index := _token_id(tokenizer, name)) is not None}
+
+
+def segments(tokens: Integer[np.ndarray, " t"], ends: set[int]) -> list[Int32[np.ndarray, " _"]]:
     """The texts in a sequence of tokens: what stands between tokens that start, end or pad a text."""
     borders = np.flatnonzero(np.isin(tokens, list(ends)))
     segments = np.split(tokens.astype(np.int32), borders)

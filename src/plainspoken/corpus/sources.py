@@ -61,6 +61,23 @@ def read_documents(source: str, text_field: str = "text", characters: int = 0) -
         raise CorpusError(f"the corpus '{source}' holds no text: name a file or a folder that does")
 
 
+def source_path(source: str) -> Path | None:
+    """The file or folder that a source names, there or not; None for what is not read from the disk."""
+    return None if source == "stdlib" or source.startswith(("self:", "hf:")) else Path(source).expanduser()
+
+
+def require_source(source: str) -> None:
+    """Raises CorpusError for a source that is not there, before any of it is read."""
+    path = source_path(source)
+    if path is not None and not path.exists():
+        raise CorpusError(
+            f"no corpus at '{source}': name a file, a folder, hf:NAME, self:ROWSxTOKENS or stdlib"
+            + (f" ('{path.parent}' is there)" if path.parent.is_dir() else f" ('{path.parent}' is not there either)")
+        )
+    if source.startswith("hf:"):
+        _datasets(source)
+
+
 def token_documents(tokens: Integer[np.ndarray, "row t"], name: str) -> Iterator[Document]:
     """Each row of a token tensor as a document called `name#row`."""
     for r, row in enumerate(tokens):
@@ -80,15 +97,11 @@ def _standard_library() -> Iterator[Document]:
 
 
 def _path(source: str, text_field: str) -> Iterator[Document]:
+    require_source(source)
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(path, text_field)
-    if path.is_file():
-        return _reader(path)(path, path.name, text_field)
-    raise CorpusError(
-        f"no corpus at '{source}': name a file, a folder, hf:NAME, self:ROWSxTOKENS or stdlib"
-        + (f" ('{path.parent}' is there)" if path.parent.is_dir() else f" ('{path.parent}' is not there either)")
-    )
+    return _reader(path)(path, path.name, text_field)
 
 
 def _folder(folder: Path, text_field: str) -> Iterator[Document]:
@@ -205,12 +218,7 @@ def _token_file(path: Path, key: str, text_field: str) -> Iterator[Document]:
 
 def _hub(source: str, text_field: str, characters: int) -> Iterator[Document]:
     name, config, split = [*source.removeprefix("hf:").split(":"), "", ""][:3]
-    try:
-        import datasets  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise CorpusError(
-            f"'{source}' needs the datasets library: pip install 'plainspoken[hub]' (or: pip install datasets)"
-        ) from error
+    datasets = _datasets(source)
     try:
         stream = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
         read = 0
@@ -222,6 +230,16 @@ def _hub(source: str, text_field: str, characters: int) -> Iterator[Document]:
                 return
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise CorpusError(f"cannot read the hub dataset '{source}': {_first_line(error)}") from error
+
+
+def _datasets(source: str) -> Any:
+    try:
+        import datasets  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise CorpusError(
+            f"'{source}' needs the datasets library: pip install 'plainspoken[hub]' (or: pip install datasets)"
+        ) from error
+    return datasets
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -169,15 +169,21 @@ def level_keys(latent: Int[np.ndarray, "*n"], level: Float[np.ndarray, "*n"]) ->
 
 def _require_same_rows(simulation: Simulation, table: FiringTable) -> None:
     if simulation.rows_fingerprint != table.rows.fingerprint:
-        raise RunError("the simulation is over other rows than the firing table; redo the stage simulate")
+        raise RunError("the simulation is over other rows than the firing table; redo it with --force simulate")
     if simulation.latents != table.latents:
-        raise RunError(f"the simulation has {simulation.latents} latents, the firing table {table.latents}")
+        raise RunError(
+            f"the simulation has {simulation.latents} latents, the firing table {table.latents}: they are of different "
+            "coders; redo both with --force encode"
+        )
 
 
 def _as_levels(level: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     level = np.asarray(level, np.float32)
     if len(level) and not (np.isfinite(level).all() and level.min() >= 0):
-        raise StoreError("a simulation holds a level that is negative or not a number; levels are 0 to 9")
+        raise StoreError(
+            "a simulation holds a level that is negative or not a number, where levels are 0 to 9; redo it with "
+            "--force simulate"
+        )
     return level
 
 

@@ -48,7 +48,8 @@ def splice(model: LanguageModel | nn.Module, replacements: Mapping[Site, Splice]
             new = replace(x, y)
             if new.shape != y.shape:
                 raise ActivationError(
-                    f"{site.module}: a replacement of shape {tuple(new.shape)} for an output of {tuple(y.shape)}"
+                    f"{site.module}: a replacement of shape {tuple(new.shape)} for an output of {tuple(y.shape)}; "
+                    "return one of the output's shape"
                 )
             new = new.to(y)
             return (new, *output[1:]) if isinstance(output, tuple) else new

@@ -40,6 +40,12 @@ def parse_self(source: str) -> tuple[int, int]:
     return int(form[1]), int(form[2])
 
 
+def require_samples(lm: LanguageModel, source: str) -> None:
+    """Raises CorpusError where `self_documents` would, before anything is sampled."""
+    _check_length(lm, parse_self(source)[1])
+    _start_token(lm)
+
+
 @torch.inference_mode()
 def sample_rows(
     lm: LanguageModel,
@@ -58,8 +64,7 @@ def sample_rows(
     into the model is sampled from.
     Raises CorpusError as `self_documents` does.
     """
-    if t > lm.context:
-        raise CorpusError(f"rows of {t} tokens are longer than the context of {lm.name}: ask for {lm.context} or fewer")
+    _check_length(lm, t)
     if temperature <= 0:
         raise CorpusError(f"a temperature of {temperature} gives one text only: sample at one above 0")
     begin = _start_token(lm)
@@ -79,6 +84,11 @@ def sample_rows(
             if progress is not None:
                 progress(batch * position // (t - 1) - batch * (position - 1) // (t - 1))
     return out
+
+
+def _check_length(lm: LanguageModel, t: int) -> None:
+    if t > lm.context:
+        raise CorpusError(f"rows of {t} tokens are longer than the context of {lm.name}: ask for {lm.context} or fewer")
 
 
 def _start_token(lm: LanguageModel) -> int:

@@ -22,11 +22,11 @@ def _late(module: str) -> Work:
     return work
 
 
-def _late_check(module: str) -> Check:
+def _late_check(module: str, name: str = "check") -> Check:
     """A stage's check without its imports."""
 
     def check(workplace: Workplace) -> None:
-        import_module(f"plainspoken.pipeline.stages.{module}").check(workplace)
+        getattr(import_module(f"plainspoken.pipeline.stages.{module}"), name)(workplace)
 
     return check
 
@@ -39,6 +39,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("corpus", "lm.name", "lm.dtype", "seed"),
         after=(),
         work=_late("corpus"),
+        needs=_late_check("corpus", "needs"),
     ),
     Stage(
         name="train",

@@ -39,6 +39,7 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
             stage.check(workplace)
     with _storage_errors(workplace.root):
         _refuse_other_settings(workplace, chain, forced)
+        _require_sources(workplace, chain, forced)
         workplace.save_config()
         for stage in stages:
             if stage.name in forced:
@@ -104,6 +105,20 @@ def _refuse_other_settings(workplace: Workplace, chain: Sequence[Stage], forced:
     )
 
 
+def _require_sources(workplace: Workplace, chain: Sequence[Stage], forced: Collection[str]) -> None:
+    """What is read from outside the run must be there, unless it has been read: before an old reading is cleared."""
+    for stage in chain:
+        if stage.needs is None or stage.after:
+            continue
+        folders = {unit: workplace.folder(unit) for unit in workplace.units(stage)}
+        if (
+            stage.name in forced
+            or any(folder.manifest() is None for folder in folders.values())
+            or not all(folder.is_done(_key(workplace, stage, unit)) for unit, folder in folders.items())
+        ):
+            stage.needs(workplace)
+
+
 def _bring_up_stage(workplace: Workplace, stage: Stage) -> None:
     keys = {unit: _key(workplace, stage, unit) for unit in workplace.units(stage)}
     pending = []
@@ -120,9 +135,15 @@ def _bring_up_stage(workplace: Workplace, stage: Stage) -> None:
         _begin(workplace, stage, unit, keys[unit])
     workplace.progress.say(f"{stage.name}: {stage.does}")
     began = time.monotonic()
-    for outcome in stage.work(workplace, pending):
-        _commit(workplace, keys[outcome.unit], outcome, time.monotonic() - began)
-        began = time.monotonic()
+    try:
+        for outcome in stage.work(workplace, pending):
+            _commit(workplace, keys[outcome.unit], outcome, time.monotonic() - began)
+            began = time.monotonic()
+    except UsageError:
+        if not stage.after:  # nothing came of it: the next try, with another text, is not of other settings than this
+            for unit in pending:
+                workplace.folder(unit).abandon()
+        raise
     for unit in pending:
         assert workplace.folder(unit).is_done(keys[unit]), f"{unit.name} was not committed by its stage"
 
@@ -162,7 +183,9 @@ def content_hash(stage: Stage, folder: StageFolder) -> str:
         return stage.content(folder.path)
     manifest = folder.manifest()
     if manifest is None:
-        raise StoreError(f"{folder.path} is not finished")
+        raise StoreError(
+            f"{folder.path} is not finished; bring it up with: plainspoken {stage.name} and the run folder"
+        )
     return manifest.output_digest
 
 

@@ -1,9 +1,11 @@
 """Where a run's figures come from: its settings, versions, hashes and times, and the command that makes it again."""
 
+import os
 import shlex
 from pathlib import Path
 
 from plainspoken.config import Config, flat_settings, load_config
+from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report import Provenance
 from plainspoken.store import Manifest
@@ -13,7 +15,7 @@ _HERE = ("lm.device",)
 
 
 def command_for(config: Config, root: Path) -> str:
-    """The command that makes this run: what differs from its preset, and the folder."""
+    """The command that makes this run here: what differs from its preset, and the folder."""
     preset = flat_settings(load_config(config.preset))
     command = ["plainspoken", "run"]
     if config.preset != "pocket":
@@ -36,9 +38,9 @@ def provenance(workplace: Workplace) -> Provenance:
     corpus = Manifest.load(workplace.path("corpus") / "manifest.json")
     order = list(seconds)
     return Provenance(
-        model=config.lm.name,
-        corpus=config.corpus.source,
-        eval_corpus=config.corpus.eval_source,
+        model=short_name(config.lm.name),
+        corpus=short_name(config.corpus.source),
+        eval_corpus=config.corpus.eval_source and short_name(config.corpus.eval_source),
         seed=config.seed,
         command=command_for(config, workplace.root),
         method=_method(workplace, corpus),
@@ -73,4 +75,9 @@ def _method(workplace: Workplace, corpus: Manifest) -> tuple[tuple[str, str], ..
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "none" if value is None else str(value)
+    return "none" if value is None else _from_here(str(value))
+
+
+def _from_here(name: str) -> str:
+    """A path as one would type it in this folder: the shorter of the relative and the absolute."""
+    return min(os.path.relpath(name), name, key=len) if os.path.isabs(name) else name

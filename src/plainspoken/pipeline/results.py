@@ -49,7 +49,11 @@ class Results:
         whole = max((r["fraction"] for r in found if r["fraction"] is not None), default=None)
         found = [r for r in found if r["fraction"] in (None, whole if fraction is None else fraction)]
         if not found:
-            raise RunError(f"{self.folder} has no condition {condition!r} (site {site}, fraction {fraction}, {order})")
+            names = ", ".join(sorted({r["condition"] for r in self.conditions}))
+            raise RunError(
+                f"{self.folder} has no condition {condition!r} (site {site}, fraction {fraction}, {order}); "
+                f"its conditions: {names}"
+            )
         return found[0]
 
     def headline_records(self) -> tuple[Mapping[str, Any], ...]:

@@ -14,6 +14,7 @@ from plainspoken.latents.statistics import LatentStatistics
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.scorers.simulation import Measure, SimulationScores
 from plainspoken.store import read_json, write_atomic, write_json
+from plainspoken.store.atomic import REDO
 from plainspoken.types import Part, Rows, Simulation
 
 
@@ -28,9 +29,9 @@ def load_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing") from error
+        raise StoreError(f"{path} is missing; {REDO}") from error
     except SafetensorError as error:
-        raise StoreError(f"{path} is truncated or altered ({error})") from error
+        raise StoreError(f"{path} is truncated or altered ({error}); {REDO}") from error
 
 
 def save_rows(folder: Path, rows: Rows) -> None:

@@ -1,11 +1,40 @@
-"""What a corpus's name stands for right now, as a hash: a text that changed is another corpus."""
+"""What the names of a corpus and of a model stand for right now: where, and as a hash, since a text may change."""
 
+import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
+from plainspoken.config import Config
+from plainspoken.corpus import source_path
 from plainspoken.corpus.stdlib import standard_library_files
 from plainspoken.store import sha256_file
 from plainspoken.store.manifest import digest
+
+
+def located(config: Config) -> Config:
+    """The settings with the model's and the corpora's files and folders by their absolute paths.
+
+    A run folder is used again from other working directories. What names no file or folder stays as it is.
+    """
+    lm, corpus = config.lm, config.corpus
+    if lm.name != "pocket":
+        lm = dataclasses.replace(lm, name=_absolute(lm.name, Path(lm.name).expanduser()))
+    evaluate = corpus.eval_source and _absolute(corpus.eval_source, source_path(corpus.eval_source))
+    source = _absolute(corpus.source, source_path(corpus.source))
+    corpus = dataclasses.replace(corpus, source=source, eval_source=evaluate)
+    return dataclasses.replace(config, lm=lm, corpus=corpus)
+
+
+def short_name(name: str) -> str:
+    """The name without the folders above it: what a model or a text is called, wherever it lies."""
+    return Path(name).name if os.path.isabs(name) else name
+
+
+def is_gone(source: str) -> bool:
+    """Whether a source names a file or folder that is not there."""
+    path = source_path(source)
+    return path is not None and not path.exists()
 
 
 def source_fingerprint(source: str) -> str:
@@ -16,14 +45,18 @@ def source_fingerprint(source: str) -> str:
     """
     if source == "stdlib":
         return digest([(key, sha256_file(path)) for key, path in standard_library_files()])
-    path = Path(source)
-    if source.startswith(("self:", "hf:")) or not path.exists():
+    path = source_path(source)
+    if path is None:
         return hashlib.sha256(source.encode()).hexdigest()
     if path.is_dir():
         # What lies in a hidden folder (a version control's, say) is no text.
         files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
         return digest([(p.relative_to(path).as_posix(), sha256_file(p)) for p in files])
     return sha256_file(path)
+
+
+def _absolute(name: str, path: Path | None) -> str:
+    return os.path.abspath(path) if path is not None and path.exists() else name
 
 
 def _hidden(path: Path) -> bool:

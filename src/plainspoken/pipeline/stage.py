@@ -39,7 +39,7 @@ Work = Callable[[Workplace, Sequence[Unit]], Iterator[Outcome]]
 """Does some units of one stage, in shared passes where that is cheaper, and yields each as soon as it is whole."""
 
 Check = Callable[[Workplace], None]
-"""Raises ConfigError for settings that a stage's work cannot be done with."""
+"""Raises UsageError for what a stage's work cannot be done with."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Stage:
     work: Work
     check: Check | None = None
     """Called before anything is begun: what its work would refuse after hours is refused at once."""
+    needs: Check | None = None
+    """Called before a run is touched where a stage that reads no other is to be done: is what it reads there?"""
     per_site: bool = False
     editable: tuple[str, ...] = ()
     """Outputs that people may change."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plainspoken.config import Config, config_tree, flat_settings, load_config
-from plainspoken.errors import RunError
+from plainspoken.corpus import require_source
+from plainspoken.errors import PlainspokenError, RunError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.progress import SILENT, Progress
-from plainspoken.pipeline.sources import source_fingerprint
+from plainspoken.pipeline.sources import is_gone, located, short_name, source_fingerprint
 from plainspoken.pipeline.stage import Stage, Unit
 from plainspoken.store import StageFolder, read_json, sha256_file, write_json
 from plainspoken.store.atomic import storage_error
@@ -24,6 +25,9 @@ else:  # a language model brings torch; a workplace is made before anything is l
     LanguageModel = Any
 
 CONFIG = "config.json"
+LOCK = ".lock"
+SOURCES = ("corpus.source", "corpus.eval_source")
+_NAMES = ("lm.name", *SOURCES)
 T = TypeVar("T")
 
 
@@ -32,10 +36,10 @@ class Workplace:
 
     def __init__(self, root: Path, config: Config, stages: Sequence[Stage], progress: Progress = SILENT) -> None:
         self.root = Path(root)
-        self.config = config
+        self.config = located(config)
         self.progress = progress
         self._stages = {stage.name: stage for stage in stages}
-        self._settings = flat_settings(config)
+        self._settings = flat_settings(self.config)
         self._memory: dict[str, Any] = {}
 
     @cached_property
@@ -56,12 +60,36 @@ class Workplace:
 
     @cached_property
     def _external(self) -> dict[str, str]:
-        """What the run depends on beside its settings: the weights, and the text that the corpus names stand for."""
-        corpus = self.config.corpus
-        found = {"weights of lm.name": self.lm.fingerprint, "text of corpus.source": source_fingerprint(corpus.source)}
-        if corpus.eval_source is not None:
-            found["text of corpus.eval_source"] = source_fingerprint(corpus.eval_source)
-        return {name: fingerprint[:16] for name, fingerprint in found.items()}
+        """What the run depends on beside its settings: the weights, and the text that the corpus names stand for.
+
+        Of a text that is gone, what the run's own rows were made of: only who reads it anew cannot do without it.
+        """
+        found = {"weights of lm.name": self.lm.fingerprint[:16]}
+        for setting in SOURCES:
+            source = self._settings[setting]
+            if source is not None:
+                found[f"text of {setting}"] = self._text_of(setting, source)
+        return found
+
+    def _text_of(self, setting: str, source: str) -> str:
+        if not is_gone(source):
+            return source_fingerprint(source)[:16]
+        if not self._is_of(setting, source):
+            require_source(source)
+        for stage in self._stages.values():
+            manifest = self.folder(Unit(stage.name)).manifest() if not stage.after else None
+            if manifest is not None and f"text of {setting}" in manifest.config:
+                kept = self.path(stage.name)
+                self.progress.warn(f"{setting} is gone ({source}): going on with what {kept} holds of it")
+                return manifest.config[f"text of {setting}"]
+        require_source(source)
+        raise AssertionError(f"{source} is gone and is not")
+
+    def _is_of(self, setting: str, value: str) -> bool:
+        """Whether this is what the run folder was made with."""
+        section, _, name = setting.partition(".")
+        path = self.root / CONFIG
+        return path.is_file() and read_json(path).get(section, {}).get(name) == value
 
     def remembered(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gives, made once: for what several sites or stages need of the same text."""
@@ -94,10 +122,14 @@ class Workplace:
         return StageFolder(self.path(unit.stage, unit.site), stage.editable, stage.beside)
 
     def settings(self, stage: Stage) -> dict[str, Any]:
-        """The settings that the stage reads, by dotted name; `lm` and `site` stand for what they resolve to."""
+        """The settings that the stage reads, by dotted name; `site` stands for what it resolves to.
+
+        A model or text in another place is the same by its name and content: what folders it lies in does not count.
+        """
         found = {
             n: v for n, v in self._settings.items() if any(n == s or n.startswith(s + ".") for s in stage.settings)
         }
+        found |= {n: short_name(found[n]) for n in _NAMES if found.get(n) is not None}
         if not stage.after:
             found.update(self._external)
         if "site" in found:
@@ -125,21 +157,51 @@ class Workplace:
     def locked(self) -> Iterator[None]:
         """Hold the folder: a second run in it would overwrite the first's files. A killed run holds nothing.
 
+        A new folder gets its settings at once, so that it can be gone on with whenever it is interrupted; when an error
+        of ours ends it before any stage is begun, nothing of it is left.
         Raises RunError where another holds it or `root` can be no folder, StoreError where it cannot be written.
         """
+        made = [folder for folder in (self.root, *self.root.parents) if not os.path.exists(folder)]
         descriptor = _lock_file(self.root)
+        new = not (self.root / CONFIG).exists()
         try:
-            if not _lock(descriptor):
-                raise RunError(f"another plainspoken is at work in {self.root}: wait for it, or choose another --out")
+            if new:
+                self.save_config()
             yield
+        except PlainspokenError:
+            if new and not any(self.path(name).exists() for name in self._stages):
+                self._leave_nothing(made)
+            raise
         finally:
             os.close(descriptor)
 
+    def _leave_nothing(self, made: Sequence[Path]) -> None:
+        for name in (CONFIG, LOCK):
+            (self.root / name).unlink(missing_ok=True)
+        for folder in made:
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
+
 
 def _lock_file(root: Path) -> int:
+    """The folder's lock, held. RunError where another holds it."""
+    while True:
+        descriptor = _open_lock(root)
+        if not _lock(descriptor):
+            os.close(descriptor)
+            raise RunError(f"another plainspoken is at work in {root}: wait for it, or choose another --out")
+        # A run that left nothing behind may have taken the file away between our opening and locking it.
+        path = root / LOCK
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+        os.close(descriptor)
+
+
+def _open_lock(root: Path) -> int:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        return os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        return os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except (FileExistsError, NotADirectoryError) as error:
         raise RunError(
             f"{root} can be no run folder: a file stands there or above it; move it away, or choose another --out"
@@ -156,9 +218,13 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
+def is_run_folder(root: Path) -> bool:
+    """Whether a run was begun there."""
+    return (Path(root) / CONFIG).is_file()
+
+
 def stored_config(root: Path, overrides: Sequence[str] = (), **values: Any) -> Config:
     """The settings that a run folder was made with, overridden; RunError where it is no run folder."""
-    path = Path(root) / CONFIG
-    if not path.is_file():
+    if not is_run_folder(root):
         raise RunError(f"{root} is no run folder (it has no {CONFIG}); make one with: plainspoken run --out {root}")
-    return load_config(file=path, overrides=overrides, **values)
+    return load_config(file=Path(root) / CONFIG, overrides=overrides, **values)

@@ -12,6 +12,9 @@ from typing import Any, BinaryIO
 
 from plainspoken.errors import StoreError
 
+REDO = "put the file back, or make it anew with --force and the name of its stage"
+"""The mend for a stage's file that cannot be read."""
+
 PART_SUFFIX = ".part"
 """What a file is called while it is being written; such files are nobody's output and are swept away."""
 
@@ -27,9 +30,10 @@ _MENDS = {
 
 
 def storage_error(error: OSError, path: Path) -> StoreError:
-    """The StoreError that tells what the operating system refused at `path`, and the mend where we know one."""
+    """The StoreError that tells what the operating system refused at `path`, and the mend."""
     where = Path(error.filename) if isinstance(error.filename, str | os.PathLike) else path
-    mend = _MENDS.get(error.errno or 0, error.strerror or str(error))
+    other = f"{error.strerror or error}; mend that, or choose another folder with --out"
+    mend = _MENDS.get(error.errno or 0, other)
     return StoreError(f"cannot write {where}: {mend}")
 
 
@@ -72,9 +76,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing") from error
+        raise StoreError(f"{path} is missing; {REDO}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is truncated or altered: it does not read as JSON ({error})") from error
+        raise StoreError(f"{path} is truncated or altered: it does not read as JSON ({error}); {REDO}") from error
 
 
 def sha256_file(path: Path) -> str:

@@ -55,7 +55,10 @@ class StageFolder:
         """The manifest, after every output has been read again; StoreError names a file that is not as it was left."""
         manifest = self.manifest()
         if manifest is None:
-            raise StoreError(f"{self.path} is not finished: it has no {MANIFEST}")
+            raise StoreError(
+                f"{self.path} is not finished: it has no {MANIFEST}; bring it up with: plainspoken run "
+                "and the run folder"
+            )
         for name, entry in manifest.outputs.items():
             self._verify_file(name, entry, manifest.stage)
         return manifest
@@ -88,6 +91,12 @@ class StageFolder:
         if self.path.is_dir():
             (self.path / MANIFEST).unlink(missing_ok=True)
             self._clear(self.editable)
+
+    def abandon(self) -> None:
+        """Forget that the stage was ever begun, and leave no folder where nothing stands in it."""
+        self.invalidate()
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def _clear(self, keep: Collection[str]) -> None:
         for path in self.path.iterdir():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from plainspoken.errors import StoreError
-from plainspoken.store.atomic import read_json, write_json
+from plainspoken.store.atomic import REDO, read_json, write_json
 
 
 def digest(value: Any) -> str:
@@ -93,9 +93,11 @@ class Manifest:
         tree = read_json(path)
         known = {f.name for f in fields(Manifest)}
         if not isinstance(tree, dict) or set(tree) != known | {"manifest_sha256"}:
-            raise StoreError(f"{path} is altered, or was written by another version of plainspoken: its fields differ")
+            raise StoreError(
+                f"{path} is altered, or was written by another version of plainspoken: its fields differ; {REDO}"
+            )
         if tree.pop("manifest_sha256") != digest(tree):
-            raise StoreError(f"{path} is altered: its content does not match its own hash")
+            raise StoreError(f"{path} is altered: its content does not match its own hash; {REDO}")
         return Manifest(**tree)
 
 

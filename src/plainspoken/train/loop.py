@@ -38,7 +38,10 @@ def train_coder(
     Protocol: arXiv 2501.18838, section 3 (FVU; Adam; linear warm-up, linear decay; gradient clipped at norm 1).
     """
     if (fit.x.shape[1], fit.y.shape[1]) != (spec.d_in, spec.d_out):
-        raise ConfigError(f"activations of widths {fit.x.shape[1]} -> {fit.y.shape[1]} cannot fit {spec}")
+        raise ConfigError(
+            f"activations of widths {fit.x.shape[1]} -> {fit.y.shape[1]} cannot fit {spec}; give the spec of the site "
+            "that they were read at"
+        )
     data = FitInUnits(fit, units_of(fit, config), torch.device(device))
     order = EpochOrder(len(fit), seed)
     schedule = schedule_of(config, spec)

@@ -4,9 +4,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 from plainspoken.config import CorpusConfig
-from plainspoken.corpus import Document, build_parts, read_documents
+from plainspoken.corpus import Document, build_parts, read_documents, require_source
 from plainspoken.errors import CorpusWarning
-from plainspoken.lm import parse_self, self_documents
+from plainspoken.lm import parse_self, require_samples, self_documents
 from plainspoken.pipeline.shelves import save_rows
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
@@ -14,6 +14,15 @@ from plainspoken.types import Part, Rows
 
 _CHARACTERS_PER_TOKEN = 6
 """How much of a hub corpus, which may have no end, is read for a token that is asked for."""
+
+
+def needs(workplace: Workplace) -> None:
+    """CorpusError where the text is not there, or cannot be sampled from this model."""
+    for source in (workplace.config.corpus.source, workplace.config.corpus.eval_source):
+        if source is not None and source.startswith("self:"):
+            require_samples(workplace.lm, source)
+        elif source is not None:
+            require_source(source)
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:

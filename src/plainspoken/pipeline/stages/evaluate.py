@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from plainspoken.activations import require_finite
 from plainspoken.coders import load_coder
 from plainspoken.evaluate import SiteFacts, evaluate
 from plainspoken.evaluate import units as units_of
@@ -21,6 +22,8 @@ from plainspoken.types import Rows, Simulation, Site
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes results.json, and losses/ from which an evaluation after an edit takes what it can."""
     config, rows = workplace.config, load_rows(workplace, "evaluate")
+    with workplace.progress.track("reading activations", len(rows.tokens)) as advance:
+        require_finite(workplace.lm, workplace.sites, rows, advance)
     with workplace.progress.track("gathering what is spliced", len(workplace.sites)) as advance:
         materials = []
         for site in workplace.sites:

@@ -9,6 +9,7 @@ from plainspoken.coders import CoderSpec, save_coder
 from plainspoken.config import CoderConfig
 from plainspoken.errors import ConfigError
 from plainspoken.pipeline.shelves import load_rows
+from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.train import remove_checkpoint, train_coder
@@ -36,7 +37,9 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             coder = train_coder(
                 stores[site.module], specs[site.module], config.train, folder, config.seed, advance, lm.device
             )
-        save_coder(folder, coder, site, {"lm": lm.name, "lm_fingerprint": lm.fingerprint, "seed": config.seed})
+        save_coder(
+            folder, coder, site, {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
+        )
         remove_checkpoint(folder)
         log = _last_line(folder / "log.jsonl")
         yield Outcome(Unit("train", site.module), {"fit_tokens": rows.token_count, **log})
