@@ -147,7 +147,7 @@ class EvaluateConfig:
     orders: tuple[Literal["best", "random", "mass"], ...] = ("best", "random", "mass")
     """Which latents come first: best scored, at random, or largest decoder-weighted mass."""
     draws: Positive = 5
-    """Random orders averaged over."""
+    """Random orders that the rewrite is averaged over."""
     positions: Literal["all", "last"] = "all"
     """Rewrite every token of a row, or only its last one (the paper's way)."""
     keep: Literal["all", "top-k"] = "all"

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -41,46 +42,44 @@ class Plan:
 
 
 def site_conditions(material: SiteMaterial, plan: Plan) -> list[Condition]:
-    """Everything that is measured at one site alone; treatments of one prediction follow one another.
-
-    With every latent replaced all orders are the same: that condition stands once, with the first order.
-    """
-    module = material.site.module
-    ladders: list[tuple[str, Prediction, Mode, Order]] = [
-        *(("rewritten", material.prediction, "simulated", order) for order in plan.orders),
-        ("oracle-support", material.prediction, "support", plan.orders[0]),
-        ("oracle-magnitude", material.prediction, "magnitude", plan.orders[0]),
-        ("shuffled", material.shuffled, "simulated", plan.orders[0]),
-    ]
-    found = list(_baselines([material]))
-    for name, prediction, mode, order in ladders:
-        for fraction in plan.fractions:
-            for draw in range(plan.draws if order == "random" and fraction < 1 else 1):
-                chosen = first_latents(material, order, fraction, plan.seed, draw)
-                mixture = Mixture(prediction, chosen, mode, plan.keep)
-                if fraction < 1 or order == plan.orders[0]:
-                    found.append(Condition(name, {module: mixture}, fraction, order, draw))
-    found.append(_whole("shuffled-refit", {module: material.refitted}, plan))
+    """Everything that is measured at one site alone; treatments of one prediction follow one another."""
+    found = [*_baselines([material]), *_ladders([material], plan)]
+    found.append(_whole("shuffled-refit", {material.site.module: material.refitted}, plan))
     return found + list(_edit_conditions(material, plan))
 
 
 def joint_conditions(materials: Sequence[SiteMaterial], plan: Plan) -> list[Condition]:
-    """What is measured with several sites rewritten at once: baselines, the rewrite in the first order, controls."""
-    found, order = list(_baselines(materials)), plan.orders[0]
-    for fraction in plan.fractions:
-        treatments: dict[str, Treatment] = {
-            m.site.module: Mixture(
-                m.prediction, first_latents(m, order, fraction, plan.seed, 0), "simulated", plan.keep
-            )
-            for m in materials
-        }
-        found.append(Condition("rewritten", treatments, fraction, order))
-    found.append(_whole("shuffled", {m.site.module: m.shuffled for m in materials}, plan))
+    """Everything that is measured with several sites rewritten at once."""
+    found = [*_baselines(materials), *_ladders(materials, plan)]
     found.append(_whole("shuffled-refit", {m.site.module: m.refitted for m in materials}, plan))
     if 1.0 in plan.fractions and any(m.as_written is not None for m in materials):
         before = {m.site.module: m.as_written or m.prediction for m in materials}
         found.append(_whole("rewritten-as-written", before, plan))
     return found
+
+
+def _ladders(materials: Sequence[SiteMaterial], plan: Plan) -> Iterator[Condition]:
+    """Every fraction in every order: of the rewrite, of its oracles, of its control, at all of these sites at once.
+
+    Several random orders are drawn for the rewrite, whose curve is what they are for; one for what stands beside it.
+    With every latent replaced all orders are the same: that condition stands once, with the first order.
+    """
+    kinds: list[tuple[str, Mode, int]] = [
+        ("rewritten", "simulated", plan.draws),
+        ("oracle-support", "support", 1),
+        ("oracle-magnitude", "magnitude", 1),
+        ("shuffled", "simulated", 1),
+    ]
+    for (name, mode, draws), order, fraction in product(kinds, plan.orders, plan.fractions):
+        if fraction == 1 and order != plan.orders[0]:
+            continue
+        for draw in range(draws if order == "random" and fraction < 1 else 1):
+            treatments: dict[str, Treatment] = {}
+            for material in materials:
+                prediction = material.shuffled if name == "shuffled" else material.prediction
+                chosen = first_latents(material, order, fraction, plan.seed, draw)
+                treatments[material.site.module] = Mixture(prediction, chosen, mode, plan.keep)
+            yield Condition(name, treatments, fraction, order, draw)
 
 
 def first_latents(
