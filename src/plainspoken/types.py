@@ -68,11 +68,16 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be done for a latent, at which stage and why. Never a plausible value."""
+    """What could not be done for a latent, at which stage and why. Never a plausible value.
+
+    Of a sentence that could not be read: `column` (from 1, characters) and what was `expected` there.
+    """
 
     latent: int
     stage: str
     reason: str
+    column: int | None = None
+    expected: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from plainspoken.explainers import explainer_named
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.shelves import load_rows, load_statistics, load_table
-from plainspoken.pipeline.speech import explain_latents, explainer_named
+from plainspoken.pipeline.speech import explain_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.types import Explanation, Failure

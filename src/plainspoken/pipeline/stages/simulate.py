@@ -6,7 +6,6 @@ latents whose sentence changed are read again.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,10 @@ from jaxtyping import UInt8
 
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.shelves import load_rows, load_simulation, merged, save_simulation
-from plainspoken.pipeline.speech import simulate_latents, simulator_named, where_it_fails
+from plainspoken.pipeline.speech import simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
+from plainspoken.simulators import simulator_named
 from plainspoken.types import Failure, Part, Rows, Simulation
 
 PARTS: tuple[Part, ...] = ("calibrate", "evaluate")
@@ -47,8 +47,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         edited = [edit.latent for edit in explanations.edits(workplace.path("explain", unit.site))]
         for failure in failures.values():
             workplace.progress.warn(f"{unit.site}, latent {failure.latent}: {failure.reason}")
-        told = [asdict(failure) | where_it_fails(texts[failure.latent]) for failure in failures.values()]
-        yield Outcome(unit, {**redone, "edited": edited}, told)
+        yield Outcome(unit, {**redone, "edited": edited}, list(failures.values()))
 
 
 def bring_up_simulation(
