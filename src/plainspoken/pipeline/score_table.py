@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from plainspoken.errors import UsageError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.run import ScoreTable
-from plainspoken.pipeline.shelves import MEASURES, load_scores, load_statistics
+from plainspoken.pipeline.shelves import load_scores, load_statistics
 from plainspoken.pipeline.workplace import Workplace
+from plainspoken.scorers.simulation import MEASURES
 
 COLUMNS = ("latent", *MEASURES, "rate", "mass", "words", "text")
 

@@ -12,7 +12,7 @@ from plainspoken.errors import StoreError
 from plainspoken.latents import FiringTable
 from plainspoken.latents.statistics import LatentStatistics
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.scorers.simulation import Measure, SimulationScores
+from plainspoken.scorers.simulation import MEASURES, Measure, SimulationScores
 from plainspoken.store import read_json, write_atomic, write_json
 from plainspoken.types import Part, Rows, Simulation
 
@@ -97,9 +97,6 @@ def merged(old: Simulation, new: Simulation, redone: Int[np.ndarray, " some"]) -
 def load_calibration(workplace: Workplace, site: str) -> Calibration:
     """A site's calibration."""
     return Calibration.load(workplace.path("calibrate", site) / "calibration.safetensors")
-
-
-MEASURES = ("correlation", "sensitivity", "specificity", "auprc")
 
 
 def save_scores(path: Path, scores: SimulationScores) -> None:

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from plainspoken.calibrators import CALIBRATORS
+from plainspoken.calibrators import calibrator_named
 from plainspoken.coders import Coder
 from plainspoken.corpus.rows import require_part
-from plainspoken.errors import ConfigError
 from plainspoken.latents.evidence import Evidence
 from plainspoken.latents.table import FiringTable
 from plainspoken.rewrite.prediction import Prediction, permuted, shuffle
@@ -95,11 +94,15 @@ def gather(
     documents. `seed`: of the shuffled control. Raises ConfigError for an unknown calibrator, LeakError for a table over
     other rows than the calibrate part's, RunError where simulations and table do not belong together.
     """
-    if calibrator not in CALIBRATORS:
-        raise ConfigError(f"no calibrator is called '{calibrator}'; known: {', '.join(CALIBRATORS)}")
+    fit = calibrator_named(calibrator).fit
     require_part(table.rows, "calibrate")
+
+    def predict(spoken: Spoken, evidence: Evidence) -> Prediction:
+        sizes = fit(evidence.at_firings(), maximum)
+        return Prediction(spoken.rewrite, fit(evidence, maximum), sizes, spoken.explained)
+
     evidence = Evidence.over(spoken.calibrate, table)
-    prediction = _predict(spoken, evidence, maximum, calibrator)
+    prediction = predict(spoken, evidence)
     permutation = shuffle(spoken.explained, seed)
     shuffled = Spoken(permuted(spoken.calibrate, permutation), permuted(spoken.rewrite, permutation), spoken.explained)
     return SiteMaterial(
@@ -107,14 +110,9 @@ def gather(
         coder=coder,
         prediction=prediction,
         shuffled=Prediction(shuffled.rewrite, prediction.calibration, prediction.sizes, spoken.explained),
-        refitted=_predict(shuffled, Evidence.over(shuffled.calibrate, table), maximum, calibrator),
+        refitted=predict(shuffled, Evidence.over(shuffled.calibrate, table)),
         mean=evidence.mean,
         score=score_simulation(evidence, prediction.calibration.apply).correlation.ranking(),
         edited=edited,
-        as_written=as_written and _predict(as_written, Evidence.over(as_written.calibrate, table), maximum, calibrator),
+        as_written=as_written and predict(as_written, Evidence.over(as_written.calibrate, table)),
     )
-
-
-def _predict(spoken: Spoken, evidence: Evidence, maximum: Float[np.ndarray, " latents"], calibrator: str) -> Prediction:
-    fit = CALIBRATORS[calibrator].fit
-    return Prediction(spoken.rewrite, fit(evidence, maximum), fit(evidence.at_firings(), maximum), spoken.explained)

@@ -11,7 +11,7 @@ from plainspoken.pipeline import explanations
 from plainspoken.pipeline.shelves import load_rows, load_simulation, load_table, merged
 from plainspoken.pipeline.speech import simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
-from plainspoken.pipeline.stages.calibrate import calibrator_named, maximum
+from plainspoken.pipeline.stages.calibrate import maximum
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite import SiteMaterial, Spoken, gather
 from plainspoken.store import Manifest, write_json
@@ -42,7 +42,6 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
 def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
     """A site, ready to be rewritten over the evaluate rows."""
     calibrate = load_rows(workplace, "calibrate")
-    calibrator_named(workplace.config.calibrate.calibrator)
     edits = explanations.edits(workplace.path("explain", site.module))
     spoken = _spoken(workplace, site.module)
     return gather(

@@ -7,7 +7,7 @@ import numpy as np
 
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.provenance import provenance
-from plainspoken.pipeline.shelves import MEASURES, load_calibration, load_rows, load_scores, load_statistics, load_table
+from plainspoken.pipeline.shelves import load_calibration, load_rows, load_scores, load_statistics, load_table
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.stages.simulate import load_simulations
 from plainspoken.pipeline.workplace import Workplace
@@ -28,6 +28,7 @@ from plainspoken.report import (
     measured_by_site,
     write_report,
 )
+from plainspoken.scorers.simulation import MEASURES
 from plainspoken.store import Manifest, read_json
 from plainspoken.types import Explanation, Rows
 
