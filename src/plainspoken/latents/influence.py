@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from plainspoken.corpus.rows import require_part
 from plainspoken.errors import ActivationError
-from plainspoken.lm import LanguageModel, splice
+from plainspoken.lm import LanguageModel, draw, splice
 from plainspoken.types import Rows, Site
 
 BATCH_ROWS = 16
@@ -67,10 +67,8 @@ def sampled_gradient(
 
     with torch.enable_grad(), splice(lm, {site: watch}):
         logits = lm.model(tokens, use_cache=False).logits[:, :-1].float()[mask[:, 1:]]
-        heights = logits.detach().softmax(-1).cumsum(-1)
-        # Drawn on the CPU, so that every device draws alike.
-        height = torch.rand(len(heights), 1, generator=generator).to(heights) * heights[:, -1:]
-        labels = torch.searchsorted(heights, height, right=True).squeeze(1).clamp(max=heights.shape[1] - 1)
+        # Numbers are drawn on the CPU, so that every device draws alike.
+        labels = draw(logits.detach(), torch.rand(len(logits), generator=generator))
         loss = cross_entropy(logits, labels, reduction="sum")
         [g] = torch.autograd.grad(loss, outputs)
     return g
