@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -82,16 +82,6 @@ def load_simulation(path: Path) -> tuple[Simulation, np.ndarray, str]:
     simulator, _, fingerprint = tensors["about"].tobytes().decode().partition("\n")
     simulation = Simulation(tensors["position"], tensors["latent"], tensors["level"], latents, rows, t, fingerprint)
     return simulation, tensors["texts"], simulator
-
-
-def merged(old: Simulation, new: Simulation, redone: Int[np.ndarray, " some"]) -> Simulation:
-    """The old simulation with the entries of some latents replaced by those of the new one, in order."""
-    stays = ~np.isin(old.latent, redone)
-    position = np.concatenate([old.position[stays], new.position])
-    latent = np.concatenate([old.latent[stays], new.latent])
-    level = np.concatenate([old.level[stays], new.level])
-    order = np.lexsort((latent, position))
-    return Simulation(position[order], latent[order], level[order], old.latents, old.rows, old.t, old.rows_fingerprint)
 
 
 def load_calibration(workplace: Workplace, site: str) -> Calibration:

@@ -8,7 +8,7 @@ from plainspoken.coders import load_coder
 from plainspoken.evaluate import SiteFacts, evaluate
 from plainspoken.evaluate import units as units_of
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.shelves import load_rows, load_simulation, load_table, merged
+from plainspoken.pipeline.shelves import load_rows, load_simulation, load_table
 from plainspoken.pipeline.speech import simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.stages.calibrate import maximum
@@ -84,7 +84,7 @@ def _before_edits(
         label = f"simulating the {rows.part} part as it was written"
         old, failures = simulate_latents(workplace, texts, current.latents, rows, label)
         explained[[failure.latent for failure in failures]] = False
-        return merged(current, old, changed)
+        return current.with_latents_of(old, changed)
 
     return Spoken(before(spoken.calibrate, calibrate), before(spoken.rewrite, evaluate_rows), explained)
 

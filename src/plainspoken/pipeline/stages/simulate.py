@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.shelves import load_rows, load_simulation, merged, save_simulation
+from plainspoken.pipeline.shelves import load_rows, load_simulation, save_simulation
 from plainspoken.pipeline.speech import simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
@@ -67,7 +67,7 @@ def bring_up_simulation(
     spoken = {i: texts[i] for i in changed.tolist() if i in texts}
     new, failures = simulate_latents(workplace, spoken, latents, rows, label)
     if old is None or len(changed):
-        simulation = new if old is None else merged(old, new, changed)
+        simulation = new if old is None else old.with_latents_of(new, changed)
         for failure in failures:
             wanted[failure.latent] = 0
         save_simulation(path, simulation, wanted, simulator)
