@@ -258,6 +258,14 @@ def _at(site, coder) -> SiteMaterial:
     )
 
 
+def test_facts_are_of_the_latents_that_have_an_explanation_and_an_empty_mean_is_none():
+    one, none = SiteFacts.of([3, 5, 10], 4), SiteFacts.of([], 4)
+    assert one == SiteFacts(6.0, 10, 4, 3, 1)
+    assert none == SiteFacts(None, None, 4, 0, 4)
+    assert SiteFacts.together([one, none]) == SiteFacts(6.0, 10, 8, 3, 5)
+    assert SiteFacts.together([none, none]) == SiteFacts(None, None, 8, 0, 8)
+
+
 def test_the_paper_protocol_measures_one_token_a_row(planted):
     results = run(planted, planted.material(fallible), replace(CONFIG, positions="last", keep="top-k"))
     rows = planted.evaluate

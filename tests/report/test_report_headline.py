@@ -80,6 +80,11 @@ def test_several_sites_are_spoken_of_together(site: SiteReport, measure: Callabl
     assert "(mean 58 words a latent), all 2 sites together keep 71% [68, 74] of what their coders do" in said
 
 
+def test_without_explanations_there_are_no_words_to_average(measure: Callable[..., Measured]) -> None:
+    mute = SiteReport("s", None, None, 10, 0, (measure("rewritten", 2.5, 1.0, "best"),))
+    assert "(no latent has an explanation)" in headline(ReportData((mute,), None, PROVENANCE)).sentence
+
+
 def test_a_run_that_stops_short_says_how_far_it_went(measure: Callable[..., Measured]) -> None:
     assert "(20.0% of the latents, mean 58 words" in headline(one_site(measure("rewritten", 2.0, 0.2, "best"))).sentence
 

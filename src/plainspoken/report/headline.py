@@ -38,7 +38,9 @@ def _name(data: ReportData, site: SiteReport) -> tuple[str, str]:
 
 
 def _extent(site: SiteReport, rewritten: Measured) -> str:
-    words = f"mean {numbers.fixed(site.words_mean, 0)} words a latent"
+    words = "no latent has an explanation"
+    if site.words_mean is not None:
+        words = f"mean {numbers.fixed(site.words_mean, 0)} words a latent"
     if rewritten.fraction is None or rewritten.fraction >= 1:
         return words
     return f"{numbers.percent(rewritten.fraction, 1)} of the latents, {words}"

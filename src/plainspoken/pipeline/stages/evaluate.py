@@ -93,15 +93,8 @@ def site_facts(workplace: Workplace, module: str) -> SiteFacts:
     """How long a site's explanations are, and how many there are."""
     latents = workplace.config.coder.latents
     written = explanations.read_explanations(workplace.path("explain", module), latents)
-    silent = {failure["latent"] for failure in _simulate_failures(workplace, module)}
-    words = [e.words for e in written.values() if e.latent not in silent]
-    return SiteFacts(
-        words_mean=float(np.mean(words)) if words else 0.0,
-        words_max=max(words, default=0),
-        latents=latents,
-        explained=len(words),
-        failures=latents - len(words),
-    )
+    unread = {failure["latent"] for failure in _simulate_failures(workplace, module)}
+    return SiteFacts.of([e.words for e in written.values() if e.latent not in unread], latents)
 
 
 def _simulate_failures(workplace: Workplace, module: str) -> Sequence[Mapping[str, int]]:

@@ -94,7 +94,4 @@ def _explained(workplace: Workplace, site: Site, budget: int, rows: Rows) -> tup
         calibrator=workplace.config.calibrate.calibrator,
         seed=workplace.config.seed,
     )
-    words = [e.words for e in written]
-    mean = float(np.mean(words)) if words else 0.0
-    facts = SiteFacts(mean, max(words, default=0), table.latents, len(words), table.latents - len(words))
-    return material, facts
+    return material, SiteFacts.of([e.words for e in written], table.latents)
