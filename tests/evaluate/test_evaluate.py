@@ -246,13 +246,34 @@ def test_several_sites_are_also_rewritten_together(neox):
     assert alone == pytest.approx([alone[0]] * 3)
 
 
-def _at(site, coder) -> SiteMaterial:
+def test_without_two_explanations_there_is_no_shuffled_control(planted, neox):
+    def names(results):
+        return {r["condition"] for r in results["conditions"]}
+
+    alone = np.arange(LATENTS) == 4
+    results = run(planted, planted.material(fallible, explained=alone))
+    assert names(results) == names(run(planted, planted.material(fallible))) - {"shuffled", "shuffled-refit"}
+    assert pick(results, "rewritten", 1.0, "best")["tests"]
+    sites, materials = resolve_sites(neox, "gpt_neox.layers.*.mlp"), []
+    for site, explained in zip(sites, (alone, ~alone), strict=True):
+        coder = Coder(CoderSpec("transcoder", "topk", LATENTS, 8, False, 16, 16)).requires_grad_(False)
+        materials.append(_at(site, coder, explained))
+    facts = {site.module: FACTS[SITE.module] for site in sites}
+    both = evaluate(neox, make_rows("evaluate"), materials, CONFIG, facts, seed=0)
+    shuffled = {r["site"] for r in both["conditions"] if r["condition"].startswith("shuffled")}
+    assert shuffled == {sites[1].module}  # together, one site would keep its own explanation
+
+
+def _at(site, coder, explained: np.ndarray | None = None) -> SiteMaterial:
     """The planted explanations at any site: what they predict need not be true there."""
     from plainspoken.rewrite import Spoken, gather
     from planted import make_simulation, table_of
 
-    parts = [make_simulation(make_rows(part), fallible(make_rows(part))) for part in ("calibrate", "evaluate")]
-    spoken = Spoken(*parts, np.ones(LATENTS, bool))
+    explained = np.ones(LATENTS, bool) if explained is None else explained
+    parts = [
+        make_simulation(make_rows(part), fallible(make_rows(part)) * explained) for part in ("calibrate", "evaluate")
+    ]
+    spoken = Spoken(*parts, explained)
     return gather(
         site, coder, spoken, table_of(make_rows("calibrate")), maximum(), calibrator="conditional_mean", seed=0
     )

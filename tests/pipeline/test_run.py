@@ -208,6 +208,18 @@ def test_generation_is_seeded_and_speaks_from_the_sentences_as_they_stand(copy: 
     assert generate(copy, "The red", tokens=12, seed=1) != said[0]
 
 
+def test_one_explanation_alone_has_no_shuffled_control_and_the_run_says_so(copy: Path, tiny: Config) -> None:
+    kept = spoken(copy)[0]
+    edit(copy, **{f"_{r['latent']}": "Not a sentence." for r in sentences(copy) if r["latent"] != kept})
+    warned: list[str] = []
+    run(tiny, copy, progress=Progress(warn=warned.append))
+    names = {record["condition"] for record in Results.read(copy).conditions}
+    assert "rewritten" in names and not any(name.startswith("shuffled") for name in names)
+    told = f"{SITE}: no control with shuffled explanations: 1 of its 12 latents has an explanation"
+    assert any(line.startswith(told) for line in warned)
+    assert told in (copy / "report.html").read_text("utf-8")
+
+
 def test_a_line_in_a_registry_is_all_that_an_explainer_and_a_simulator_take(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,8 +50,9 @@ def site_conditions(material: SiteMaterial, plan: Plan) -> list[Condition]:
         *(("rewritten", material.prediction, "simulated", order) for order in plan.orders),
         ("oracle-support", material.prediction, "support", plan.orders[0]),
         ("oracle-magnitude", material.prediction, "magnitude", plan.orders[0]),
-        ("shuffled", material.shuffled, "simulated", plan.orders[0]),
     ]
+    if material.shuffled is not None:
+        ladders.append(("shuffled", material.shuffled, "simulated", plan.orders[0]))
     found = list(_baselines([material]))
     for name, prediction, mode, order in ladders:
         for fraction in plan.fractions:
@@ -60,7 +61,8 @@ def site_conditions(material: SiteMaterial, plan: Plan) -> list[Condition]:
                 mixture = Mixture(prediction, chosen, mode, plan.keep)
                 if fraction < 1 or order == plan.orders[0]:
                     found.append(Condition(name, {module: mixture}, fraction, order, draw))
-    found.append(_whole("shuffled-refit", {module: material.refitted}, plan))
+    if material.refitted is not None:
+        found.append(_whole("shuffled-refit", {module: material.refitted}, plan))
     return found + list(_edit_conditions(material, plan))
 
 
@@ -75,8 +77,11 @@ def joint_conditions(materials: Sequence[SiteMaterial], plan: Plan) -> list[Cond
             for m in materials
         }
         found.append(Condition("rewritten", treatments, fraction, order))
-    found.append(_whole("shuffled", {m.site.module: m.shuffled for m in materials}, plan))
-    found.append(_whole("shuffled-refit", {m.site.module: m.refitted for m in materials}, plan))
+    shuffled = {m.site.module: m.shuffled for m in materials if m.shuffled is not None}
+    refitted = {m.site.module: m.refitted for m in materials if m.refitted is not None}
+    if len(shuffled) == len(materials):  # a site that kept its own explanations would make it no control
+        found.append(_whole("shuffled", shuffled, plan))
+        found.append(_whole("shuffled-refit", refitted, plan))
     if 1.0 in plan.fractions and any(m.as_written is not None for m in materials):
         before = {m.site.module: m.as_written or m.prediction for m in materials}
         found.append(_whole("rewritten-as-written", before, plan))

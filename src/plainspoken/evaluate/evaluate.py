@@ -29,6 +29,7 @@ from plainspoken.types import Rows
 
 # Raised when the same treatment would give other losses: cached ones of before are then not used.
 _VERSION = 1
+_SHUFFLED = ("shuffled", "shuffled-refit")
 
 
 def evaluate(
@@ -42,7 +43,9 @@ def evaluate(
     cache: Path | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
-    """The content of `evaluate/results.json`: `conditions` (a list of records), `edits`, `settings`.
+    """The content of `evaluate/results.json`: `conditions` (a list of records), `absent`, `edits`, `settings`.
+
+    `absent`: controls that cannot exist, with the reason, in place of figures that would only look like them.
 
     `facts`: by site. `cache`: a folder where losses are kept by what they depend on, so that after a changed
     explanation only conditions in which it has a part are measured again. `progress` is told how many more of
@@ -61,6 +64,7 @@ def evaluate(
     analysis = Analysis(config.bootstrap, config.margin, seed)
     return {
         "conditions": records(parts, whole, analysis),
+        "absent": _absent(materials),
         "edits": edit_effects(parts, analysis),
         "settings": {
             "positions": config.positions,
@@ -91,6 +95,19 @@ def _passes(materials: Sequence[SiteMaterial], plan: Plan) -> list[tuple[str, Se
     if len(materials) > 1:
         found.append((ALL_SITES, materials, joint_conditions(materials, plan)))
     return found
+
+
+def _absent(materials: Sequence[SiteMaterial]) -> list[dict[str, Any]]:
+    """Where no shuffled control can be: an explanation has to be another latent's."""
+    reasons = {
+        material.site.module: f"{int(material.explained.sum())} of its {len(material.explained)} latents has an "
+        "explanation, and to shuffle takes two"
+        for material in materials
+        if material.shuffled is None
+    }
+    if reasons and len(materials) > 1:
+        reasons[ALL_SITES] = f"there is none at {', '.join(reasons)}"
+    return [{"site": site, "conditions": list(_SHUFFLED), "reason": reason} for site, reason in reasons.items()]
 
 
 def _measure_new(

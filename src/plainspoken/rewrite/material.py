@@ -35,7 +35,8 @@ class SiteMaterial:
     """One site, ready to be rewritten over some rows.
 
     `prediction`: from its explanations; `shuffled`: with explanations permuted, each latent keeping its calibration;
-    `refitted`: permuted, with the calibration fitted anew. `as_written`: from the explanations as the explainer wrote
+    `refitted`: permuted, with the calibration fitted anew; both None where fewer than two latents are explained, since
+    no permutation then leaves none its own. `as_written`: from the explanations as the explainer wrote
     them, where `edited` latents were changed by a person since. `mean`: of each latent over the calibrate documents.
     `score`: what "best" sorts by, largest first: the correlation of prediction and truth on the calibrate documents.
     """
@@ -43,8 +44,8 @@ class SiteMaterial:
     site: Site
     coder: Coder
     prediction: Prediction
-    shuffled: Prediction
-    refitted: Prediction
+    shuffled: Prediction | None
+    refitted: Prediction | None
     mean: Float[np.ndarray, " latents"]
     score: Float[np.ndarray, " latents"]
     edited: tuple[int, ...]
@@ -103,14 +104,19 @@ def gather(
 
     evidence = Evidence.over(spoken.calibrate, table)
     prediction = predict(spoken, evidence)
+    shuffled = refitted = None
     permutation = shuffle(spoken.explained, seed)
-    shuffled = Spoken(permuted(spoken.calibrate, permutation), permuted(spoken.rewrite, permutation), spoken.explained)
+    if permutation is not None:
+        calibrate, rewrite = permuted(spoken.calibrate, permutation), permuted(spoken.rewrite, permutation)
+        swapped = Spoken(calibrate, rewrite, spoken.explained)
+        shuffled = Prediction(swapped.rewrite, prediction.calibration, prediction.sizes, spoken.explained)
+        refitted = predict(swapped, Evidence.over(swapped.calibrate, table))
     return SiteMaterial(
         site=site,
         coder=coder,
         prediction=prediction,
-        shuffled=Prediction(shuffled.rewrite, prediction.calibration, prediction.sizes, spoken.explained),
-        refitted=predict(shuffled, Evidence.over(shuffled.calibrate, table)),
+        shuffled=shuffled,
+        refitted=refitted,
         mean=evidence.mean,
         score=score_simulation(evidence, prediction.calibration.apply).correlation.ranking(),
         edited=edited,

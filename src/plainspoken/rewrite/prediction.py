@@ -114,9 +114,14 @@ def permuted(simulation: Simulation, permutation: Int[np.ndarray, " latents"]) -
     return simulation.with_entries(simulation.position, recipient[simulation.latent], simulation.level)
 
 
-def shuffle(explained: Bool[np.ndarray, " latents"], seed: int) -> Int[np.ndarray, " latents"]:
-    """A permutation of the explained latents that leaves none its own explanation (one cycle through all of them)."""
+def shuffle(explained: Bool[np.ndarray, " latents"], seed: int) -> Int[np.ndarray, " latents"] | None:
+    """A permutation of the explained latents that leaves none its own explanation (one cycle through all of them).
+
+    None where fewer than two are explained: nobody has another's explanation to take, and the identity is no control.
+    """
     order = np.random.default_rng([seed, 0x5F1E]).permutation(np.flatnonzero(explained))
+    if len(order) < 2:
+        return None
     permutation = np.arange(len(explained))
     permutation[order] = np.roll(order, 1)
     return permutation

@@ -1,11 +1,12 @@
 """Evaluate: every condition at every site, and of all sites together, on the evaluate rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from plainspoken.coders import load_coder
-from plainspoken.evaluate import SiteFacts, evaluate
+from plainspoken.evaluate import ALL_SITES, SiteFacts, evaluate
 from plainspoken.evaluate import units as units_of
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.shelves import load_rows, load_simulation, load_table
@@ -35,8 +36,19 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             progress=advance,
         )  # fmt: skip
     write_json(folder / "results.json", results)
+    for warning in absent_controls(results):
+        workplace.progress.warn(warning)
     counts = {"rows": len(rows.tokens), "tokens": rows.token_count, "documents": len(rows.keys)}
     yield Outcome(units[0], {**counts, "conditions": len(results["conditions"])})
+
+
+def absent_controls(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """A warning for each control that the results lack because it cannot exist."""
+    return tuple(
+        f"{'all sites together' if absent['site'] == ALL_SITES else absent['site']}: no control with shuffled "
+        f"explanations: {absent['reason']}"
+        for absent in results["absent"]
+    )
 
 
 def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
@@ -59,11 +71,11 @@ def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
 
 def _spoken(workplace: Workplace, module: str) -> Spoken:
     folder = workplace.path("simulate", module)
-    (calibrate, texts, _), (rewrite, _, _) = (
+    (calibrate, heard, _), (rewrite, spoken, _) = (
         load_simulation(folder / f"{p}.safetensors") for p in ("calibrate", "evaluate")
     )
-    # A latent without a sentence, or with one that does not parse, has no hash of a sentence.
-    return Spoken(calibrate, rewrite, np.asarray(texts.any(axis=1)))
+    # A latent without a sentence, or with one that could not be read over one of the parts, has no hash of one there.
+    return Spoken(calibrate, rewrite, np.asarray(heard.any(axis=1) & spoken.any(axis=1)))
 
 
 def _before_edits(

@@ -9,6 +9,7 @@ from plainspoken.pipeline import explanations
 from plainspoken.pipeline.provenance import provenance
 from plainspoken.pipeline.shelves import load_calibration, load_rows, load_scores, load_statistics, load_table
 from plainspoken.pipeline.stage import Outcome, Unit
+from plainspoken.pipeline.stages.evaluate import absent_controls
 from plainspoken.pipeline.stages.simulate import load_simulations
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report import (
@@ -62,7 +63,7 @@ def report_data(workplace: Workplace) -> ReportData:
             conditions=_shown(measured[JOINT]),
             frontier=_frontier(frontier, JOINT),
         )
-    return ReportData(sites, joint, provenance(workplace), _warnings(workplace, sites))
+    return ReportData(sites, joint, provenance(workplace), _warnings(workplace, sites, results))
 
 
 def _site_report(
@@ -188,7 +189,7 @@ def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[Frontie
     )
 
 
-def _warnings(workplace: Workplace, sites: Sequence[SiteReport]) -> tuple[str, ...]:
+def _warnings(workplace: Workplace, sites: Sequence[SiteReport], results: Mapping[str, Any]) -> tuple[str, ...]:
     told = list(Manifest.load(workplace.path("corpus") / "manifest.json").counts["warnings"])
     for site in sites:
         broken = [failure for failure in site.failures if failure.stage == "simulate"]
@@ -198,4 +199,4 @@ def _warnings(workplace: Workplace, sites: Sequence[SiteReport]) -> tuple[str, .
                 f"{site.site}: {len(broken)} sentences do not parse and count as failures; these latents are put at 0 "
                 f"(latents {which})"
             )
-    return tuple(told)
+    return (*told, *absent_controls(results))
