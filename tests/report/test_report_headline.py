@@ -27,10 +27,10 @@ def test_the_sentence_of_the_example(data: ReportData) -> None:
         "Loss in nats a token on 127 documents, 31,204 tokens: original 1.924, coder 1.990, rewritten 2.140, latents "
         "zero 2.509."
     )
-    assert "9 of 10 latents have a sentence" in said.notes[-1]
+    assert said.notes[-1] == "9 of 10 latents have an explanation; the others are failures, put at 0."
 
 
-def test_below_zero_it_is_worse_than_silence(measure: Callable[..., Measured]) -> None:
+def test_below_zero_it_is_worse_than_zero(measure: Callable[..., Measured]) -> None:
     said = headline(one_site(measure("rewritten", 2.7, 1.0, "best"))).sentence
     assert "does worse than with every latent at zero: −37% [−40, −34]" in said
     assert "keeps" not in said

@@ -102,7 +102,7 @@ def _losses(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[st
         notes.append(f"Better than zero ablation: {numbers.p_value(rewritten.p_beats_zero)}, paired by document.")
     if site.explained < site.latents:
         explained, latents = numbers.count(site.explained), numbers.count(site.latents)
-        notes.append(f"{explained} of {latents} latents have a sentence; the others count as silent.")
+        notes.append(f"{explained} of {latents} latents have an explanation; the others are failures, put at 0.")
     return tuple(notes)
 
 
