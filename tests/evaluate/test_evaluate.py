@@ -222,6 +222,13 @@ def test_edits_are_measured_each_alone_and_together(planted):
     assert pick(results, "rewritten-without-edit:3", 1.0)["ce"] == pytest.approx(whole["ce"], rel=1e-9)
 
 
+def test_everything_rewritten_is_measured_whichever_fractions_are_asked_for(planted):
+    material = planted.material(fallible, edited=(3,), as_written=planted.spoken(perfect))
+    asked, less = (run(planted, material, replace(CONFIG, fractions=f)) for f in ((0.5, 1.0), (0.5,)))
+    assert less == asked
+    assert {effect["latent"] for effect in less["edits"]} == {None, 3}
+
+
 def test_several_sites_are_also_rewritten_together(neox):
     rows, materials, facts = make_rows("evaluate"), [], {}
     for site in resolve_sites(neox, "gpt_neox.layers.*.mlp"):

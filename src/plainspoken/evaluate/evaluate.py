@@ -84,7 +84,9 @@ def units(rows: Rows, materials: Sequence[SiteMaterial], config: EvaluateConfig,
 
 
 def _plan(config: EvaluateConfig, seed: int) -> Plan:
-    return Plan(config.fractions, config.orders, config.draws, config.keep, seed)
+    # Everything rewritten is always measured: edits, the refitted control and the report are about that.
+    fractions = config.fractions if 1.0 in config.fractions else (*config.fractions, 1.0)
+    return Plan(fractions, config.orders, config.draws, config.keep, seed)
 
 
 def _passes(materials: Sequence[SiteMaterial], plan: Plan) -> list[tuple[str, Sequence[SiteMaterial], list[Condition]]]:
