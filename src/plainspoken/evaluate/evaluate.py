@@ -49,7 +49,8 @@ def evaluate(
 
     `facts`: by site. `cache`: a folder where losses are kept by what they depend on, so that after a changed
     explanation only conditions in which it has a part are measured again. `progress` is told how many more of
-    `units(...)` are done. Raises LeakError unless the rows are the evaluate part's.
+    `units(...)` are done. Raises LeakError unless the rows are the evaluate part's, StoreError for a cache that is
+    truncated, ActivationError for a loss that is not finite.
     """
     require_part(rows, "evaluate")
     plan = _plan(config, seed)

@@ -10,7 +10,7 @@ the model and not from the text, or it would be the "empirical Fisher"). An erro
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -53,11 +53,15 @@ def loss_metric(
 
 
 def sampled_gradient(
-    lm: LanguageModel, site: Site, tokens: Tensor, mask: Tensor, generator: torch.Generator
+    lm: LanguageModel,
+    site: Site,
+    tokens: Int[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"],
+    generator: torch.Generator,
 ) -> Float[Tensor, "b t d_out"]:
     """g: the gradient of Σ -log p(label) to the site's output, a label drawn from p at each token that has one.
 
-    The token at i + 1 of the text has its label at i; BOS and padding have none.
+    In nats per unit of output. The token at i + 1 of the text has its label at i; BOS and padding have none.
     """
     outputs: list[Tensor] = []
 

@@ -13,7 +13,10 @@ COLUMNS = ("latent", *MEASURES, "rate", "mass", "words", "text")
 
 
 def score_table(workplace: Workplace, modules: Sequence[str], sort: str) -> ScoreTable:
-    """Scores on calibrate documents, highest first by the column `sort`; undefined scores stand last, as a dash."""
+    """Scores on calibrate documents, highest first by the column `sort`; undefined scores stand last, as a dash.
+
+    Raises UsageError for a column that there is not.
+    """
     if sort not in COLUMNS[:-1]:
         raise UsageError(f"--sort {sort}: there is no such column; columns: {', '.join(COLUMNS[:-1])}")
     return ScoreTable(COLUMNS, {module: _rows(workplace, module, sort) for module in modules})

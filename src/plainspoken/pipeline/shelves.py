@@ -1,4 +1,7 @@
-"""Where stages put what later stages read, and how it is read back: one function a thing, the same for all readers."""
+"""Where stages put what later stages read, and how it is read back: one function a thing, the same for all readers.
+
+What loads raises StoreError that names a file which is missing or truncated.
+"""
 
 from pathlib import Path
 
@@ -60,7 +63,9 @@ def save_statistics(path: Path, found: LatentStatistics, weight: Float[np.ndarra
     save_tensors(path, {**tensors, "weight": weight, "tokens": np.array([found.tokens])})
 
 
-def load_statistics(workplace: Workplace, site: str, part: Part) -> tuple[LatentStatistics, np.ndarray]:
+def load_statistics(
+    workplace: Workplace, site: str, part: Part
+) -> tuple[LatentStatistics, Float[np.ndarray, " latents"]]:
     """(statistics on a part, weight of each latent in the model's loss)."""
     tensors = load_tensors(workplace.path("encode", site) / f"{part}.statistics.safetensors")
     weight, tokens = tensors.pop("weight"), int(tensors.pop("tokens")[0])
@@ -75,8 +80,8 @@ def save_simulation(path: Path, simulation: Simulation, texts: UInt8[np.ndarray,
     save_tensors(path, {**tensors, "shape": shape, "about": about})
 
 
-def load_simulation(path: Path) -> tuple[Simulation, np.ndarray, str]:
-    """(simulation, hash of each latent's sentence, simulator)."""
+def load_simulation(path: Path) -> tuple[Simulation, UInt8[np.ndarray, "latents 32"], str]:
+    """(simulation, hash of each latent's sentence, all zeros where none was read, simulator)."""
     tensors = load_tensors(path)
     latents, rows, t = (int(n) for n in tensors["shape"])
     simulator, _, fingerprint = tensors["about"].tobytes().decode().partition("\n")

@@ -6,7 +6,7 @@ The sentence is the only channel: what the explainer knew and did not write down
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from plainspoken.errors import LanguageError
 from plainspoken.language.parse import parse
@@ -84,7 +84,7 @@ def follow_rules(
 
 def decide(
     conditions: Conditions, position: Int[np.ndarray, " m"], condition: Int[np.ndarray, " m"], latents: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """(position, latent, level) by the most specific condition that holds, the highest level among equals.
 
     Sorted by position, then latent; level 0 is left out, as it is what holds where nothing is said.

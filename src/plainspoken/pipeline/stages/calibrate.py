@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from plainspoken.calibrators import Evidence, calibrator_named
 from plainspoken.pipeline.shelves import load_rows, load_simulation, load_statistics, load_table, save_scores
@@ -38,7 +39,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             advance(1)
 
 
-def maximum(workplace: Workplace, site: str) -> np.ndarray:
+def maximum(workplace: Workplace, site: str) -> Float[np.ndarray, " latents"]:
     """The largest activation of each latent on explain and calibrate documents."""
     found = [load_statistics(workplace, site, part)[0].maximum for part in ("explain", "calibrate")]
     return np.maximum(*found)
