@@ -68,11 +68,16 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be done for a latent, at which stage and why. Never a plausible value."""
+    """What could not be done for a latent, at which stage and why. Never a plausible value.
+
+    Of a sentence that could not be read: `column` (from 1, characters) and what was `expected` there.
+    """
 
     latent: int
     stage: str
     reason: str
+    column: int | None = None
+    expected: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,4 +106,23 @@ class Simulation:
             last_row - first_row,
             self.t,
             f"{self.rows_fingerprint}[{first_row}:{last_row}]",
+        )
+
+    def with_entries(
+        self, position: Int[np.ndarray, " m"], latent: Int[np.ndarray, " m"], level: Float[np.ndarray, " m"]
+    ) -> "Simulation":
+        """A simulation of as many latents over the same rows with these entries, given in any order."""
+        order = np.lexsort((latent, position))
+        found = position[order], latent[order], level[order]
+        return Simulation(*found, self.latents, self.rows, self.t, self.rows_fingerprint)
+
+    def with_latents_of(self, other: "Simulation", latents: Int[np.ndarray, " some"]) -> "Simulation":
+        """This simulation with all that is said of some latents taken from another over the same rows."""
+        theirs = np.zeros(self.latents, bool)
+        theirs[latents] = True
+        kept, added = ~theirs[self.latent], theirs[other.latent]
+        return self.with_entries(
+            np.concatenate([self.position[kept], other.position[added]]),
+            np.concatenate([self.latent[kept], other.latent[added]]),
+            np.concatenate([self.level[kept], other.level[added]]),
         )

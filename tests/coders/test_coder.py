@@ -140,7 +140,7 @@ def test_folding_units_changes_the_units_and_no_latent(skip: bool) -> None:
     [
         ({"k": 13}, "k is 13, more than coder.latents = 12"),
         ({"k": 0}, "at least 1"),
-        ({"activation": "tokp"}, "'tokp'; known: topk"),
+        ({"activation": "tokp"}, "'tokp'; there are: topk"),
         ({"kind": "sae", "d_out": 5}, "d_in = 4 and d_out = 5"),
     ],
 )

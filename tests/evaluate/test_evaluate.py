@@ -222,6 +222,13 @@ def test_edits_are_measured_each_alone_and_together(planted):
     assert pick(results, "rewritten-without-edit:3", 1.0)["ce"] == pytest.approx(whole["ce"], rel=1e-9)
 
 
+def test_everything_rewritten_is_measured_whichever_fractions_are_asked_for(planted):
+    material = planted.material(fallible, edited=(3,), as_written=planted.spoken(perfect))
+    asked, less = (run(planted, material, replace(CONFIG, fractions=f)) for f in ((0.5, 1.0), (0.5,)))
+    assert less == asked
+    assert {effect["latent"] for effect in less["edits"]} == {None, 3}
+
+
 def test_several_sites_are_also_rewritten_together(neox):
     rows, materials, facts = make_rows("evaluate"), [], {}
     for site in resolve_sites(neox, "gpt_neox.layers.*.mlp"):
@@ -246,16 +253,45 @@ def test_several_sites_are_also_rewritten_together(neox):
     assert alone == pytest.approx([alone[0]] * 3)
 
 
-def _at(site, coder) -> SiteMaterial:
+def test_without_two_explanations_there_is_no_shuffled_control(planted, neox):
+    def names(results):
+        return {r["condition"] for r in results["conditions"]}
+
+    alone = np.arange(LATENTS) == 4
+    results = run(planted, planted.material(fallible, explained=alone))
+    assert names(results) == names(run(planted, planted.material(fallible))) - {"shuffled", "shuffled-refit"}
+    assert pick(results, "rewritten", 1.0, "best")["tests"]
+    sites, materials = resolve_sites(neox, "gpt_neox.layers.*.mlp"), []
+    for site, explained in zip(sites, (alone, ~alone), strict=True):
+        coder = Coder(CoderSpec("transcoder", "topk", LATENTS, 8, False, 16, 16)).requires_grad_(False)
+        materials.append(_at(site, coder, explained))
+    facts = {site.module: FACTS[SITE.module] for site in sites}
+    both = evaluate(neox, make_rows("evaluate"), materials, CONFIG, facts, seed=0)
+    shuffled = {r["site"] for r in both["conditions"] if r["condition"].startswith("shuffled")}
+    assert shuffled == {sites[1].module}  # together, one site would keep its own explanation
+
+
+def _at(site, coder, explained: np.ndarray | None = None) -> SiteMaterial:
     """The planted explanations at any site: what they predict need not be true there."""
     from plainspoken.rewrite import Spoken, gather
     from planted import make_simulation, table_of
 
-    parts = [make_simulation(make_rows(part), fallible(make_rows(part))) for part in ("calibrate", "evaluate")]
-    spoken = Spoken(*parts, np.ones(LATENTS, bool))
+    explained = np.ones(LATENTS, bool) if explained is None else explained
+    parts = [
+        make_simulation(make_rows(part), fallible(make_rows(part)) * explained) for part in ("calibrate", "evaluate")
+    ]
+    spoken = Spoken(*parts, explained)
     return gather(
         site, coder, spoken, table_of(make_rows("calibrate")), maximum(), calibrator="conditional_mean", seed=0
     )
+
+
+def test_facts_are_of_the_latents_that_have_an_explanation_and_an_empty_mean_is_none():
+    one, none = SiteFacts.of([3, 5, 10], 4), SiteFacts.of([], 4)
+    assert one == SiteFacts(6.0, 10, 4, 3, 1)
+    assert none == SiteFacts(None, None, 4, 0, 4)
+    assert SiteFacts.together([one, none]) == SiteFacts(6.0, 10, 8, 3, 5)
+    assert SiteFacts.together([none, none]) == SiteFacts(None, None, 8, 0, 8)
 
 
 def test_the_paper_protocol_measures_one_token_a_row(planted):

@@ -1,5 +1,6 @@
 """Whole runs: skipping changes nothing, edits recompute what depends on them and nothing else, harm is named."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -10,9 +11,13 @@ import pytest
 
 from plainspoken.config import Config, load_config
 from plainspoken.errors import ExplanationError, RunError, StoreError
+from plainspoken.explainers import EXPLAINERS, Explainer
+from plainspoken.language.text import Text
 from plainspoken.pipeline import STAGES, Progress, generate, run, scores
 from plainspoken.pipeline.results import Results
 from plainspoken.pipeline.shelves import load_tensors
+from plainspoken.simulators import SIMULATORS, Simulator
+from plainspoken.types import Explanation, Failure, Rows, Simulation
 
 SITE = "gpt_neox.layers.0.mlp"
 Contents = Callable[[Path], dict[str, bytes]]
@@ -203,6 +208,54 @@ def test_generation_is_seeded_and_speaks_from_the_sentences_as_they_stand(copy: 
     assert generate(copy, "The red", tokens=12, seed=1) != said[0]
 
 
+def test_one_explanation_alone_has_no_shuffled_control_and_the_run_says_so(copy: Path, tiny: Config) -> None:
+    kept = spoken(copy)[0]
+    edit(copy, **{f"_{r['latent']}": "Not a sentence." for r in sentences(copy) if r["latent"] != kept})
+    warned: list[str] = []
+    run(tiny, copy, progress=Progress(warn=warned.append))
+    names = {record["condition"] for record in Results.read(copy).conditions}
+    assert "rewritten" in names and not any(name.startswith("shuffled") for name in names)
+    told = f"{SITE}: no control with shuffled explanations: 1 of its 12 latents has an explanation"
+    assert any(line.startswith(told) for line in warned)
+    assert told in (copy / "report.html").read_text("utf-8")
+
+
+def test_a_line_in_a_registry_is_all_that_an_explainer_and_a_simulator_take(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[str] = []
+    heard: list[int] = []
+
+    def simulate(sentences, latents, text, progress=None):
+        everywhere = np.flatnonzero(text.rows.mask)
+        which = np.array(sorted(latent for latent in sentences if latent != 3), np.int64)
+        position, latent = np.repeat(everywhere, len(which)), np.tile(which, len(everywhere))
+        level = np.full(len(position), 5, np.float32)
+        found = Simulation(position, latent, level, latents, *text.rows.tokens.shape, text.rows.fingerprint)
+        return found, [Failure(3, "simulate", "not heard")] if 3 in sentences else []
+
+    def follow(sentences, latents, pieces):
+        def listen(tokens, mask):
+            heard.append(tokens.shape[1])
+            rows = Rows(tokens.astype(np.int32), mask, np.zeros(1, np.int32), ("text",), "evaluate")
+            return simulate(sentences, latents, Text(rows, pieces))[0]
+
+        return listen
+
+    def explain(table, prepared, weight, words, words_max, progress=None):
+        return [Explanation(i, "something, somewhere", 2, "vague") for i in range(table.latents)]
+
+    vague = Explainer(lambda text: prepared.append(text.rows.part), explain)
+    monkeypatch.setitem(EXPLAINERS, "vague", vague)
+    monkeypatch.setitem(SIMULATORS, "deaf", Simulator(simulate, follow))
+    config = load_config(**_values(tiny), explain__explainer="vague", simulate__simulator="deaf")
+    run(dataclasses.replace(config, site="gpt_neox.layers.*.mlp"), tmp_path / "run", target="evaluate")
+    assert prepared == ["explain"]  # once for two sites
+    assert Results.read(tmp_path / "run").record("rewritten")["failures"] == 2
+    said = generate(tmp_path / "run", "The red", tokens=3)
+    assert said.startswith("The red") and len(set(heard)) == 3
+
+
 @pytest.mark.slow
 def test_several_sites_are_rewritten_alone_and_together(tiny: Config, tmp_path: Path) -> None:
     run(load_config(**_values(tiny), site="gpt_neox.layers.*.mlp", evaluate__fractions=[1.0]), tmp_path / "run")
@@ -215,5 +268,5 @@ def test_several_sites_are_rewritten_alone_and_together(tiny: Config, tmp_path: 
 def _values(config: Config) -> dict[str, object]:
     from plainspoken.config import flat_settings
 
-    left_out = ("site", "evaluate.fractions")
+    left_out = ("site", "evaluate.fractions", "explain.explainer", "simulate.simulator")
     return {n.replace(".", "__"): v for n, v in flat_settings(config).items() if n not in left_out}

@@ -27,10 +27,10 @@ def test_the_sentence_of_the_example(data: ReportData) -> None:
         "Loss in nats a token on 127 documents, 31,204 tokens: original 1.924, coder 1.990, rewritten 2.140, latents "
         "zero 2.509."
     )
-    assert "9 of 10 latents have a sentence" in said.notes[-1]
+    assert said.notes[-1] == "9 of 10 latents have an explanation; the others are failures, put at 0."
 
 
-def test_below_zero_it_is_worse_than_silence(measure: Callable[..., Measured]) -> None:
+def test_below_zero_it_is_worse_than_zero(measure: Callable[..., Measured]) -> None:
     said = headline(one_site(measure("rewritten", 2.7, 1.0, "best"))).sentence
     assert "does worse than with every latent at zero: −37% [−40, −34]" in said
     assert "keeps" not in said
@@ -78,6 +78,11 @@ def test_several_sites_are_spoken_of_together(site: SiteReport, measure: Callabl
     joint = SiteReport("all", 57.6, 180, 20, 20, rows)
     said = headline(ReportData((site, site), joint, PROVENANCE)).sentence
     assert "(mean 58 words a latent), all 2 sites together keep 71% [68, 74] of what their coders do" in said
+
+
+def test_without_explanations_there_are_no_words_to_average(measure: Callable[..., Measured]) -> None:
+    mute = SiteReport("s", None, None, 10, 0, (measure("rewritten", 2.5, 1.0, "best"),))
+    assert "(no latent has an explanation)" in headline(ReportData((mute,), None, PROVENANCE)).sentence
 
 
 def test_a_run_that_stops_short_says_how_far_it_went(measure: Callable[..., Measured]) -> None:

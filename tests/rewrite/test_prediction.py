@@ -47,7 +47,16 @@ def test_shuffling_hands_round_explanations_of_explained_latents_and_leaves_none
     assert (permutation[~explained] == np.flatnonzero(~explained)).all()
     np.testing.assert_array_equal(permutation, shuffle(explained, 0))
     assert (permutation != shuffle(explained, 1)).any()
-    np.testing.assert_array_equal(shuffle(np.arange(3) == 1, 0), [0, 1, 2])  # one alone has nobody to swap with
+
+
+@pytest.mark.parametrize("explained", [0, 1, 2])
+def test_fewer_than_two_explanations_cannot_be_shuffled(planted: Planted, explained: int):
+    alone = np.arange(LATENTS) < explained
+    assert (shuffle(alone, 0) is None) == (explained < 2)
+    material = planted.material(fallible, "conditional_mean", explained=alone)
+    for control in (material.shuffled, material.refitted):  # never the identity, which would be the rewrite itself
+        assert (control is None) == (explained < 2)
+        assert control is None or control.digests[0] != material.prediction.digests[0]
 
 
 def test_a_permuted_simulation_says_of_each_latent_what_was_said_of_another(planted: Planted):

@@ -53,6 +53,6 @@ def test_the_model_is_left_as_it_was_after_any_exception(neox):
 
 
 def test_a_tuple_keeps_what_stands_beside_the_hidden_state():
-    y = torch.ones(2)
+    y = torch.ones(1, 2, 3)
     assert with_output(torch.zeros(2), y) is y
     assert with_output((torch.zeros(2), "weights"), y) == (y, "weights")

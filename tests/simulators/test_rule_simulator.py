@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from plainspoken.language.render import render
 from plainspoken.language.rule import Rule
+from plainspoken.language.text import Text
+from plainspoken.simulators import simulator_named
 from plainspoken.simulators.rules import simulate_rules
+from plainspoken.types import Rows
 from rules_made import level_at, read_pieces, rules
 
 # Few units and a small alphabet, so that conditions meet the text often.
@@ -38,6 +41,24 @@ def test_the_simulator_says_what_the_sentences_mean_token_by_token(text: list[li
     assert (np.diff(order) > 0).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(texts, st.lists(rules(units), min_size=1, max_size=4))
+def test_a_text_that_grows_is_heard_as_it_will_be_whole(text: list[list[bytes]], said: list[Rule]):
+    rows, _, table = read_pieces(text)
+    sentences = {i: render(r) for i, r in enumerate(said)}
+    simulator = simulator_named("rules")
+    listen = simulator.follow(sentences, len(said), table)
+    for r in range(len(rows.tokens)):
+        one = Rows(rows.tokens[r : r + 1], rows.mask[r : r + 1], rows.document[:1], rows.keys, rows.part)
+        whole, failures = simulator.simulate(sentences, len(said), Text(one, table))
+        assert not failures
+        for t in range(1, one.tokens.shape[1] + 1):
+            grown = listen(one.tokens[:, :t], one.mask[:, :t])
+            so_far = whole.position < t
+            for name in ("position", "latent", "level"):
+                np.testing.assert_array_equal(getattr(grown, name), getattr(whole, name)[so_far])
+
+
 def test_the_more_specific_condition_decides_and_among_equals_the_higher():
     rows, _, table = read_pieces([[b"to", b" her", b" saw", b" her"]])
     sentence = "Fires at 7 on “her”; 2 on “to her”; 1 on anything after “saw” or “to”."
@@ -48,7 +69,8 @@ def test_the_more_specific_condition_decides_and_among_equals_the_higher():
 def test_a_sentence_that_does_not_parse_is_a_failure_of_its_latent_alone():
     rows, _, table = read_pieces([[b"her"]])
     simulation, failures = simulate_rules({0: "Fires at 9 on “her”.", 3: "Fires at nine."}, 5, rows, table)
-    assert [f.latent for f in failures] == [3] and "column 10" in failures[0].reason
+    assert [(f.latent, f.column) for f in failures] == [(3, 10)] and "column 10" in failures[0].reason
+    assert failures[0].expected
     assert simulation.latent.tolist() == [0] and simulation.latents == 5
 
 

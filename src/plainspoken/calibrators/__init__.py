@@ -12,12 +12,13 @@ from plainspoken.calibrators.conditional_mean import fit_conditional_mean
 from plainspoken.calibrators.linear import fit_linear
 from plainspoken.calibrators.none import fit_none
 from plainspoken.calibrators.quantile import fit_quantile
+from plainspoken.config.named import named
 from plainspoken.corpus.rows import require_part
 from plainspoken.latents.evidence import Evidence
 from plainspoken.latents.table import FiringTable
 from plainspoken.types import Simulation
 
-__all__ = ["CALIBRATORS", "LEVEL_MAX", "Calibration", "Calibrator", "Evidence"]
+__all__ = ["CALIBRATORS", "LEVEL_MAX", "Calibration", "Calibrator", "Evidence", "calibrator_named"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,8 @@ CALIBRATORS: Mapping[str, Calibrator] = MappingProxyType(
         "conditional_mean": Calibrator(fit_conditional_mean),
     }
 )
+
+
+def calibrator_named(name: str) -> Calibrator:
+    """The calibrator that `calibrate.calibrator` names. Raises ConfigError that lists those there are."""
+    return named(CALIBRATORS, name, "calibrate.calibrator")

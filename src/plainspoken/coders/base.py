@@ -10,6 +10,7 @@ from torch import Tensor
 from plainspoken.coders.code import SparseCode, Support
 from plainspoken.coders.registry import ACTIVATIONS
 from plainspoken.coders.sparse import decode_at, encode_at
+from plainspoken.config.named import named
 from plainspoken.errors import ConfigError
 
 CoderKind = Literal["transcoder", "sae"]
@@ -32,9 +33,7 @@ class CoderSpec:
     d_out: int
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(sorted(ACTIVATIONS))
-            raise ConfigError(f"coder.activation is '{self.activation}'; known: {known}")
+        named(ACTIVATIONS, self.activation, "coder.activation")
         if min(self.latents, self.k, self.d_in, self.d_out) < 1:
             raise ConfigError(f"coder sizes must be at least 1: {self}")
         if self.k > self.latents:

@@ -143,7 +143,7 @@ class EvaluateConfig:
 
     __pydantic_config__ = _STRICT
     fractions: tuple[Share, ...] = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-    """Shares of the latents that are rewritten."""
+    """Shares of the latents that are rewritten; all of them (1.0) are measured in any case."""
     orders: tuple[Literal["best", "random", "mass"], ...] = ("best", "random", "mass")
     """Which latents come first: best scored, at random, or largest decoder-weighted mass."""
     draws: Positive = 5

@@ -44,14 +44,17 @@ class Plan:
 def site_conditions(material: SiteMaterial, plan: Plan) -> list[Condition]:
     """Everything that is measured at one site alone; treatments of one prediction follow one another."""
     found = [*_baselines([material]), *_ladders([material], plan)]
-    found.append(_whole("shuffled-refit", {material.site.module: material.refitted}, plan))
+    if material.refitted is not None:
+        found.append(_whole("shuffled-refit", {material.site.module: material.refitted}, plan))
     return found + list(_edit_conditions(material, plan))
 
 
 def joint_conditions(materials: Sequence[SiteMaterial], plan: Plan) -> list[Condition]:
     """Everything that is measured with several sites rewritten at once."""
     found = [*_baselines(materials), *_ladders(materials, plan)]
-    found.append(_whole("shuffled-refit", {m.site.module: m.refitted for m in materials}, plan))
+    refitted = {m.site.module: m.refitted for m in materials if m.refitted is not None}
+    if len(refitted) == len(materials):
+        found.append(_whole("shuffled-refit", refitted, plan))
     if 1.0 in plan.fractions and any(m.as_written is not None for m in materials):
         before = {m.site.module: m.as_written or m.prediction for m in materials}
         found.append(_whole("rewritten-as-written", before, plan))
@@ -64,21 +67,24 @@ def _ladders(materials: Sequence[SiteMaterial], plan: Plan) -> Iterator[Conditio
     Several random orders are drawn for the rewrite, whose curve is what they are for; one for what stands beside it.
     With every latent replaced all orders are the same: that condition stands once, with the first order.
     """
-    kinds: list[tuple[str, Mode, int]] = [
-        ("rewritten", "simulated", plan.draws),
-        ("oracle-support", "support", 1),
-        ("oracle-magnitude", "magnitude", 1),
-        ("shuffled", "simulated", 1),
+    plain = {m.site.module: m.prediction for m in materials}
+    ladders: list[tuple[str, Mode, int, Mapping[str, Prediction]]] = [
+        ("rewritten", "simulated", plan.draws, plain),
+        ("oracle-support", "support", 1, plain),
+        ("oracle-magnitude", "magnitude", 1, plain),
     ]
-    for (name, mode, draws), order, fraction in product(kinds, plan.orders, plan.fractions):
+    shuffled = {m.site.module: m.shuffled for m in materials if m.shuffled is not None}
+    if len(shuffled) == len(materials):  # a site that kept its own explanations would make it no control
+        ladders.append(("shuffled", "simulated", 1, shuffled))
+    for (name, mode, draws, predictions), order, fraction in product(ladders, plan.orders, plan.fractions):
         if fraction == 1 and order != plan.orders[0]:
             continue
         for draw in range(draws if order == "random" and fraction < 1 else 1):
             treatments: dict[str, Treatment] = {}
             for material in materials:
-                prediction = material.shuffled if name == "shuffled" else material.prediction
                 chosen = first_latents(material, order, fraction, plan.seed, draw)
-                treatments[material.site.module] = Mixture(prediction, chosen, mode, plan.keep)
+                module = material.site.module
+                treatments[module] = Mixture(predictions[module], chosen, mode, plan.keep)
             yield Condition(name, treatments, fraction, order, draw)
 
 

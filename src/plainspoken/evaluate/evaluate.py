@@ -29,6 +29,7 @@ from plainspoken.types import Rows
 
 # Raised when the same treatment would give other losses: cached ones of before are then not used.
 _VERSION = 1
+_SHUFFLED = ("shuffled", "shuffled-refit")
 
 
 def evaluate(
@@ -42,11 +43,14 @@ def evaluate(
     cache: Path | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
-    """The content of `evaluate/results.json`: `conditions` (a list of records), `edits`, `settings`.
+    """The content of `evaluate/results.json`: `conditions` (a list of records), `absent`, `edits`, `settings`.
+
+    `absent`: controls that cannot exist, with the reason, in place of figures that would only look like them.
 
     `facts`: by site. `cache`: a folder where losses are kept by what they depend on, so that after a changed
     explanation only conditions in which it has a part are measured again. `progress` is told how many more of
-    `units(...)` are done. Raises LeakError unless the rows are the evaluate part's.
+    `units(...)` are done. Raises LeakError unless the rows are the evaluate part's, StoreError for a cache that is
+    truncated, ActivationError for a loss that is not finite.
     """
     require_part(rows, "evaluate")
     plan = _plan(config, seed)
@@ -61,6 +65,7 @@ def evaluate(
     analysis = Analysis(config.bootstrap, config.margin, seed)
     return {
         "conditions": records(parts, whole, analysis),
+        "absent": _absent(materials),
         "edits": edit_effects(parts, analysis),
         "settings": {
             "positions": config.positions,
@@ -80,7 +85,9 @@ def units(rows: Rows, materials: Sequence[SiteMaterial], config: EvaluateConfig,
 
 
 def _plan(config: EvaluateConfig, seed: int) -> Plan:
-    return Plan(config.fractions, config.orders, config.draws, config.keep, seed)
+    # Everything rewritten is always measured: edits, the refitted control and the report are about that.
+    fractions = config.fractions if 1.0 in config.fractions else (*config.fractions, 1.0)
+    return Plan(fractions, config.orders, config.draws, config.keep, seed)
 
 
 def _passes(materials: Sequence[SiteMaterial], plan: Plan) -> list[tuple[str, Sequence[SiteMaterial], list[Condition]]]:
@@ -91,6 +98,19 @@ def _passes(materials: Sequence[SiteMaterial], plan: Plan) -> list[tuple[str, Se
     if len(materials) > 1:
         found.append((ALL_SITES, materials, joint_conditions(materials, plan)))
     return found
+
+
+def _absent(materials: Sequence[SiteMaterial]) -> list[dict[str, Any]]:
+    """Where no shuffled control can be: an explanation has to be another latent's."""
+    reasons = {
+        material.site.module: f"{int(material.explained.sum())} of its {len(material.explained)} latents has an "
+        "explanation, and to shuffle takes two"
+        for material in materials
+        if material.shuffled is None
+    }
+    if reasons and len(materials) > 1:
+        reasons[ALL_SITES] = f"there is none at {', '.join(reasons)}"
+    return [{"site": site, "conditions": list(_SHUFFLED), "reason": reason} for site, reason in reasons.items()]
 
 
 def _measure_new(

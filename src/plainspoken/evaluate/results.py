@@ -27,21 +27,28 @@ _TESTED = ("rewritten", "shuffled", "shuffled-refit", "oracle-support", "oracle-
 
 @dataclass(frozen=True)
 class SiteFacts:
-    """What each record says of its site's explanations. Words are over the latents that have one."""
+    """What each record says of its site's explanations. Words are over the latents that have one; None: none has."""
 
-    words_mean: float
-    words_max: int
+    words_mean: float | None
+    words_max: int | None
     latents: int
     explained: int
     failures: int
 
     @staticmethod
+    def of(words: Sequence[int], latents: int) -> "SiteFacts":
+        """Of one site: the words of each explanation that could be read, and how many latents the coder has."""
+        mean = sum(words) / len(words) if words else None
+        return SiteFacts(mean, max(words, default=None), latents, len(words), latents - len(words))
+
+    @staticmethod
     def together(parts: Sequence["SiteFacts"]) -> "SiteFacts":
         """Of several sites: the mean over all their explained latents, the longest, the sums."""
         explained = sum(part.explained for part in parts)
+        total = sum(part.words_mean * part.explained for part in parts if part.words_mean is not None)
         return SiteFacts(
-            words_mean=sum(part.words_mean * part.explained for part in parts) / max(explained, 1),
-            words_max=max(part.words_max for part in parts),
+            words_mean=total / explained if explained else None,
+            words_max=max((part.words_max for part in parts if part.words_max is not None), default=None),
             latents=sum(part.latents for part in parts),
             explained=explained,
             failures=sum(part.failures for part in parts),

@@ -1,1 +1,5 @@
 """Explainers: from where a latent fires on the explain rows to sentences about it."""
+
+from plainspoken.explainers.registry import EXPLAINERS, Explain, Explainer, explainer_named
+
+__all__ = ["EXPLAINERS", "Explain", "Explainer", "explainer_named"]

@@ -94,7 +94,8 @@ class Evidence:
     def over(simulation: Simulation, table: FiringTable) -> "Evidence":
         """Simulated levels against the true firings of the same rows, every token of the text counting once.
 
-        Raises RunError where the two are over different rows or numbers of latents.
+        Raises RunError where the two are over different rows or numbers of latents, StoreError for a level that is
+        negative or not finite.
         """
         _require_same_rows(simulation, table)
         latents, mask = simulation.latents, table.rows.mask.ravel()
@@ -128,7 +129,8 @@ class Evidence:
         """From a sample of (latent, token) pairs, each drawn with a known probability, which is undone.
 
         Rare firings can so be drawn often without being believed to be frequent: every pair weighs 1 / probability
-        (Horvitz & Thompson 1952), and each sum has the full data's as its expectation.
+        (Horvitz & Thompson 1952), and each sum has the full data's as its expectation. Raises StoreError for a
+        probability outside (0, 1], and for a level that is negative or not finite.
         """
         if not ((probability > 0) & (probability <= 1)).all():
             raise StoreError("a sampled pair needs the probability it was drawn with, above 0 and at most 1")

@@ -10,13 +10,13 @@ the model and not from the text, or it would be the "empirical Fisher"). An erro
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from plainspoken.corpus.rows import require_part
 from plainspoken.errors import ActivationError
-from plainspoken.lm import LanguageModel, splice
+from plainspoken.lm import LanguageModel, draw, splice
 from plainspoken.types import Rows, Site
 
 BATCH_ROWS = 16
@@ -53,11 +53,15 @@ def loss_metric(
 
 
 def sampled_gradient(
-    lm: LanguageModel, site: Site, tokens: Tensor, mask: Tensor, generator: torch.Generator
+    lm: LanguageModel,
+    site: Site,
+    tokens: Int[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"],
+    generator: torch.Generator,
 ) -> Float[Tensor, "b t d_out"]:
     """g: the gradient of Σ -log p(label) to the site's output, a label drawn from p at each token that has one.
 
-    The token at i + 1 of the text has its label at i; BOS and padding have none.
+    In nats per unit of output. The token at i + 1 of the text has its label at i; BOS and padding have none.
     """
     outputs: list[Tensor] = []
 
@@ -67,10 +71,8 @@ def sampled_gradient(
 
     with torch.enable_grad(), splice(lm, {site: watch}):
         logits = lm.model(tokens, use_cache=False).logits[:, :-1].float()[mask[:, 1:]]
-        heights = logits.detach().softmax(-1).cumsum(-1)
-        # Drawn on the CPU, so that every device draws alike.
-        height = torch.rand(len(heights), 1, generator=generator).to(heights) * heights[:, -1:]
-        labels = torch.searchsorted(heights, height, right=True).squeeze(1).clamp(max=heights.shape[1] - 1)
+        # Numbers are drawn on the CPU, so that every device draws alike.
+        labels = draw(logits.detach(), torch.rand(len(logits), generator=generator))
         loss = cross_entropy(logits, labels, reduction="sum")
         [g] = torch.autograd.grad(loss, outputs)
     return g

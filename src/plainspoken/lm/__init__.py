@@ -1,5 +1,6 @@
 """Language models: load one, name a site in it, read and splice it, sample from it."""
 
+from plainspoken.lm.draw import draw
 from plainspoken.lm.hooks import Splice, capture, splice
 from plainspoken.lm.load import LanguageModel, load_lm, pocket_folder, wrap_lm
 from plainspoken.lm.loss import nll_of_logits, token_nll
@@ -11,6 +12,7 @@ __all__ = [
     "Splice",
     "candidate_sites",
     "capture",
+    "draw",
     "load_lm",
     "nll_of_logits",
     "parse_self",

@@ -90,7 +90,10 @@ def load_lm(name: str = "pocket", device: str = "auto", dtype: str = "auto") -> 
 
 
 def wrap_lm(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> LanguageModel:
-    """A LanguageModel of a model and a tokenizer that are already in memory; the model is put in evaluation mode."""
+    """A LanguageModel of a model and a tokenizer that are already in memory; the model is put in evaluation mode.
+
+    Raises ModelError where the model's configuration does not say how many tokens its context has.
+    """
     model.eval().requires_grad_(False)
     config = model.config.get_text_config()
     context = getattr(config, "max_position_embeddings", None)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int32
-from torch import Tensor
+from jaxtyping import Int32
 
 from plainspoken.corpus.document import Document
 from plainspoken.corpus.sources import token_documents
 from plainspoken.errors import CorpusError
+from plainspoken.lm.draw import draw
 from plainspoken.lm.load import LanguageModel
 
 _SELF = re.compile(r"self:(\d+)x(\d+)")
@@ -79,7 +79,7 @@ def sample_rows(
         for position in range(1, t):
             answer = lm.model(tokens, past_key_values=cache, use_cache=True)
             cache = answer.past_key_values
-            tokens = _draw(answer.logits[:, -1].double() / temperature, uniform[:, position])
+            tokens = draw(answer.logits[:, -1].double() / temperature, uniform[:, position])[:, None]
             out[first : first + batch, position] = tokens[:, 0].cpu().numpy()
             if progress is not None:
                 progress(batch * position // (t - 1) - batch * (position - 1) // (t - 1))
@@ -106,10 +106,3 @@ def _new_cache(lm: LanguageModel, t: int) -> Any:
     if getattr(lm.model, "_can_compile_fullgraph", False):
         return StaticCache(config=lm.model.config, max_cache_len=t)
     return None
-
-
-def _draw(logits: Float[Tensor, "b vocabulary"], uniform: Float[Tensor, " b"]) -> Int[Tensor, "b 1"]:
-    """The first token at which the distribution function exceeds the uniform number."""
-    cumulative = logits.softmax(-1).cumsum(-1)
-    drawn = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
-    return drawn.clamp(max=logits.shape[1] - 1)

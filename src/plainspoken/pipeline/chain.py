@@ -96,7 +96,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="evaluate",
         does="splice the rewrite into the running model and measure its loss beside every control",
-        version=1,
+        version=2,
         settings=("evaluate", "site", "seed"),
         after=("corpus", "train", "encode", "explain", "simulate", "calibrate"),
         work=_late("evaluate"),

@@ -38,7 +38,7 @@ def write_explanations(folder: Path, explanations: Sequence[Explanation]) -> Non
 
 
 def read_as_written(folder: Path) -> dict[int, Explanation]:
-    """What the explainer wrote, by latent."""
+    """What the explainer wrote, by latent. Raises StoreError where the file is missing, ExplanationError as below."""
     return {e.latent: e for e in _read(folder / AS_WRITTEN)}
 
 
@@ -46,7 +46,8 @@ def read_explanations(folder: Path, latents: int | None = None) -> dict[int, Exp
     """What stands in the file now, by latent; edited sentences are marked `EDITED`.
 
     latents: how many the coder has; None: as many as the explainer explained.
-    Raises ExplanationError naming the latents that are missing, double or unknown, or the line that does not read.
+    Raises ExplanationError naming the latents that are missing, double or unknown, or the line that does not read;
+    StoreError where a file is missing.
     """
     path = folder / CURRENT
     written = read_as_written(folder)
@@ -67,7 +68,7 @@ def read_explanations(folder: Path, latents: int | None = None) -> dict[int, Exp
 
 
 def edits(folder: Path) -> tuple[EditedSentence, ...]:
-    """The sentences that differ from what the explainer wrote, by latent."""
+    """The sentences that differ from what the explainer wrote, by latent. Raises as `read_explanations` does."""
     written = read_as_written(folder)
     current = {e.latent: e for e in _read(folder / CURRENT)}
     found = []
@@ -89,7 +90,10 @@ def is_edited(folder: Path) -> bool:
 
 
 def content_hash(folder: Path) -> str:
-    """Hash of the sentences by latent: order of lines, spacing of the JSON and other fields do not matter."""
+    """Hash of the sentences by latent: order of lines, spacing of the JSON and other fields do not matter.
+
+    Raises as `read_explanations` does for a file that is missing or a line that does not read.
+    """
     return digest(_texts(_read(folder / CURRENT)))
 
 

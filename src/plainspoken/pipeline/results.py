@@ -38,6 +38,7 @@ class Results:
 
         site: a module path, or `all`; None: the joint rewrite where there is one, else the first site.
         fraction: None: everything rewritten, or whatever is measured at one fraction only.
+        Raises RunError where there is no such condition.
         """
         name, _, at = condition.partition("@")
         fraction = float(at) if at else fraction

@@ -72,7 +72,10 @@ def generate(
 def scores(
     root: Path | str, *, site: str | None = None, sort: str = "correlation", progress: Progress = SILENT
 ) -> ScoreTable:
-    """How well each latent is simulated from its sentence, on calibrate documents, best first by the column `sort`."""
+    """How well each latent is simulated from its sentence, on calibrate documents, best first by the column `sort`.
+
+    Raises UsageError for a site or a column that there is not.
+    """
     from plainspoken.pipeline.score_table import score_table
 
     workplace = Workplace(Path(root), stored_config(Path(root)), STAGES, progress)

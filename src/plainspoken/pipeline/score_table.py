@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from plainspoken.errors import UsageError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.run import ScoreTable
-from plainspoken.pipeline.shelves import MEASURES, load_scores, load_statistics
+from plainspoken.pipeline.shelves import load_scores, load_statistics
 from plainspoken.pipeline.workplace import Workplace
+from plainspoken.scorers.simulation import MEASURES
 
 COLUMNS = ("latent", *MEASURES, "rate", "mass", "words", "text")
 
 
 def score_table(workplace: Workplace, modules: Sequence[str], sort: str) -> ScoreTable:
-    """Scores on calibrate documents, highest first by the column `sort`; undefined scores stand last, as a dash."""
+    """Scores on calibrate documents, highest first by the column `sort`; undefined scores stand last, as a dash.
+
+    Raises UsageError for a column that there is not.
+    """
     if sort not in COLUMNS[:-1]:
         raise UsageError(f"--sort {sort}: there is no such column; columns: {', '.join(COLUMNS[:-1])}")
     return ScoreTable(COLUMNS, {module: _rows(workplace, module, sort) for module in modules})

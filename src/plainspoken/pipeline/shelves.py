@@ -1,9 +1,12 @@
-"""Where stages put what later stages read, and how it is read back: one function a thing, the same for all readers."""
+"""Where stages put what later stages read, and how it is read back: one function a thing, the same for all readers.
+
+What loads raises StoreError that names a file which is missing or truncated.
+"""
 
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -12,7 +15,7 @@ from plainspoken.errors import StoreError
 from plainspoken.latents import FiringTable
 from plainspoken.latents.statistics import LatentStatistics
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.scorers.simulation import Measure, SimulationScores
+from plainspoken.scorers.simulation import MEASURES, Measure, SimulationScores
 from plainspoken.store import read_json, write_atomic, write_json
 from plainspoken.store.atomic import REDO
 from plainspoken.types import Part, Rows, Simulation
@@ -61,7 +64,9 @@ def save_statistics(path: Path, found: LatentStatistics, weight: Float[np.ndarra
     save_tensors(path, {**tensors, "weight": weight, "tokens": np.array([found.tokens])})
 
 
-def load_statistics(workplace: Workplace, site: str, part: Part) -> tuple[LatentStatistics, np.ndarray]:
+def load_statistics(
+    workplace: Workplace, site: str, part: Part
+) -> tuple[LatentStatistics, Float[np.ndarray, " latents"]]:
     """(statistics on a part, weight of each latent in the model's loss)."""
     tensors = load_tensors(workplace.path("encode", site) / f"{part}.statistics.safetensors")
     weight, tokens = tensors.pop("weight"), int(tensors.pop("tokens")[0])
@@ -76,8 +81,8 @@ def save_simulation(path: Path, simulation: Simulation, texts: UInt8[np.ndarray,
     save_tensors(path, {**tensors, "shape": shape, "about": about})
 
 
-def load_simulation(path: Path) -> tuple[Simulation, np.ndarray, str]:
-    """(simulation, hash of each latent's sentence, simulator)."""
+def load_simulation(path: Path) -> tuple[Simulation, UInt8[np.ndarray, "latents 32"], str]:
+    """(simulation, hash of each latent's sentence, all zeros where none was read, simulator)."""
     tensors = load_tensors(path)
     latents, rows, t = (int(n) for n in tensors["shape"])
     simulator, _, fingerprint = tensors["about"].tobytes().decode().partition("\n")
@@ -85,22 +90,9 @@ def load_simulation(path: Path) -> tuple[Simulation, np.ndarray, str]:
     return simulation, tensors["texts"], simulator
 
 
-def merged(old: Simulation, new: Simulation, redone: Int[np.ndarray, " some"]) -> Simulation:
-    """The old simulation with the entries of some latents replaced by those of the new one, in order."""
-    stays = ~np.isin(old.latent, redone)
-    position = np.concatenate([old.position[stays], new.position])
-    latent = np.concatenate([old.latent[stays], new.latent])
-    level = np.concatenate([old.level[stays], new.level])
-    order = np.lexsort((latent, position))
-    return Simulation(position[order], latent[order], level[order], old.latents, old.rows, old.t, old.rows_fingerprint)
-
-
 def load_calibration(workplace: Workplace, site: str) -> Calibration:
     """A site's calibration."""
     return Calibration.load(workplace.path("calibrate", site) / "calibration.safetensors")
-
-
-MEASURES = ("correlation", "sensitivity", "specificity", "auprc")
 
 
 def save_scores(path: Path, scores: SimulationScores) -> None:

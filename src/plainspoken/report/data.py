@@ -137,8 +137,8 @@ class SiteReport:
     """All about one site, or about the joint rewrite of several (`site == "all"`: no scores, cards, edits)."""
 
     site: str
-    words_mean: float
-    words_max: int
+    words_mean: float | None
+    words_max: int | None
     latents: int
     explained: int
     conditions: tuple[Measured, ...]

@@ -38,7 +38,9 @@ def _name(data: ReportData, site: SiteReport) -> tuple[str, str]:
 
 
 def _extent(site: SiteReport, rewritten: Measured) -> str:
-    words = f"mean {numbers.fixed(site.words_mean, 0)} words a latent"
+    words = "no latent has an explanation"
+    if site.words_mean is not None:
+        words = f"mean {numbers.fixed(site.words_mean, 0)} words a latent"
     if rewritten.fraction is None or rewritten.fraction >= 1:
         return words
     return f"{numbers.percent(rewritten.fraction, 1)} of the latents, {words}"
@@ -100,7 +102,7 @@ def _losses(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[st
         notes.append(f"Better than zero ablation: {numbers.p_value(rewritten.p_beats_zero)}, paired by document.")
     if site.explained < site.latents:
         explained, latents = numbers.count(site.explained), numbers.count(site.latents)
-        notes.append(f"{explained} of {latents} latents have a sentence; the others count as silent.")
+        notes.append(f"{explained} of {latents} latents have an explanation; the others are failures, put at 0.")
     return tuple(notes)
 
 

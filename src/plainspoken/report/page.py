@@ -100,7 +100,9 @@ def _view(site: SiteReport, key: str, title: str) -> SiteView:
 def _summary(site: SiteReport) -> str:
     rewritten = select.whole(site, "rewritten")
     share = numbers.percent_interval(rewritten.recovered) if rewritten is not None else numbers.UNDEFINED
-    words = f"mean {numbers.fixed(site.words_mean, 0)} words, at most {numbers.count(site.words_max)}"
+    words = "no words"
+    if site.words_max is not None:
+        words = f"mean {numbers.fixed(site.words_mean, 0)} words, at most {numbers.count(site.words_max)}"
     return f"recovered {share} · {words} · {numbers.count(site.explained)} of {numbers.count(site.latents)} explained"
 
 

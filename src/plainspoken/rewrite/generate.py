@@ -13,7 +13,7 @@ from torch import Tensor
 from plainspoken.calibrators import Calibration
 from plainspoken.coders import Coder
 from plainspoken.errors import UsageError
-from plainspoken.lm import LanguageModel
+from plainspoken.lm import LanguageModel, draw
 from plainspoken.lm.hooks import splice
 from plainspoken.rewrite.prediction import Prediction
 from plainspoken.rewrite.treatment import Baseline, Batch, Mixture, Treated, Treatment
@@ -85,7 +85,7 @@ def generate(
             answer = lm.model(fresh, past_key_values=cache, use_cache=cached)
         if cached:
             cache, done = answer.past_key_values, len(tokens)
-        token = _draw(answer.logits[0, -1].double().cpu(), temperature, float(uniform[len(tokens)]))
+        token = _next_token(answer.logits[0, -1:].double().cpu(), temperature, uniform[len(tokens), None])
         tokens = np.append(tokens, token)
         if progress is not None:
             progress(1)
@@ -118,8 +118,5 @@ def _speaking(
         yield
 
 
-def _draw(logits: Float[Tensor, " v"], temperature: float, uniform: float) -> int:
-    if temperature == 0:
-        return int(logits.argmax())
-    cumulative = (logits / temperature).softmax(0).cumsum(0)
-    return min(int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)), len(logits) - 1)
+def _next_token(logits: Float[Tensor, "1 v"], temperature: float, uniform: Float[np.ndarray, "1"]) -> int:
+    return int(logits.argmax() if temperature == 0 else draw(logits / temperature, torch.from_numpy(uniform)))

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from plainspoken.calibrators import CALIBRATORS
+from plainspoken.calibrators import calibrator_named
 from plainspoken.coders import Coder
 from plainspoken.corpus.rows import require_part
-from plainspoken.errors import ConfigError
 from plainspoken.latents.evidence import Evidence
 from plainspoken.latents.table import FiringTable
 from plainspoken.rewrite.prediction import Prediction, permuted, shuffle
@@ -36,7 +35,8 @@ class SiteMaterial:
     """One site, ready to be rewritten over some rows.
 
     `prediction`: from its explanations; `shuffled`: with explanations permuted, each latent keeping its calibration;
-    `refitted`: permuted, with the calibration fitted anew. `as_written`: from the explanations as the explainer wrote
+    `refitted`: permuted, with the calibration fitted anew; both None where fewer than two latents are explained, since
+    no permutation then leaves none its own. `as_written`: from the explanations as the explainer wrote
     them, where `edited` latents were changed by a person since. `mean`: of each latent over the calibrate documents.
     `score`: what "best" sorts by, largest first: the correlation of prediction and truth on the calibrate documents.
     """
@@ -44,8 +44,8 @@ class SiteMaterial:
     site: Site
     coder: Coder
     prediction: Prediction
-    shuffled: Prediction
-    refitted: Prediction
+    shuffled: Prediction | None
+    refitted: Prediction | None
     mean: Float[np.ndarray, " latents"]
     score: Float[np.ndarray, " latents"]
     edited: tuple[int, ...]
@@ -95,26 +95,30 @@ def gather(
     documents. `seed`: of the shuffled control. Raises ConfigError for an unknown calibrator, LeakError for a table over
     other rows than the calibrate part's, RunError where simulations and table do not belong together.
     """
-    if calibrator not in CALIBRATORS:
-        raise ConfigError(f"no calibrator is called '{calibrator}'; known: {', '.join(CALIBRATORS)}")
+    fit = calibrator_named(calibrator).fit
     require_part(table.rows, "calibrate")
+
+    def predict(spoken: Spoken, evidence: Evidence) -> Prediction:
+        sizes = fit(evidence.at_firings(), maximum)
+        return Prediction(spoken.rewrite, fit(evidence, maximum), sizes, spoken.explained)
+
     evidence = Evidence.over(spoken.calibrate, table)
-    prediction = _predict(spoken, evidence, maximum, calibrator)
+    prediction = predict(spoken, evidence)
+    shuffled = refitted = None
     permutation = shuffle(spoken.explained, seed)
-    shuffled = Spoken(permuted(spoken.calibrate, permutation), permuted(spoken.rewrite, permutation), spoken.explained)
+    if permutation is not None:
+        calibrate, rewrite = permuted(spoken.calibrate, permutation), permuted(spoken.rewrite, permutation)
+        swapped = Spoken(calibrate, rewrite, spoken.explained)
+        shuffled = Prediction(swapped.rewrite, prediction.calibration, prediction.sizes, spoken.explained)
+        refitted = predict(swapped, Evidence.over(swapped.calibrate, table))
     return SiteMaterial(
         site=site,
         coder=coder,
         prediction=prediction,
-        shuffled=Prediction(shuffled.rewrite, prediction.calibration, prediction.sizes, spoken.explained),
-        refitted=_predict(shuffled, Evidence.over(shuffled.calibrate, table), maximum, calibrator),
+        shuffled=shuffled,
+        refitted=refitted,
         mean=evidence.mean,
         score=score_simulation(evidence, prediction.calibration.apply).correlation.ranking(),
         edited=edited,
-        as_written=as_written and _predict(as_written, Evidence.over(as_written.calibrate, table), maximum, calibrator),
+        as_written=as_written and predict(as_written, Evidence.over(as_written.calibrate, table)),
     )
-
-
-def _predict(spoken: Spoken, evidence: Evidence, maximum: Float[np.ndarray, " latents"], calibrator: str) -> Prediction:
-    fit = CALIBRATORS[calibrator].fit
-    return Prediction(spoken.rewrite, fit(evidence, maximum), fit(evidence.at_firings(), maximum), spoken.explained)

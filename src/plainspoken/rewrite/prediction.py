@@ -48,21 +48,13 @@ class Prediction:
 
     def with_latents_of(self, other: "Prediction", latents: Int[np.ndarray, " some"]) -> "Prediction":
         """This prediction with some latents predicted as another does, over the same rows."""
-        theirs = np.zeros(self.simulation.latents, bool)
-        theirs[latents] = True
-        mine, others = self.simulation, other.simulation
-        kept, added = ~theirs[mine.latent], theirs[others.latent]
-        merged = _sorted(
-            mine,
-            np.concatenate([mine.position[kept], others.position[added]]),
-            np.concatenate([mine.latent[kept], others.latent[added]]),
-            np.concatenate([mine.level[kept], others.level[added]]),
-        )
+        explained = self.explained.copy()
+        explained[latents] = other.explained[latents]
         return Prediction(
-            merged,
+            self.simulation.with_latents_of(other.simulation, latents),
             self.calibration.with_latents_of(other.calibration, latents),
             self.sizes.with_latents_of(other.sizes, latents),
-            np.where(theirs, other.explained, self.explained),
+            explained,
         )
 
     @cached_property
@@ -119,19 +111,17 @@ class Prediction:
 def permuted(simulation: Simulation, permutation: Int[np.ndarray, " latents"]) -> Simulation:
     """The simulation with explanations handed round: latent l gets what was said about latent permutation[l]."""
     recipient = np.argsort(permutation)
-    return _sorted(simulation, simulation.position, recipient[simulation.latent], simulation.level)
+    return simulation.with_entries(simulation.position, recipient[simulation.latent], simulation.level)
 
 
-def shuffle(explained: Bool[np.ndarray, " latents"], seed: int) -> Int[np.ndarray, " latents"]:
-    """A permutation of the explained latents that leaves none its own explanation (one cycle through all of them)."""
+def shuffle(explained: Bool[np.ndarray, " latents"], seed: int) -> Int[np.ndarray, " latents"] | None:
+    """A permutation of the explained latents that leaves none its own explanation (one cycle through all of them).
+
+    None where fewer than two are explained: nobody has another's explanation to take, and the identity is no control.
+    """
     order = np.random.default_rng([seed, 0x5F1E]).permutation(np.flatnonzero(explained))
+    if len(order) < 2:
+        return None
     permutation = np.arange(len(explained))
     permutation[order] = np.roll(order, 1)
     return permutation
-
-
-def _sorted(like: Simulation, position: np.ndarray, latent: np.ndarray, level: np.ndarray) -> Simulation:
-    order = np.argsort(position.astype(np.int64) * like.latents + latent)
-    return Simulation(
-        position[order], latent[order], level[order], like.latents, like.rows, like.t, like.rows_fingerprint
-    )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from plainspoken.types import Site
@@ -49,7 +50,7 @@ def replay(model: nn.Module, outputs: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def with_output(output: Any, y: Tensor) -> Any:
+def with_output(output: Any, y: Float[Tensor, "b t d"]) -> Any:
     """A recorded output of the site with another hidden state in its place (some modules return a tuple)."""
     return (y, *output[1:]) if isinstance(output, tuple) else y
 

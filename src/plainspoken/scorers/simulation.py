@@ -5,7 +5,7 @@ not defined (no true firing, or a level that never changes) has none: it is left
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -54,6 +54,10 @@ class SimulationScores:
     sensitivity: Measure
     specificity: Measure
     auprc: Measure
+
+
+MEASURES: tuple[str, ...] = tuple(field.name for field in fields(SimulationScores))
+"""The names of the measures, in the order in which they are shown."""
 
 
 def score_simulation(evidence: Evidence, apply: Apply | None = None) -> SimulationScores:

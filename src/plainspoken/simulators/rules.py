@@ -3,16 +3,17 @@
 The sentence is the only channel: what the explainer knew and did not write down is lost here, as it is to a person.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from plainspoken.errors import LanguageError
 from plainspoken.language.parse import parse
 from plainspoken.language.reading import Reading, read_rows
 from plainspoken.language.rule import Rule
-from plainspoken.simulators.conditions import Conditions, bind
+from plainspoken.language.text import Text
+from plainspoken.simulators.conditions import Conditions, Statements, bind
 from plainspoken.simulators.matching import matches
 from plainspoken.types import Failure, Rows, Simulation
 
@@ -24,7 +25,7 @@ def parse_all(texts: Mapping[int, str]) -> tuple[dict[int, Rule], list[Failure]]
         try:
             rules[latent] = parse(text)
         except LanguageError as error:
-            failures.append(Failure(latent, "simulate", str(error)))
+            failures.append(Failure(latent, "simulate", str(error), error.column, error.expected))
     return rules, failures
 
 
@@ -54,9 +55,36 @@ def simulate_reading(
     return simulation, failures
 
 
+def simulate_text(
+    texts: Mapping[int, str], latents: int, text: Text, progress: Callable[[int], object] | None = None
+) -> tuple[Simulation, list[Failure]]:
+    """As `simulate_rules`, over a text that several sites share; all rows are done at once."""
+    found = simulate_reading(texts, latents, text.rows, text.reading)
+    if progress is not None:
+        progress(len(text.rows.tokens))
+    return found
+
+
+def follow_rules(
+    texts: Mapping[int, str], latents: int, table: Sequence[bytes]
+) -> Callable[[Int[np.ndarray, "1 t"], Bool[np.ndarray, "1 t"]], Simulation]:
+    """As `simulate_rules`, of whatever one row is given then: for a text that grows as it is written."""
+    rules, failures = parse_all(texts)
+    assert not failures, "only sentences that parse have been simulated"
+    statements = Statements.of(rules)
+
+    def listen(tokens: Int[np.ndarray, "1 t"], mask: Bool[np.ndarray, "1 t"]) -> Simulation:
+        reading = read_rows(tokens, mask, table)
+        conditions = statements.bind(reading)
+        said = decide(conditions, *matches(conditions, reading), latents)
+        return Simulation(*said, latents, 1, tokens.shape[1], "a text that grows")
+
+    return listen
+
+
 def decide(
     conditions: Conditions, position: Int[np.ndarray, " m"], condition: Int[np.ndarray, " m"], latents: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """(position, latent, level) by the most specific condition that holds, the highest level among equals.
 
     Sorted by position, then latent; level 0 is left out, as it is what holds where nothing is said.

@@ -45,6 +45,7 @@ class Run:
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
+        """The coder's weights: what the optimizer moves, and what the gradient's norm is clipped over."""
         return list(self.coder.parameters())
 
 
@@ -67,7 +68,10 @@ def save_checkpoint(folder: Path, run: Run) -> None:
 
 
 def load_checkpoint(folder: Path, run: Run) -> None:
-    """Brings the run to where the folder's checkpoint left it; without a checkpoint nothing happens."""
+    """Brings the run to where the folder's checkpoint left it; without a checkpoint nothing happens.
+
+    Raises CoderError for a file that is truncated, ConfigError for the checkpoint of another training.
+    """
     path = folder / CHECKPOINT
     if not path.is_file():
         return

@@ -40,7 +40,7 @@ def load_coder(folder: Path) -> Coder:
 
 
 def read_extra(folder: Path) -> dict[str, Any]:
-    """What `save_coder` was given as `extra`."""
+    """What `save_coder` was given as `extra`. Raises CoderError as `load_coder` does, of the header alone."""
     return _read_header(folder)[2]
 
 

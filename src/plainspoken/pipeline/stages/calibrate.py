@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
-from plainspoken.calibrators import CALIBRATORS, Calibrator, Evidence
-from plainspoken.errors import ConfigError
+from plainspoken.calibrators import Evidence, calibrator_named
 from plainspoken.pipeline.shelves import load_rows, load_simulation, load_statistics, load_table, save_scores
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.scorers.simulation import score_simulation
+from plainspoken.scorers.simulation import MEASURES, score_simulation
 
 
 def check(workplace: Workplace) -> None:
@@ -32,21 +32,14 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             calibration.save(folder / "calibration.safetensors")
             scores = score_simulation(evidence, calibration.apply)
             save_scores(folder / "scores.safetensors", scores)
-            measures = {name: getattr(scores, name) for name in ("correlation", "sensitivity", "specificity", "auprc")}
+            measures = {name: getattr(scores, name) for name in MEASURES}
             counts = {f"{name}_mean": measure.mean for name, measure in measures.items()}
             counts |= {f"{name}_undefined": measure.undefined for name, measure in measures.items()}
             yield Outcome(unit, {"calibrate_tokens": rows.token_count, **counts})
             advance(1)
 
 
-def calibrator_named(name: str) -> Calibrator:
-    """The calibrator; ConfigError lists those there are."""
-    if name not in CALIBRATORS:
-        raise ConfigError(f"calibrate.calibrator is {name!r}; calibrators: {', '.join(CALIBRATORS)}")
-    return CALIBRATORS[name]
-
-
-def maximum(workplace: Workplace, site: str) -> np.ndarray:
+def maximum(workplace: Workplace, site: str) -> Float[np.ndarray, " latents"]:
     """The largest activation of each latent on explain and calibrate documents."""
     found = [load_statistics(workplace, site, part)[0].maximum for part in ("explain", "calibrate")]
     return np.maximum(*found)

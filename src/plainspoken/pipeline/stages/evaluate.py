@@ -1,18 +1,19 @@
 """Evaluate: every condition at every site, and of all sites together, on the evaluate rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from plainspoken.activations import require_finite
 from plainspoken.coders import load_coder
-from plainspoken.evaluate import SiteFacts, evaluate
+from plainspoken.evaluate import ALL_SITES, SiteFacts, evaluate
 from plainspoken.evaluate import units as units_of
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.shelves import load_rows, load_simulation, load_table, merged
+from plainspoken.pipeline.shelves import load_rows, load_simulation, load_table
 from plainspoken.pipeline.speech import simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
-from plainspoken.pipeline.stages.calibrate import calibrator_named, maximum
+from plainspoken.pipeline.stages.calibrate import maximum
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite import SiteMaterial, Spoken, gather
 from plainspoken.store import Manifest, write_json
@@ -38,14 +39,24 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             progress=advance,
         )  # fmt: skip
     write_json(folder / "results.json", results)
+    for warning in absent_controls(results):
+        workplace.progress.warn(warning)
     counts = {"rows": len(rows.tokens), "tokens": rows.token_count, "documents": len(rows.keys)}
     yield Outcome(units[0], {**counts, "conditions": len(results["conditions"])})
+
+
+def absent_controls(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """A warning for each control that the results lack because it cannot exist."""
+    return tuple(
+        f"{'all sites together' if absent['site'] == ALL_SITES else absent['site']}: no control with shuffled "
+        f"explanations: {absent['reason']}"
+        for absent in results["absent"]
+    )
 
 
 def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
     """A site, ready to be rewritten over the evaluate rows."""
     calibrate = load_rows(workplace, "calibrate")
-    calibrator_named(workplace.config.calibrate.calibrator)
     edits = explanations.edits(workplace.path("explain", site.module))
     spoken = _spoken(workplace, site.module)
     return gather(
@@ -63,11 +74,11 @@ def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
 
 def _spoken(workplace: Workplace, module: str) -> Spoken:
     folder = workplace.path("simulate", module)
-    (calibrate, texts, _), (rewrite, _, _) = (
+    (calibrate, heard, _), (rewrite, spoken, _) = (
         load_simulation(folder / f"{p}.safetensors") for p in ("calibrate", "evaluate")
     )
-    # A latent without a sentence, or with one that does not parse, has no hash of a sentence.
-    return Spoken(calibrate, rewrite, np.asarray(texts.any(axis=1)))
+    # A latent without a sentence, or with one that could not be read over one of the parts, has no hash of one there.
+    return Spoken(calibrate, rewrite, np.asarray(heard.any(axis=1) & spoken.any(axis=1)))
 
 
 def _before_edits(
@@ -88,7 +99,7 @@ def _before_edits(
         label = f"simulating the {rows.part} part as it was written"
         old, failures = simulate_latents(workplace, texts, current.latents, rows, label)
         explained[[failure.latent for failure in failures]] = False
-        return merged(current, old, changed)
+        return current.with_latents_of(old, changed)
 
     return Spoken(before(spoken.calibrate, calibrate), before(spoken.rewrite, evaluate_rows), explained)
 
@@ -97,15 +108,8 @@ def site_facts(workplace: Workplace, module: str) -> SiteFacts:
     """How long a site's explanations are, and how many there are."""
     latents = workplace.config.coder.latents
     written = explanations.read_explanations(workplace.path("explain", module), latents)
-    silent = {failure["latent"] for failure in _simulate_failures(workplace, module)}
-    words = [e.words for e in written.values() if e.latent not in silent]
-    return SiteFacts(
-        words_mean=float(np.mean(words)) if words else 0.0,
-        words_max=max(words, default=0),
-        latents=latents,
-        explained=len(words),
-        failures=latents - len(words),
-    )
+    unread = {failure["latent"] for failure in _simulate_failures(workplace, module)}
+    return SiteFacts.of([e.words for e in written.values() if e.latent not in unread], latents)
 
 
 def _simulate_failures(workplace: Workplace, module: str) -> Sequence[Mapping[str, int]]:

@@ -1,10 +1,13 @@
 """Explain: every latent of a site in words, from the explain rows alone."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
+from plainspoken.evaluate import SiteFacts
+from plainspoken.explainers import explainer_named
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.shelves import load_rows, load_statistics, load_table
-from plainspoken.pipeline.speech import explain_latents, explainer_named
+from plainspoken.pipeline.speech import explain_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.types import Explanation, Failure
@@ -26,11 +29,5 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         found = explain_latents(workplace, unit.site, table, weight, config.words, config.words_max)
         written = sorted((f for f in found if isinstance(f, Explanation)), key=lambda e: e.latent)
         explanations.write_explanations(workplace.path("explain", unit.site), written)
-        words = [e.words for e in written]
-        counts = {
-            "latents": table.latents,
-            "explained": len(written),
-            "words_mean": sum(words) / len(words) if words else None,
-            "words_max": max(words, default=None),
-        }
-        yield Outcome(unit, counts, [f for f in found if isinstance(f, Failure)])
+        facts = SiteFacts.of([e.words for e in written], table.latents)
+        yield Outcome(unit, asdict(facts), [f for f in found if isinstance(f, Failure)])

@@ -82,7 +82,10 @@ def _explained(workplace: Workplace, site: Site, budget: int, rows: Rows) -> tup
     explained = np.isin(np.arange(table.latents), list(texts))
 
     def simulated(part: Rows) -> Simulation:
-        return simulate_latents(workplace, texts, table.latents, part, f"simulating the {part.part} part")[0]
+        label = f"simulating the {part.part} part"
+        simulation, failures = simulate_latents(workplace, texts, table.latents, part, label)
+        explained[[failure.latent for failure in failures]] = False
+        return simulation
 
     spoken = Spoken(simulated(calibrate), simulated(rows), explained)
     material = gather(
@@ -94,7 +97,4 @@ def _explained(workplace: Workplace, site: Site, budget: int, rows: Rows) -> tup
         calibrator=workplace.config.calibrate.calibrator,
         seed=workplace.config.seed,
     )
-    words = [e.words for e in written]
-    mean = float(np.mean(words)) if words else 0.0
-    facts = SiteFacts(mean, max(words, default=0), table.latents, len(words), table.latents - len(words))
-    return material, facts
+    return material, SiteFacts.of([e.words for e in written if explained[e.latent]], table.latents)

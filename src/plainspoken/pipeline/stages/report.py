@@ -7,8 +7,9 @@ import numpy as np
 
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.provenance import provenance
-from plainspoken.pipeline.shelves import MEASURES, load_calibration, load_rows, load_scores, load_statistics, load_table
+from plainspoken.pipeline.shelves import load_calibration, load_rows, load_scores, load_statistics, load_table
 from plainspoken.pipeline.stage import Outcome, Unit
+from plainspoken.pipeline.stages.evaluate import absent_controls
 from plainspoken.pipeline.stages.simulate import load_simulations
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report import (
@@ -28,10 +29,12 @@ from plainspoken.report import (
     measured_by_site,
     write_report,
 )
+from plainspoken.scorers.simulation import MEASURES
 from plainspoken.store import Manifest, read_json
 from plainspoken.types import Explanation, Rows
 
 JOINT = "all"
+_RECOVERED = ("recovered", "recovered_low", "recovered_high")
 EDIT_CONDITIONS = ("rewritten-as-written", "rewritten-without-edit")
 
 
@@ -56,14 +59,11 @@ def report_data(workplace: Workplace) -> ReportData:
     if JOINT in measured:
         joint = SiteReport(
             site=JOINT,
-            words_mean=float(np.average([s.words_mean for s in sites], weights=[max(s.explained, 1) for s in sites])),
-            words_max=max(site.words_max for site in sites),
-            latents=sum(site.latents for site in sites),
-            explained=sum(site.explained for site in sites),
+            **_facts(results, JOINT),
             conditions=_shown(measured[JOINT]),
             frontier=_frontier(frontier, JOINT),
         )
-    return ReportData(sites, joint, provenance(workplace), _warnings(workplace, sites))
+    return ReportData(sites, joint, provenance(workplace), _warnings(workplace, sites, results))
 
 
 def _site_report(
@@ -78,15 +78,10 @@ def _site_report(
     latents = len(statistics.rate)
     written = explanations.read_explanations(workplace.path("explain", module), latents)
     failures = _failures(workplace, module, written)
-    silent = {failure.latent for failure in failures}
-    words = [e.words for e in written.values() if e.latent not in silent]
     scores = _scores(workplace, module, statistics.rate)
     return SiteReport(
         site=module,
-        words_mean=float(np.mean(words)) if words else 0.0,
-        words_max=max(words, default=0),
-        latents=latents,
-        explained=len(words),
+        **_facts(results, module),
         conditions=_shown(measured),
         frontier=_frontier(frontier, module),
         scores=scores,
@@ -94,6 +89,12 @@ def _site_report(
         edits=_edits(workplace, module, results["edits"], failures),
         failures=failures,
     )
+
+
+def _facts(results: Mapping[str, Any], site: str) -> dict[str, Any]:
+    """How many latents have an explanation, and of how many words: every record of the site says it."""
+    record = next(record for record in results["conditions"] if record["site"] == site)
+    return {name: record[name] for name in ("words_mean", "words_max", "latents", "explained")}
 
 
 def _shown(measured: Sequence[Measured]) -> tuple[Measured, ...]:
@@ -181,14 +182,14 @@ def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[Frontie
         FrontierPoint(
             point["budget"],
             point["words_mean"],
-            Interval(point["recovered"], point["recovered_low"], point["recovered_high"]),
+            Interval(*(point[name] for name in _RECOVERED)),
         )
         for point in points
-        if point["site"] == module and None not in (point["recovered"], point["recovered_low"], point["recovered_high"])
+        if point["site"] == module and None not in (point["words_mean"], *(point[name] for name in _RECOVERED))
     )
 
 
-def _warnings(workplace: Workplace, sites: Sequence[SiteReport]) -> tuple[str, ...]:
+def _warnings(workplace: Workplace, sites: Sequence[SiteReport], results: Mapping[str, Any]) -> tuple[str, ...]:
     told = list(Manifest.load(workplace.path("corpus") / "manifest.json").counts["warnings"])
     for site in sites:
         broken = [failure for failure in site.failures if failure.stage == "simulate"]
@@ -198,4 +199,4 @@ def _warnings(workplace: Workplace, sites: Sequence[SiteReport]) -> tuple[str, .
                 f"{site.site}: {len(broken)} sentences do not parse and count as failures; these latents are put at 0 "
                 f"(latents {which})"
             )
-    return tuple(told)
+    return (*told, *absent_controls(results))

@@ -6,17 +6,17 @@ latents whose sentence changed are read again.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.shelves import load_rows, load_simulation, merged, save_simulation
-from plainspoken.pipeline.speech import simulate_latents, simulator_named, where_it_fails
+from plainspoken.pipeline.shelves import load_rows, load_simulation, save_simulation
+from plainspoken.pipeline.speech import simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
+from plainspoken.simulators import simulator_named
 from plainspoken.types import Failure, Part, Rows, Simulation
 
 PARTS: tuple[Part, ...] = ("calibrate", "evaluate")
@@ -47,8 +47,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         edited = [edit.latent for edit in explanations.edits(workplace.path("explain", unit.site))]
         for failure in failures.values():
             workplace.progress.warn(f"{unit.site}, latent {failure.latent}: {failure.reason}")
-        told = [asdict(failure) | where_it_fails(texts[failure.latent]) for failure in failures.values()]
-        yield Outcome(unit, {**redone, "edited": edited}, told)
+        yield Outcome(unit, {**redone, "edited": edited}, list(failures.values()))
 
 
 def bring_up_simulation(
@@ -68,7 +67,7 @@ def bring_up_simulation(
     spoken = {i: texts[i] for i in changed.tolist() if i in texts}
     new, failures = simulate_latents(workplace, spoken, latents, rows, label)
     if old is None or len(changed):
-        simulation = new if old is None else merged(old, new, changed)
+        simulation = new if old is None else old.with_latents_of(new, changed)
         for failure in failures:
             wanted[failure.latent] = 0
         save_simulation(path, simulation, wanted, simulator)

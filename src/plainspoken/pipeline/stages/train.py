@@ -46,7 +46,10 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
 
 
 def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
-    """What is trained at this site: an SAE where input and output are one, else a transcoder, unless told."""
+    """What is trained at this site: an SAE where input and output are one, else a transcoder, unless told.
+
+    Raises ConfigError where the kind that is asked for does not fit the site.
+    """
     kind = ("sae" if site.kind == "resid" else "transcoder") if config.kind == "auto" else config.kind
     if kind == "transcoder" and site.kind == "resid":
         raise ConfigError(

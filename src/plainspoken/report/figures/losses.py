@@ -1,4 +1,4 @@
-"""Loss against the fraction of latents rewritten, between the model's own loss and silence."""
+"""Loss against the fraction of latents rewritten, between the model's own loss and that with all at zero."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

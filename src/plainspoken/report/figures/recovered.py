@@ -36,7 +36,7 @@ class Row:
 
 
 def conditions_picture(site: SiteReport, key: str) -> Picture | None:
-    """Where every condition lands between silence (0 %) and the coder (100 %); None if nothing is defined."""
+    """Where each condition lands between all latents at zero (0 %) and the coder (100 %); None if none does."""
     rows = [
         Row(row.condition, row.recovered, _COLOURS.get(row.condition, svg.MUTED), row.condition == "rewritten")
         for row in whole_rows(site)

@@ -32,8 +32,9 @@ def scores_picture(site: SiteReport, key: str) -> Picture | None:
         f"Single latents, {numbers.count(len(scored))} scored"
         + (f" ({numbers.count(unscored)} more have no defined score here)" if unscored else "")
         + ". Correlation: of simulated with true activation, over all tokens. Sensitivity: share of true firings that "
-        "are simulated; specificity: share of silent tokens simulated as silent, on a scale that stretches towards "
-        "100%, because most tokens are silent for most latents." + (f" Every {step}th dot drawn." if step > 1 else "")
+        "are simulated; specificity: share of the other tokens at which no firing is simulated, on a scale that "
+        "stretches towards 100%, because most latents fire at few tokens."
+        + (f" Every {step}th dot drawn." if step > 1 else "")
     )
     label = f"Scores of single latents: median correlation {numbers.fixed(median, 2)}."
     return picture(key, label, caption, lambda frame: _draw(scored, dots[::step], median, frame))
