@@ -131,3 +131,19 @@ def llama(llama_folder: Path):
     from plainspoken.lm import load_lm
 
     return load_lm(str(llama_folder), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def planted(byte_tokenizer: PreTrainedTokenizerFast):
+    """The planted model without a skip."""
+    from planted import plant
+
+    return plant(byte_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def planted_skip(byte_tokenizer: PreTrainedTokenizerFast):
+    """The planted model with a coder that has a skip."""
+    from planted import plant
+
+    return plant(byte_tokenizer, skip=True)

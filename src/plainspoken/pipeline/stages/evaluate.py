@@ -59,6 +59,19 @@ def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
     calibrate = load_rows(workplace, "calibrate")
     edits = explanations.edits(workplace.path("explain", site.module))
     spoken = _spoken(workplace, site.module)
+    before = _before_edits(workplace, edits, spoken, calibrate, rows) if edits else None
+    return gathered(workplace, site, spoken, calibrate, tuple(edit.latent for edit in edits), before)
+
+
+def gathered(
+    workplace: Workplace,
+    site: Site,
+    spoken: Spoken,
+    calibrate: Rows,
+    edited: tuple[int, ...] = (),
+    as_written: Spoken | None = None,
+) -> SiteMaterial:
+    """A site's material from what its sentences were simulated to, with the run's coder, calibrator and seed."""
     return gather(
         site,
         load_coder(workplace.path("train", site.module)).to(workplace.lm.device),
@@ -67,8 +80,8 @@ def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
         maximum(workplace, site.module),
         calibrator=workplace.config.calibrate.calibrator,
         seed=workplace.config.seed,
-        edited=tuple(edit.latent for edit in edits),
-        as_written=_before_edits(workplace, edits, spoken, calibrate, rows) if edits else None,
+        edited=edited,
+        as_written=as_written,
     )
 
 

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from plainspoken.coders import load_coder
 from plainspoken.evaluate import SiteFacts, evaluate
 from plainspoken.evaluate import units as units_of
 from plainspoken.pipeline.shelves import load_rows, load_statistics, load_table
 from plainspoken.pipeline.speech import explain_latents, simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
-from plainspoken.pipeline.stages.calibrate import maximum
+from plainspoken.pipeline.stages.evaluate import gathered
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.rewrite import SiteMaterial, Spoken, gather
+from plainspoken.rewrite import SiteMaterial, Spoken
 from plainspoken.store import Manifest, read_json, write_json
 from plainspoken.store.manifest import digest
 from plainspoken.types import Explanation, Rows, Simulation, Site
@@ -88,13 +87,6 @@ def _explained(workplace: Workplace, site: Site, budget: int, rows: Rows) -> tup
         return simulation
 
     spoken = Spoken(simulated(calibrate), simulated(rows), explained)
-    material = gather(
-        site,
-        load_coder(workplace.path("train", site.module)).to(workplace.lm.device),
-        spoken,
-        load_table(workplace, site.module, calibrate),
-        maximum(workplace, site.module),
-        calibrator=workplace.config.calibrate.calibrator,
-        seed=workplace.config.seed,
+    return gathered(workplace, site, spoken, calibrate), SiteFacts.of(
+        [e.words for e in written if explained[e.latent]], table.latents
     )
-    return material, SiteFacts.of([e.words for e in written if explained[e.latent]], table.latents)
