@@ -14,7 +14,7 @@ from plainspoken.language.render import render
 from plainspoken.language.rule import HIGHEST_LEVEL
 from plainspoken.types import Explanation
 
-_CAP_STEP = 1.4
+_CAP_STEP = 1.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,4 +58,4 @@ def _explain(evidence: Evidence, latent: int, price: float, bench: Bench, by: st
         words = count_words(text)
         if words <= evidence.words_max or len(selection.level) == 0:
             return Explanation(latent, text, words, by)
-        price *= _CAP_STEP
+        price *= max(_CAP_STEP, (words / evidence.words_max) ** 1.5)

@@ -48,6 +48,7 @@ class _Entry(NamedTuple):
     columns: Sequence[Int[np.ndarray, " n"]]
     spell: Spell
     late: bool = False
+    excepts: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,8 @@ class Template:
     """The condition in the terms of the language, from any position that falls under it."""
     late: bool = False
     """Whether it is worth a look only once all others have been chosen."""
+    excepts: bool = False
+    """Whether exceptions are looked for among its conditions: such under which the latent is silent."""
 
     def positions(self, conditions: Int[np.ndarray, " c"]) -> Int[np.ndarray, " m"]:
         """All positions under any of these conditions."""
@@ -145,9 +148,9 @@ def _entries(reading: Reading) -> Iterator[_Entry]:
     def bracketed(p: int) -> Context:
         return Place("inside brackets" if brackets[p] == 0 else "outside brackets")
 
-    yield _Entry("word", 3, 1.0, [reading.word], phrase(1))
-    yield _Entry("two words", 5, 2.0, [reading.word, b1], phrase(2))
-    yield _Entry("three words", 7, 3.0, [reading.word, b1, b2], phrase(3))
+    yield _Entry("word", 3, 1.0, [reading.word], phrase(1), excepts=True)
+    yield _Entry("two words", 5, 2.0, [reading.word, b1], phrase(2), excepts=True)
+    yield _Entry("three words", 7, 3.0, [reading.word, b1, b2], phrase(3), excepts=True)
     yield _Entry("four words", 9, 4.0, [reading.word, b1, b2, b3], phrase(4))
     yield _Entry("after", 2, 1.5, [b1], anywhere(lambda p: After(((s[b1[p]],),))))
     yield _Entry("after two", 4, 2.5, [b1, b2], anywhere(lambda p: After(((s[b2[p]], s[b1[p]]),))))
@@ -171,7 +174,7 @@ def _entries(reading: Reading) -> Iterator[_Entry]:
         yield _Entry(name, 4, 4.0, [column], at_word(lambda p, c=context: c), late=True)
 
 
-_TOPICS = 4
+_TOPICS = 1
 # How an earlier word is looked for: in the language's terms, and as a window of `language.earlier`.
 _WITHIN: tuple[tuple[int | Literal["line"] | None, int], ...] = ((None, ANYWHERE), ("line", ON_THIS_LINE), (10, 10))
 _FEWEST_ROWS, _MOST_ROWS = 0.05, 0.6  # of the rows: a word that stands in nearly none or nearly all tells little
@@ -206,7 +209,9 @@ def _template(reading: Reading, entry: _Entry, half: Int[np.ndarray, " n"]) -> t
     count = np.bincount(key + conditions * half[position], minlength=2 * conditions).reshape(2, conditions)
     pointer = np.concatenate([np.zeros(1, np.int64), np.cumsum(count.sum(axis=0))])
     ordered = position[np.argsort(key, kind="stable")].astype(np.int32)
-    template = Template(entry.name, entry.specificity, entry.words, pointer, ordered, count, entry.spell, entry.late)
+    template = Template(
+        entry.name, entry.specificity, entry.words, pointer, ordered, count, entry.spell, entry.late, entry.excepts
+    )
     return template, condition
 
 

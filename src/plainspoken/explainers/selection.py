@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from plainspoken.explainers.lattice import Lattice
 from plainspoken.language.rule import HIGHEST_LEVEL
 
-_FEWEST_FIRINGS = 2
+_FEWEST_TOKENS = 2
 _MOST_SPECIFIC = 16  # no condition fixes more than that (`language.rule`)
 # Times the price, round by round: what pays most is chosen first, so that a plain clause with an exception comes before
 # many small refinements that would say the same.
@@ -54,41 +54,53 @@ class Bench:
         self.numbers = np.full(int(lattice.first[-1]) + 1, -1, np.int32)
 
     @contextmanager
-    def numbering(self, candidates: Sequence[np.ndarray]) -> Iterator[None]:
-        """Number these conditions of each template from 0, for as long as the context lasts."""
+    def numbering(self, candidates: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """Number these conditions of each template from 0, for as long as the context lasts; yields the list of them,
+        in which `renumber` replaces those of a template."""
+        current = list(candidates)
         try:
-            for first, chosen in zip(self.lattice.first[:-1], candidates, strict=True):
-                self.numbers[first + chosen] = np.arange(len(chosen))
-            yield
+            for k, chosen in enumerate(candidates):
+                self._number(k, chosen, np.arange(len(chosen)))
+            yield current
         finally:
-            for first, chosen in zip(self.lattice.first[:-1], candidates, strict=True):
-                self.numbers[first + chosen] = -1
+            for k, chosen in enumerate(current):
+                self._number(k, chosen, -1)
+
+    def renumber(self, current: list[np.ndarray], k: int, chosen: Int[np.ndarray, " candidates"]) -> None:
+        """Number other conditions of template k."""
+        self._number(k, current[k], -1)
+        current[k] = chosen
+        self._number(k, chosen, np.arange(len(chosen)))
+
+    def _number(self, k: int, chosen: Int[np.ndarray, " c"], numbers: Int[np.ndarray, " c"] | int) -> None:
+        self.numbers[self.lattice.first[k] + chosen] = numbers
 
     def numbered(self, positions: Int[np.ndarray, " p"]) -> Int[np.ndarray, "templates p"]:
         """The number of the condition of each template that each position falls under."""
         return self.numbers[self.lattice.condition[positions]].T
 
-    def often(self, positions: Int[np.ndarray, " firings"]) -> list[Int[np.ndarray, " candidates"]]:
-        """For each template the conditions under which enough of the positions fall, ascending."""
-        first = self.lattice.first
-        templates, n = len(first) - 1, len(positions)
+    def often(self, positions: Int[np.ndarray, " p"], templates: Sequence[int]) -> list[Int[np.ndarray, " candidates"]]:
+        """For each of these templates the conditions under which enough of the positions fall, ascending."""
+        first, n = self.lattice.first, len(positions)
         # Sorting beats np.unique's hashing many times over here.
-        found = np.sort(np.ascontiguousarray(self.lattice.condition[positions].T), axis=1)
-        begins = np.ones((templates, n), bool)
+        found = np.sort(self.lattice.condition[positions].T[list(templates)], axis=1)
+        begins = np.ones((len(templates), n), bool)
         begins[:, 1:] = found[:, 1:] != found[:, :-1]
         start = np.flatnonzero(begins)
         condition = found.ravel()[start]
-        enough = (np.diff(start, append=templates * n) >= _FEWEST_FIRINGS) & (condition < first[-1])
-        condition, template = condition[enough], start[enough] // n
-        ends = np.searchsorted(template, np.arange(templates + 1))
-        return [condition[low:high] - first[k] for k, (low, high) in enumerate(pairwise(ends.tolist()))]
+        enough = (np.diff(start, append=len(templates) * n) >= _FEWEST_TOKENS) & (condition < first[-1])
+        condition, template = condition[enough], start[enough] // max(n, 1)
+        ends = np.searchsorted(template, np.arange(len(templates) + 1))
+        return [
+            condition[low:high] - first[k] for k, (low, high) in zip(templates, pairwise(ends.tolist()), strict=True)
+        ]
 
 
 class _Scene:
     """The positions that matter to one latent: where it fires, and where a chosen condition makes it fire.
 
     Everywhere else both the activation and its simulation are 0. Conditions are numbered among a template's candidates:
-    those under which the latent fires often enough to be named at all. What a template says at a position is one
+    those that are met often enough to be named at all. What a template says at a position is one
     number, its rank: 0 for nothing, else 1 + 10 specificity + level, so that the largest rank decides, as in the
     language.
     """
@@ -97,7 +109,7 @@ class _Scene:
         self,
         position: Int[np.ndarray, " firings"],
         true: Float[np.ndarray, " firings"],
-        candidates: Sequence[np.ndarray],
+        candidates: list[np.ndarray],
         bench: Bench,
     ) -> None:
         self.bench, self.templates, self.candidates = bench, bench.lattice.templates, candidates
@@ -115,14 +127,15 @@ class _Scene:
         self.covered = [np.zeros(len(c), bool) for c in candidates]
         self._take_in(position, true)
 
-    def with_candidates(self, candidates: Sequence[np.ndarray]) -> "_Scene":
-        """The same positions, and the same said of them, with other candidates, these among them."""
-        scene = _Scene(self.position, self.true, candidates, self.bench)
-        for k in np.flatnonzero(self.spoken).tolist():
-            ranks = np.zeros(len(candidates[k]), np.int16)
-            ranks[np.searchsorted(candidates[k], self.candidates[k])] = self.ranks[k][:-1]
-            scene.say(k, ranks)
-        return scene
+    def look_for_exceptions(self, k: int) -> None:
+        """Make candidates of a template's conditions also where the latent is silent but something said has it fire."""
+        (wider,) = self.bench.often(self.position, [k])
+        moved = np.searchsorted(wider, self.candidates[k])
+        ranks, covered = np.zeros(len(wider) + 1, np.int16), np.zeros(len(wider), bool)
+        ranks[moved], covered[moved] = self.ranks[k][:-1], self.covered[k]
+        self.bench.renumber(self.candidates, k, wider)
+        self.ranks[k], self.covered[k] = ranks, covered
+        self._under[k, : self.size] = self.bench.numbers[self.bench.lattice.condition[self.position, k]]
 
     @property
     def position(self) -> Int[np.ndarray, " u"]:
@@ -217,21 +230,17 @@ def select(
     """
     unit = float(value.max()) / HIGHEST_LEVEL
     worth = weight * unit**2
-    candidates = bench.often(position)
-    with bench.numbering(candidates):
+    templates = bench.lattice.templates
+    with bench.numbering(bench.often(position, range(len(templates)))) as candidates:
         scene = _Scene(np.asarray(position), value.astype(np.float64) / unit, candidates, bench)
-        for factor in _PRICES[:-1]:
-            for k, template in enumerate(bench.lattice.templates):
-                if len(candidates[k]) and not template.late:
+        for factor in _PRICES:
+            last = factor == _PRICES[-1]
+            for k, template in enumerate(templates):
+                if last and template.excepts:
+                    scene.look_for_exceptions(k)
+                if len(candidates[k]) and (last or not template.late):
                     scene.say(k, _choose(scene, k, worth, factor * price))
-    # Exceptions stand where the latent is silent, though what has been said by now would have it fire.
-    candidates = bench.often(scene.position)
-    with bench.numbering(candidates):
-        scene = scene.with_candidates(candidates)
-        for k in range(len(candidates)):
-            if len(candidates[k]):
-                scene.say(k, _choose(scene, k, worth, _PRICES[-1] * price))
-    return _selection(scene)
+        return _selection(scene)
 
 
 def _rank(specificity: int, level: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
