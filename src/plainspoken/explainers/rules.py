@@ -18,8 +18,9 @@ from plainspoken.types import Explanation, Failure
 
 NAME = "rules"
 
-# The price is searched on a few latents first, then on more; both are every n-th in order of what there is to explain.
-_SAMPLES = (32, 128)
+# The price is searched on a few latents first, then on more: every n-th in order of what there is to explain. Each
+# time until the words are within this share of what is aimed at.
+_SAMPLES = ((24, 0.15), (128, 0.03))
 _STEPS = 4
 _PASSES = 4
 _AIM, _CLOSE_ENOUGH = 0.965, 0.93  # of the budget: another pass over all latents would cost more than it brings
@@ -83,25 +84,25 @@ def _first_price(at: At, ordered: Sequence[int], evidence: Evidence, words: int)
     """The price per word at which a sample of the latents has about as many words as are aimed at."""
     # In the units of the price: all there is to explain, if every word of the budget bought the same. Most words buy
     # less than the first.
-    price = 0.02 * max(float(np.mean([*map(evidence.energy, ordered), 0.0])) / words, np.finfo(float).tiny)
-    for sample in _SAMPLES:
-        price = _searched(lambda p, n=sample: _mean_words(at(_every_nth(ordered, n), p)), price, words * _AIM)
+    price = 0.1 * max(float(np.mean([*map(evidence.energy, ordered), 0.0])) / words, np.finfo(float).tiny)
+    for sample, share in _SAMPLES:
+        price = _searched(lambda p, n=sample: _mean_words(at(_every_nth(ordered, n), p)), price, words * _AIM, share)
         if len(ordered) <= sample:
             break
     return price
 
 
-def _searched(mean_words: Callable[[float], float], price: float, aim: float) -> float:
-    """A price at which mean_words is about what is aimed at, by secants of log words over log price."""
+def _searched(mean_words: Callable[[float], float], price: float, aim: float, share: float) -> float:
+    """A price at which mean_words is within a share of what is aimed at, by secants of log words over log price."""
     slope, before = _WORDS_BY_PRICE, None
     for _ in range(_STEPS):
         found = np.log(max(mean_words(price), 1.0) / aim)
         if before is not None and found != before[1]:
             slope = float(np.clip((found - before[1]) / np.log(price / before[0]), -1.5, -0.5))
-        if abs(found) < 1 - _AIM:
-            return price
         before = (price, found)
         price = float(price * np.exp(np.clip(-found / slope, -5.0, 5.0)))
+        if abs(found) < share:
+            break
     return price
 
 
