@@ -135,3 +135,12 @@ def test_every_setting_has_a_help_text() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_config().coder.k = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_another_model_than_the_bundled_one_brings_its_own_preset(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text('[lm]\nname = "folder"\n')
+    assert load_config().preset == load_config(lm__name="pocket").preset == load_config(seed=3).preset == "pocket"
+    named = (load_config(lm__name="folder"), load_config(overrides=["lm.name=folder"]), load_config(file=path))
+    assert [(config.preset, config.lm.name) for config in named] == [("own", "folder")] * 3
+    assert load_config("pocket", lm__name="folder").preset == "pocket"

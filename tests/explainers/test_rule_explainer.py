@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plainspoken.errors import LeakError
 from plainspoken.explainers.lattice import build_lattice
 from plainspoken.explainers.rules import explain_rules
 from plainspoken.explainers.selection import Bench, select
-from plainspoken.explainers.wording import grouped
+from plainspoken.explainers.wording import grouped, with_start
 from plainspoken.language.parse import parse
 from plainspoken.language.quote import count_words
-from plainspoken.language.rule import After, Group, Phrase
+from plainspoken.language.render import render
+from plainspoken.language.rule import After, Anything, Clause, Group, Phrase, Rule, Start
 from plainspoken.latents.table import FiringTable
 from plainspoken.simulators.conditions import bind
 from plainspoken.simulators.matching import matches
@@ -119,9 +122,6 @@ def test_every_condition_of_the_lattice_means_what_it_is_spelled_as(scene):
 
 
 def _sentence(head, contexts) -> str:
-    from plainspoken.language.render import render
-    from plainspoken.language.rule import Clause, Rule
-
     return render(Rule((Clause(9, (Group((head,), contexts),)),)))
 
 
@@ -129,3 +129,66 @@ def test_phrases_that_share_a_word_are_said_together_when_that_is_shorter():
     pairs = [(Phrase((b, "her")), ()) for b in ("to", "with", "for", "of", "at")]
     assert grouped(pairs) == (Group((Phrase(("her",)),), (After((("to",), ("with",), ("for",), ("of",), ("at",))),)),)
     assert grouped(pairs[:2]) == (Group(tuple(h for h, _ in pairs[:2])),)
+
+
+def test_a_lone_break_is_said_as_the_start_that_it_is():
+    said = {
+        (Phrase(("\n", "her")), ()): (Phrase(("her",)), (Start("a line"),)),
+        (Phrase(("", "to", "her")), ()): (Phrase(("to", "her")), (Start("the text"),)),
+        (Anything(), (After((("\n",),)),)): (Anything(), (Start("a line"),)),
+        (Anything(), (After((("\n", "to"),)),)): (Anything(), (After((("to",),)), Start("a line"))),
+        (Phrase(("\n",)), ()): (Phrase(("\n",)), ()),
+        (Phrase(("to", "\n", "her")), ()): (Phrase(("to", "\n", "her")), ()),
+    }
+    for (head, contexts), expected in said.items():
+        assert with_start(head, contexts) == expected
+
+
+@given(st.lists(st.sampled_from([*WORDS[:4], "\n"]), min_size=1, max_size=30), st.data())
+def test_the_start_said_as_such_means_the_same(words: list[str], data):
+    rows, reading, _ = read_pieces([[b" " + w.encode() for w in words]])
+    units = data.draw(st.lists(st.sampled_from(["", "\n", "the", "cat"]), min_size=1, max_size=2))
+    head, contexts = data.draw(
+        st.sampled_from([(Phrase((*units, "the")), ()), (Anything(), (After((tuple(units),)),))])
+    )
+    plain, named = (
+        render(Rule((Clause(9, (Group((h,), c),)),))) for h, c in ((head, contexts), with_start(head, contexts))
+    )
+    both, failures = simulate_reading({0: plain, 1: named}, 2, rows, reading)
+    assert not failures
+    assert both.position[both.latent == 0].tolist() == both.position[both.latent == 1].tolist()
+
+
+def test_the_words_do_not_depend_on_how_many_processes_found_them(scene):
+    firings, reading, _ = scene
+    lattice, weight = build_lattice(reading, firings.rows.document), np.ones(firings.latents)
+    alone, shared = (explain_rules(firings, lattice, weight, 20, 100, cores=cores) for cores in (1, 2))
+    assert alone == shared
+
+
+def test_what_holds_in_one_half_of_the_documents_only_is_not_said():
+    """A latent that fires on “dog” in every second document, and on “cat” in all of them."""
+    text = [[b" " + w for w in (b"the", b"dog", b"saw", b"the", b"cat", b".") * 3] for _ in range(40)]
+    rows, reading, _ = read_pieces(text)
+    rows = Rows(rows.tokens, rows.mask, rows.document, rows.keys, "explain")
+    always, _ = simulate_reading({0: "Fires at 9 on “cat”."}, 1, rows, reading)
+    dog, _ = simulate_reading({0: "Fires at 9 on “dog”."}, 1, rows, reading)
+    # In half of the documents, and there as often as not: what one half says of “dog”, the other does not bear out.
+    lucky = dog.position[(dog.position // rows.tokens.shape[1]) % 2 == 0][::2]
+    position = np.sort(np.concatenate([always.position, lucky]))
+    table = FiringTable(np.array([0, len(position)]), position, np.ones(len(position), np.float32), rows)
+    (said,) = explain_rules(table, build_lattice(reading, rows.document), np.ones(1), 60, 100)
+    assert "cat" in said.text and "dog" not in said.text
+
+
+def test_an_exception_is_found_under_which_the_latent_never_fires():
+    generator = np.random.default_rng(1)
+    words = ["th", "a", "b", "c", "d", "e", "and"]
+    text = [[b" " + words[i].encode() for i in generator.integers(0, len(words), 100)] for _ in range(60)]
+    rows, reading, _ = read_pieces(text)
+    rows = Rows(rows.tokens, rows.mask, rows.document, rows.keys, "explain")
+    planted = "Fires at 9 on “th”; 0 on “and th”."
+    simulation, _ = simulate_reading({0: planted}, 1, rows, reading)
+    table = FiringTable(np.array([0, len(simulation.position)]), simulation.position, simulation.level, rows)
+    (said,) = explain_rules(table, build_lattice(reading, rows.document), np.ones(1), 11, 12)
+    assert said.text == planted

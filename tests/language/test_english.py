@@ -5,7 +5,7 @@ from plainspoken.errors import LanguageError
 from plainspoken.language.parse import parse
 from plainspoken.language.quote import count_words, quote, scan_quote
 from plainspoken.language.render import SILENT, render
-from plainspoken.language.rule import Anything, Clause, Group, Phrase, Place, Rule, Token
+from plainspoken.language.rule import After, Anything, Clause, Group, Phrase, Place, Rule, Start, Token
 from rules_made import any_text, rules
 
 SENTENCE = (
@@ -95,3 +95,11 @@ def test_a_group_says_what_it_cannot_be():
         Group((Anything(),), (Place("inside a string"), Place("inside brackets")))
     with pytest.raises(LanguageError, match="at most 4 units"):
         parse("Fires at 2 on “x y” after “a b c”.")
+
+
+def test_the_start_of_a_line_or_of_the_text_is_said_as_such():
+    rule = Rule((Clause(4, (Group((Phrase(("to", "her")),), (After((("said",),)), Start("a line"))),)),))
+    assert render(rule) == "Fires at 4 on “to her” after “said” at the start of a line."
+    assert parse(render(rule)) == rule
+    with pytest.raises(LanguageError, match="at most 4 units"):
+        parse("Fires at 2 on “x y” after “a b” at the start of the text.")

@@ -231,7 +231,8 @@ def settings() -> None:
     plainspoken run --set coder.k=64 --out runs/k64
     """
     OUT.print(
-        "Defaults are those of the preset pocket. Change any with --set NAME=VALUE, or in a TOML file given with "
+        "Defaults are those of the preset pocket; with another --lm the preset own takes more text. Change any with "
+        "--set NAME=VALUE, or in a TOML file given with "
         "--config:\n    seed = 1\n    [[coder]]\n    k = 64\n".replace("[[", r"\[").replace("]]", "]"),
         highlight=False,
     )

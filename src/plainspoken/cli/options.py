@@ -26,7 +26,11 @@ OldRun = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Settings to start from: pocket (default), paper.", show_default=False, rich_help_panel=_WHAT),
+    typer.Option(
+        help="Settings to start from: pocket (default), own (default with --lm), paper.",
+        show_default=False,
+        rich_help_panel=_WHAT,
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,

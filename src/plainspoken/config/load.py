@@ -36,13 +36,14 @@ def load_config(
 ) -> Config:
     """The preset, then the file's settings over it, then the overrides `dotted.name=value`, then `values`.
 
-    preset: a bundled preset's name; None: the file's own `preset`, else `pocket`.
+    preset: a bundled preset's name; None: the file's own `preset`, else `own` where another language model than the
+        bundled one is named, else `pocket`.
     file: .toml, or the config.json of a run folder.
     values: whole settings by dotted name with `.` written `__`, e.g. `coder__k=64`; None leaves a setting as it is.
     Raises ConfigError: unknown preset or key (the nearest is named), a value of the wrong kind, settings that clash.
     """
     from_file = _read_tree(Path(file)) if file is not None else {}
-    name = preset or from_file.get("preset") or "pocket"
+    name = preset or from_file.get("preset") or _default_preset(from_file, overrides, values)
     tree = _merged(_preset_tree(name), from_file)
     tree["preset"] = name
     _refuse_unknown(tree, Config, f"in {file}" if file is not None else f"in preset {name}")
@@ -52,6 +53,13 @@ def load_config(
         if value is not None:
             _put(tree, dotted.replace("__", "."), value)
     return config_from_tree(tree)
+
+
+def _default_preset(from_file: Mapping[str, Any], overrides: Sequence[str], values: Mapping[str, Any]) -> str:
+    section = from_file.get("lm")
+    named = [section.get("name") if isinstance(section, Mapping) else None, values.get("lm__name")]
+    named += [value for key, _, value in (override.partition("=") for override in overrides) if key == "lm.name"]
+    return "pocket" if all(lm in (None, "pocket") for lm in named) else "own"
 
 
 def config_from_tree(tree: Mapping[str, Any], where: str = "in these settings") -> Config:

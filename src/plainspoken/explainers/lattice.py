@@ -6,6 +6,7 @@ that occurs is one condition, and a place in the text falls under exactly one co
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -23,6 +24,7 @@ from plainspoken.language.rule import (
     Earlier,
     Ending,
     Form,
+    FormName,
     Head,
     Line,
     Opener,
@@ -35,8 +37,24 @@ from plainspoken.language.rule import (
 
 _NO_CONDITION = -1
 
-# A condition in the terms of the language, from a position that falls under it.
-Spell = Callable[[int], tuple[Head, tuple[Context, ...]]]
+Spelled = tuple[Head, tuple[Context, ...]]
+"""A condition in the terms of the language: a head, and where it counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spell:
+    """Spells the condition that a position falls under: what stands there in each column, put into the language.
+
+    Data and not a closure, so that it can be sent to another process.
+    """
+
+    say: Callable[..., Spelled]
+    columns: tuple[Int[np.ndarray, " n"], ...]
+    names: tuple[Sequence[str], ...]
+    """What each column's values are called."""
+
+    def __call__(self, position: int) -> Spelled:
+        return self.say(*(names[column[position]] for names, column in zip(self.names, self.columns, strict=True)))
 
 
 class _Entry(NamedTuple):
@@ -78,8 +96,8 @@ class Template:
         parts = [self.position[self.pointer[c] : self.pointer[c + 1]] for c in conditions.tolist()]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
-    def spelled(self, condition: int) -> tuple[Head, tuple[Context, ...]]:
-        """A condition as a head and its contexts."""
+    def spelled(self, condition: int) -> Spelled:
+        """A condition in the terms of the language."""
         return self.spell(int(self.position[self.pointer[condition]]))
 
 
@@ -120,58 +138,92 @@ def build_lattice(reading: Reading, document: Int[np.ndarray, " row"]) -> Lattic
 
 
 def _entries(reading: Reading) -> Iterator[_Entry]:
-    s = reading.strings
+    s, word, token = reading.strings, reading.word, reading.token
+    b1, b2, b3 = reading.before1, reading.before2, reading.before3
+    line = np.where(reading.line > 0, reading.line, _NO_CONDITION)
+    opener = np.where(reading.depth > 0, reading.opener, _NO_CONDITION)
+    places, brackets = _enclosures(reading), np.where(reading.depth > 0, 0, 1)
+    forms, everything = _mapped(reading, _form_number), np.zeros_like(word)
+    ending3, ending2 = (_mapped(reading, _ending(length)) for length in (3, 2))
 
-    def word(p: int) -> str:
-        return s[reading.word[p]]
+    def spell(say: Callable[..., Spelled], *columns: np.ndarray, last: Sequence[str] = s) -> Spell:
+        return Spell(say, columns, (*[s] * (len(columns) - 1), last)[: len(columns)])
 
-    def phrase(length: int) -> Spell:
-        before = (reading.before3, reading.before2, reading.before1)[3 - (length - 1) :]
-        return lambda p: (Phrase((*(s[c[p]] for c in before), word(p))), ())
-
-    forms = _mapped(reading, _form_number)
-    places = _enclosures(reading)
-    brackets = np.where(reading.depth > 0, 0, 1)
-    everything = np.zeros_like(reading.word)
-    b1, b2, b3, line, opener = reading.before1, reading.before2, reading.before3, reading.line, reading.opener
-    has_line, has_opener = np.where(line > 0, line, _NO_CONDITION), np.where(reading.depth > 0, opener, _NO_CONDITION)
-
-    def at_word(context: Callable[[int], Context]) -> Spell:
-        return lambda p: (Phrase((word(p),)), (context(p),))
-
-    def anywhere(context: Callable[[int], Context]) -> Spell:
-        return lambda p: (Anything(), (context(p),))
-
-    def enclosed(p: int) -> Context:
-        return Place(_PLACE_NAMES[places[p]])
-
-    def bracketed(p: int) -> Context:
-        return Place("inside brackets" if brackets[p] == 0 else "outside brackets")
-
-    yield _Entry("word", 3, 1.0, [reading.word], phrase(1), excepts=True)
-    yield _Entry("two words", 5, 2.0, [reading.word, b1], phrase(2), excepts=True)
-    yield _Entry("three words", 7, 3.0, [reading.word, b1, b2], phrase(3), excepts=True)
-    yield _Entry("four words", 9, 4.0, [reading.word, b1, b2, b3], phrase(4))
-    yield _Entry("after", 2, 1.5, [b1], anywhere(lambda p: After(((s[b1[p]],),))))
-    yield _Entry("after two", 4, 2.5, [b1, b2], anywhere(lambda p: After(((s[b2[p]], s[b1[p]]),))))
-    yield _Entry("word on line", 4, 4.0, [reading.word, has_line], at_word(lambda p: Line((s[line[p]],))))
-    yield _Entry("word in brackets", 4, 4.0, [reading.word, has_opener], at_word(lambda p: Opener((s[opener[p]],))))
-    yield _Entry("word in place", 4, 4.0, [reading.word, places], at_word(enclosed))
-    yield _Entry("line", 1, 3.0, [has_line], anywhere(lambda p: Line((s[line[p]],))))
-    yield _Entry("opener", 1, 3.0, [has_opener], anywhere(lambda p: Opener((s[opener[p]],))))
-    yield _Entry("ending 3", 1, 5.0, [_mapped(reading, _ending(3))], lambda p: (Ending(word(p)[-3:]), ()))
-    yield _Entry("ending 2", 1, 5.0, [_mapped(reading, _ending(2))], lambda p: (Ending(word(p)[-2:]), ()))
-    yield _Entry("form", 1, 4.0, [forms], lambda p: (Form(FORMS[forms[p]]), ()))
-    yield _Entry("place", 1, 4.0, [places], anywhere(enclosed))
-    yield _Entry("brackets", 1, 4.0, [brackets], anywhere(bracketed))
-    yield _Entry("token", 2, 3.0, [reading.token], lambda p: (Token(s[reading.token[p]]), ()))
-    yield _Entry("anything", 0, 2.0, [everything], lambda p: (Anything(), ()))
-    everywhere = np.arange(len(reading.word))
+    yield _Entry("word", 3, 1.0, [word], spell(_phrase, word), excepts=True)
+    yield _Entry("two words", 5, 2.0, [word, b1], spell(_phrase, word, b1), excepts=True)
+    yield _Entry("three words", 7, 3.0, [word, b1, b2], spell(_phrase, word, b1, b2), excepts=True)
+    yield _Entry("four words", 9, 4.0, [word, b1, b2, b3], spell(_phrase, word, b1, b2, b3))
+    yield _Entry("after", 2, 1.5, [b1], spell(_after, b1))
+    yield _Entry("after two", 4, 2.5, [b1, b2], spell(_after, b1, b2))
+    yield _Entry("word on line", 4, 4.0, [word, line], spell(_word_on_line, word, line))
+    yield _Entry("word in brackets", 4, 4.0, [word, opener], spell(_word_in_brackets, word, opener))
+    yield _Entry("word in place", 4, 4.0, [word, places], spell(_word_in_place, word, places, last=_ENCLOSED))
+    yield _Entry("line", 1, 3.0, [line], spell(_on_line, line))
+    yield _Entry("opener", 1, 3.0, [opener], spell(_in_brackets, opener))
+    yield _Entry("ending 3", 1, 5.0, [ending3], spell(partial(_ends, 3), word))
+    yield _Entry("ending 2", 1, 5.0, [ending2], spell(partial(_ends, 2), word))
+    yield _Entry("form", 1, 4.0, [forms], spell(_form, forms, last=FORMS))
+    yield _Entry("place", 1, 4.0, [places], spell(_in_place, places, last=_ENCLOSED))
+    yield _Entry("brackets", 1, 4.0, [brackets], spell(_in_place, brackets, last=_BRACKETED))
+    yield _Entry("token", 2, 3.0, [token], spell(_token, token))
+    yield _Entry("anything", 0, 2.0, [everything], spell(_anything))
+    everywhere = np.arange(len(word))
     for unit, (within, window) in product(_topics(reading), _WITHIN):
-        column = np.where(stands_earlier(reading, unit, window, everywhere), reading.word, _NO_CONDITION)
-        context = Earlier((s[unit],), within)
-        name = f"word with {s[unit]} {within}"
-        yield _Entry(name, 4, 4.0, [column], at_word(lambda p, c=context: c), late=True)
+        column = np.where(stands_earlier(reading, unit, window, everywhere), word, _NO_CONDITION)
+        said = spell(partial(_word_with, Earlier((s[unit],), within)), word)
+        yield _Entry(f"word with {s[unit]} {within}", 4, 4.0, [column], said, late=True)
+
+
+def _phrase(word: str, *before: str) -> Spelled:
+    return Phrase((*reversed(before), word)), ()
+
+
+def _after(*before: str) -> Spelled:
+    return Anything(), (After((tuple(reversed(before)),)),)
+
+
+def _word_on_line(word: str, first: str) -> Spelled:
+    return Phrase((word,)), (Line((first,)),)
+
+
+def _word_in_brackets(word: str, opener: str) -> Spelled:
+    return Phrase((word,)), (Opener((opener,)),)
+
+
+def _word_in_place(word: str, place: PlaceName) -> Spelled:
+    return Phrase((word,)), (Place(place),)
+
+
+def _word_with(context: Context, word: str) -> Spelled:
+    return Phrase((word,)), (context,)
+
+
+def _on_line(first: str) -> Spelled:
+    return Anything(), (Line((first,)),)
+
+
+def _in_brackets(opener: str) -> Spelled:
+    return Anything(), (Opener((opener,)),)
+
+
+def _in_place(place: PlaceName) -> Spelled:
+    return Anything(), (Place(place),)
+
+
+def _ends(length: int, word: str) -> Spelled:
+    return Ending(word[-length:]), ()
+
+
+def _form(name: FormName) -> Spelled:
+    return Form(name), ()
+
+
+def _token(text: str) -> Spelled:
+    return Token(text), ()
+
+
+def _anything() -> Spelled:
+    return Anything(), ()
 
 
 _TOPICS = 1
@@ -238,11 +290,12 @@ def _ending(length: int) -> Callable[[str], int]:
     return number
 
 
-_PLACE_NAMES: tuple[PlaceName, ...] = ("inside a string", "inside a comment")
+_ENCLOSED: tuple[PlaceName, ...] = ("inside a string", "inside a comment")
+_BRACKETED: tuple[PlaceName, ...] = ("inside brackets", "outside brackets")
 
 
 def _enclosures(reading: Reading) -> Int[np.ndarray, " n"]:
-    """Which enclosure a position is in, as an index into the places' names."""
+    """Which enclosure a position is in, as an index into `_ENCLOSED`."""
     enclosed = np.full(len(reading.inside), _NO_CONDITION, np.int32)
     for place, inside in enumerate((STRING, COMMENT)):
         enclosed[reading.inside == inside] = place

@@ -240,6 +240,10 @@ def select(
                     scene.look_for_exceptions(k)
                 if len(candidates[k]) and (last or not template.late):
                     scene.say(k, _choose(scene, k, worth, factor * price))
+        # What has exceptions now may mean more where it still decides.
+        for k in np.flatnonzero(scene.spoken).tolist():
+            if templates[k].excepts:
+                scene.say(k, _choose(scene, k, worth, price))
         return _selection(scene)
 
 
@@ -271,10 +275,14 @@ def _choose(scene: _Scene, k: int, worth: float, price: float) -> Int[np.ndarray
     at, true = at[has_say], true[has_say]
     total, square = (np.bincount(at, w, minlength=2 * n).reshape(2, n).astype(float) for w in (true, true**2))
     level = _nearest_level(total.sum(axis=0), count.sum(axis=0))
-    learned = _nearest_level(total, count)[::-1]
+    learned = _of_the_other_half(total, count)
     error = (square - 2 * learned * total + count * learned**2).sum(axis=0)
     taken = promising & (worth * (without - error) > price * template.words)
     return np.where(taken, _rank(template.specificity, level), 0).astype(np.int16)
+
+
+def _of_the_other_half(total: Float[np.ndarray, "2 n"], count: Int[np.ndarray, "2 n"]) -> Float[np.ndarray, "2 n"]:
+    return _nearest_level(total, count)[::-1]
 
 
 def _nearest_level(total: Float[np.ndarray, " *n"], count: Int[np.ndarray, " *n"]) -> Float[np.ndarray, " *n"]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Int
 
-from plainspoken.explainers.lattice import Template
+from plainspoken.explainers.lattice import Spelled, Template
 from plainspoken.explainers.selection import Selection
 from plainspoken.language.rule import (
     STARTS,
@@ -26,8 +26,6 @@ from plainspoken.language.rule import (
 
 _WORDS_OF_A_LEVEL = 2.0  # “; 7 on”
 _WORDS_OF_A_GROUP = 3.0  # “, and on … after …”, with the “or” of a list
-
-Spelled = tuple[Head, tuple[Context, ...]]
 
 
 def word_rule(selection: Selection, templates: Sequence[Template], worth: float, price: float) -> Rule:

@@ -17,8 +17,9 @@ _HERE = ("lm.device",)
 def command_for(config: Config, root: Path) -> str:
     """The command that makes this run here: what differs from its preset, and the folder."""
     preset = flat_settings(load_config(config.preset))
+    by_default = "pocket" if config.lm.name == "pocket" else "own"
     command = ["plainspoken", "run"]
-    if config.preset != "pocket":
+    if config.preset != by_default:
         command += ["--preset", config.preset]
     for name, value in flat_settings(config).items():
         if value == preset[name] or name in _HERE:
