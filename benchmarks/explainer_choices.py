@@ -35,9 +35,10 @@ from plainspoken.simulators.rules import simulate_text
 from plainspoken.types import Explanation, Site
 
 
-def own_level(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The gain by the level of the same documents that it is measured on."""
-    return selection._nearest_level(total.sum(axis=0), count.sum(axis=0))[None]
+def own_error(total: np.ndarray, square: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The error in a fold at the level that all folds give the condition, itself among them."""
+    level = selection._nearest_level(total.sum(axis=0), count.sum(axis=0))
+    return np.ones_like(count, bool), square - 2 * level * total + count * level**2
 
 
 def without(found: Lattice, *names: str) -> Lattice:
@@ -50,7 +51,7 @@ def without(found: Lattice, *names: str) -> Lattice:
 # By name: constants of `selection` and of `lattice` set otherwise, and templates left out.
 CHOICES: Mapping[str, tuple[dict, dict, Sequence[str]]] = {
     "as it is": ({}, {}, ()),
-    "gain by the same documents": ({"_of_the_other_half": own_level}, {}, ()),
+    "gain by the same documents": ({"_crossed_error": own_error}, {}, ()),
     "one price from the start": ({"_PRICES": (1.0,)}, {}, ()),
     "four topics instead of one": ({}, {"_TOPICS": 4}, ()),
     "no topic": ({}, {"_TOPICS": 0}, ()),

@@ -284,5 +284,5 @@ def test_joint_conditions_of_one_planted_site_are_its_own(planted):
     conditions = joint_conditions([material], PLAN)
     losses = measure(planted.lm, planted.evaluate, {SITE.module: material}, conditions)
     for condition, found in zip(conditions, losses, strict=True):
-        expected = alone[condition.name, condition.fraction, condition.order, 0]
+        expected = alone[condition.name, condition.fraction, condition.order, condition.draw]
         np.testing.assert_array_equal(found.nll, expected.nll)

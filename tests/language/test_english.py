@@ -57,6 +57,8 @@ def test_silence_is_a_sentence():
         ("Fires at 3 on “x” with “y” near.", 27, "earlier"),
         ("Fires at 3 on a word ending in “a b”.", 32, "one word"),
         ("Fires at 3 on “x”; on “y”.", 20, "level"),
+        ("Fires at 3 on “x” with “y” in the last 0 words.", 40, "from 1 to"),
+        ("Fires at 3 on “x” with “y” in the last 99999999999999999999999 words.", 40, "from 1 to"),
         ("", 1, "Fires at"),
     ],
 )

@@ -13,6 +13,8 @@ from plainspoken.rewrite import Baseline, Keep, Mixture, Mode, Prediction, SiteM
 
 Order = Literal["best", "random", "mass"]
 ALL_SITES = "all"
+LADDERS = ("rewritten", "oracle-support", "oracle-magnitude", "shuffled")
+"""What is measured at every fraction, in every order."""
 EDITS_MEASURED = 8
 
 
@@ -64,7 +66,7 @@ def joint_conditions(materials: Sequence[SiteMaterial], plan: Plan) -> list[Cond
 def _ladders(materials: Sequence[SiteMaterial], plan: Plan) -> Iterator[Condition]:
     """Every fraction in every order: of the rewrite, of its oracles, of its control, at all of these sites at once.
 
-    Several random orders are drawn for the rewrite, whose curve is what they are for; one for what stands beside it.
+    The rewrite is averaged over several random orders; its control and its oracles are measured in the first of them.
     With every latent replaced all orders are the same: that condition stands once, with the first order.
     """
     plain = {m.site.module: m.prediction for m in materials}
@@ -118,10 +120,10 @@ def _baselines(materials: Sequence[SiteMaterial]) -> Iterator[Condition]:
         yield Condition(kind, {m.site.module: Baseline(kind) for m in materials})
 
 
-def _whole(name: str, predictions: Mapping[str, Prediction], plan: Plan, mode: Mode = "simulated") -> Condition:
+def _whole(name: str, predictions: Mapping[str, Prediction], plan: Plan) -> Condition:
     """Every latent replaced, at every given site."""
     treatments: dict[str, Treatment] = {
-        module: Mixture(prediction, np.ones(len(prediction.explained), bool), mode, plan.keep)
+        module: Mixture(prediction, np.ones(len(prediction.explained), bool), "simulated", plan.keep)
         for module, prediction in predictions.items()
     }
     return Condition(name, treatments, 1.0, plan.orders[0])

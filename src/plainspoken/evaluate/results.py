@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from plainspoken.evaluate.conditions import ALL_SITES, Condition, Order
+from plainspoken.evaluate.conditions import LADDERS, Condition, Order
 from plainspoken.evaluate.losses import DocumentLosses
 from plainspoken.evaluate.statistics import (
     LEVEL,
@@ -104,7 +104,7 @@ def records(parts: Sequence[Measured], facts: Mapping[str, SiteFacts], analysis:
     out = []
     for i, (part, row) in enumerate(found):
         record = tables[part.site].record(row) | _verdict(tests.get(i)) | facts[part.site].__dict__
-        several = row.condition.name == "rewritten" and row.condition.fraction == 1 and part.site != ALL_SITES
+        several = row.condition.name in LADDERS and row.condition.fraction == 1
         out += [record | {"order": order} for order in part.orders] if several else [record]
     return out
 

@@ -37,6 +37,9 @@ from plainspoken.language.rule import (
 
 _NO_CONDITION = -1
 
+FOLDS = 4
+"""Parts of the explain text: what one part has to say of a condition is measured against what the others say."""
+
 Spelled = tuple[Head, tuple[Context, ...]]
 """A condition in the terms of the language: a head, and where it counts."""
 
@@ -73,8 +76,8 @@ class _Entry(NamedTuple):
 class Template:
     """A kind of condition.
 
-    The positions under its condition c are `position[pointer[c]:pointer[c + 1]]`, and `count[h, c]` of them lie in half
-    h of the documents. `words`: what one condition costs in a sentence, its share of the wording around it included;
+    The positions under its condition c are `position[pointer[c]:pointer[c + 1]]`, and `count[f, c]` of them lie in fold
+    f of the text. `words`: what one condition costs in a sentence, its share of the wording around it included;
     `specificity` as in `language.rule`.
     """
 
@@ -83,7 +86,7 @@ class Template:
     words: float
     pointer: Int[np.ndarray, " conditions_1"]
     position: Int[np.ndarray, " m"]
-    count: Int[np.ndarray, "2 conditions"]
+    count: Int[np.ndarray, "folds conditions"]
     spell: Spell
     """The condition in the terms of the language, from any position that falls under it."""
     late: bool = False
@@ -107,14 +110,14 @@ class Lattice:
 
     `condition[p, k]`: the condition of template k that position p falls under, numbered through all templates: those
     of template k are `first[k]` to `first[k + 1] - 1`, and `first[-1]` stands for none. A position's conditions lie
-    side by side, so that looking at a position costs one access to memory and not one a template. `half[p]`: which half
-    of the documents it is in.
+    side by side, so that looking at a position costs one access to memory and not one a template. `fold[p]`: which of
+    the folds of the text it is in, across which what is said must hold.
     """
 
     templates: tuple[Template, ...]
     condition: Int[np.ndarray, "n templates"]
     first: Int[np.ndarray, " templates_1"]
-    half: Int[np.ndarray, " n"]
+    fold: Int[np.ndarray, " n"]
 
 
 def build_lattice(reading: Reading, document: Int[np.ndarray, " row"]) -> Lattice:
@@ -122,19 +125,32 @@ def build_lattice(reading: Reading, document: Int[np.ndarray, " row"]) -> Lattic
 
     `document`: the document of each row.
     """
-    half = np.repeat((document % 2).astype(np.int32), reading.t)
+    fold = np.repeat(_folds(document), reading.t)
     found: list[Template] = []
     entries = list(_entries(reading))
     condition = np.empty((len(reading.word), len(entries)), np.int32)
     first = np.zeros(len(entries) + 1, np.int64)
     for k, entry in enumerate(entries):
-        template, condition[:, k] = _template(reading, entry, half)
+        template, condition[:, k] = _template(reading, entry, fold)
         first[k + 1] = first[k] + template.count.shape[1]
         found.append(template)
     for k in range(len(entries)):
         column = condition[:, k]
         column[:] = np.where(column < 0, first[-1], column + first[k])
-    return Lattice(tuple(found), condition, first, half)
+    return Lattice(tuple(found), condition, first, fold)
+
+
+def _folds(document: Int[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:
+    """The fold of each row, folds of about the same number of rows: whole documents, dealt out the longest first; where
+    that leaves a fold with less than half its share, blocks of rows, as when there is one document alone."""
+    rows, count = np.zeros(FOLDS, np.int64), np.bincount(document)
+    of_document = np.zeros(len(count), np.int32)
+    for one in np.argsort(-count, kind="stable").tolist():
+        of_document[one] = rows.argmin()
+        rows[of_document[one]] += count[one]
+    if 2 * FOLDS * rows.min() >= len(document):
+        return of_document[document]
+    return (np.arange(len(document)) * FOLDS // max(len(document), 1)).astype(np.int32)
 
 
 def _entries(reading: Reading) -> Iterator[_Entry]:
@@ -242,7 +258,7 @@ def _topics(reading: Reading) -> list[int]:
     return telling[np.argsort(-share[telling], kind="stable")][:_TOPICS].tolist()
 
 
-def _template(reading: Reading, entry: _Entry, half: Int[np.ndarray, " n"]) -> tuple[Template, Int[np.ndarray, " n"]]:
+def _template(reading: Reading, entry: _Entry, fold: Int[np.ndarray, " n"]) -> tuple[Template, Int[np.ndarray, " n"]]:
     """A template, and which of its conditions each position falls under, `_NO_CONDITION` for none.
 
     Combinations of values of the columns are numbered; a negative value is none.
@@ -258,11 +274,19 @@ def _template(reading: Reading, entry: _Entry, half: Int[np.ndarray, " n"]) -> t
     condition = np.full(len(reading.word), _NO_CONDITION, np.int32)
     condition[position] = key
     conditions = int(key.max(initial=-1)) + 1
-    count = np.bincount(key + conditions * half[position], minlength=2 * conditions).reshape(2, conditions)
+    count = np.bincount(key + conditions * fold[position], minlength=FOLDS * conditions).reshape(FOLDS, conditions)
     pointer = np.concatenate([np.zeros(1, np.int64), np.cumsum(count.sum(axis=0))])
     ordered = position[np.argsort(key, kind="stable")].astype(np.int32)
     template = Template(
-        entry.name, entry.specificity, entry.words, pointer, ordered, count, entry.spell, entry.late, entry.excepts
+        entry.name,
+        entry.specificity,
+        entry.words,
+        pointer,
+        ordered,
+        count.astype(np.int32),
+        entry.spell,
+        entry.late,
+        entry.excepts,
     )
     return template, condition
 

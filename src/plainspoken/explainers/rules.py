@@ -4,12 +4,14 @@ No language model and no download. It sees the explain rows alone: the text, and
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 from jaxtyping import Float
 from joblib import Parallel, cpu_count, delayed
 
 from plainspoken.corpus.rows import require_part
+from plainspoken.errors import ExplanationError
 from plainspoken.explainers.latent import Evidence, explain_latents
 from plainspoken.explainers.lattice import Lattice
 from plainspoken.language.render import SILENT
@@ -24,6 +26,7 @@ _SAMPLES = ((24, 0.15), (128, 0.03))
 _STEPS = 4
 _PASSES = 4
 _AIM, _CLOSE_ENOUGH = 0.965, 0.93  # of the budget: another pass over all latents would cost more than it brings
+_DEARER = (1.1, 1.2, 1.5, *[10.0] * 8)
 _WORDS_BY_PRICE = -0.8  # d log words / d log price, about
 _FIRINGS_WORTH_A_PROCESS = 200_000
 _TASKS_PER_CORE = 8
@@ -48,11 +51,12 @@ def explain_rules(
         weight: what a squared error of each latent does to the loss (`latents.influence`).
         words: the mean number of words that the site's explanations may have; latents that matter more get more.
         words_max: the most words that one explanation may have.
-        progress: called with the number of latents done since the last call.
+        progress: called with the number of sentences written since the last call: more than there are latents, because
+            the price that keeps to the budget has to be found.
         cores: processes to share the latents among; none: all cores, where there is work enough for them. The result
             does not depend on it.
 
-    Raises LeakError for a table over rows of another part than explain.
+    Raises LeakError for a table over rows of another part than explain, ExplanationError where a process is killed.
     """
     require_part(table.rows, "explain")
     evidence = Evidence(table.pointer, table.position, table.value, weight, lattice, words_max)
@@ -69,10 +73,16 @@ def explain_rules(
             parts: Iterable[list[Explanation]] = parallel(
                 delayed(explain_latents)(evidence, task, price, NAME) for task in tasks if task
             )  # pyright: ignore[reportAssignmentType]
-            for done in parts:
-                found |= {explanation.latent: explanation for explanation in done}
-                if progress is not None:
-                    progress(len(done))
+            try:
+                for done in parts:
+                    found |= {explanation.latent: explanation for explanation in done}
+                    if progress is not None:
+                        progress(len(done))
+            except BrokenProcessPool as error:
+                raise ExplanationError(
+                    "a process that wrote explanations was killed, most likely for want of memory; take less text "
+                    "(corpus.explain_tokens), or set LOKY_MAX_CPU_COUNT=1 in the environment, and run again"
+                ) from error
             return found
 
         explained = _within_budget(at, ordered, _first_price(at, ordered, evidence, words), words)
@@ -93,7 +103,8 @@ def _first_price(at: At, ordered: Sequence[int], evidence: Evidence, words: int)
 
 
 def _searched(mean_words: Callable[[float], float], price: float, aim: float, share: float) -> float:
-    """A price at which mean_words is within a share of what is aimed at, by secants of log words over log price."""
+    """A price at which mean_words is about what is aimed at, by secants of log words over log price; one step beyond
+    the first that comes within a share of it."""
     slope, before = _WORDS_BY_PRICE, None
     for _ in range(_STEPS):
         found = np.log(max(mean_words(price), 1.0) / aim)
@@ -115,9 +126,11 @@ def _within_budget(at: At, ordered: Sequence[int], price: float, words: int) -> 
         if words * _CLOSE_ENOUGH <= mean <= words or not explained:
             return explained
         price *= float((mean / (words * _AIM)) ** (-1 / _WORDS_BY_PRICE))
-    # Nothing is shorter than the sentence that says nothing: a budget below it is met as nearly as can be.
-    while _mean_words(explained) > words and any(e.text != SILENT for e in explained.values()):
-        price *= 1.1
+    # Ever dearer, until they keep to it; a budget below the sentence that says nothing is met as nearly as can be.
+    for factor in _DEARER:
+        if _mean_words(explained) <= words or all(e.text == SILENT for e in explained.values()):
+            break
+        price *= factor
         explained = at(ordered, price)
     return explained
 

@@ -1,11 +1,16 @@
 """Which conditions a latent's explanation names, at a given price per word.
 
 The objective is the squared error of the simulated activation over all tokens of the explain rows, times what the
-latent does to the output: gain(c) = w_l (SSE without c − SSE with c), where w_l = W_dec[l] G W_dec[l]ᵀ and G = E[g gᵀ]
-is the expected outer product of the loss's gradient at the module's output. To second order w_l · SSE is the increase
-of the model's loss that the latent's errors cause, so the clauses of all latents are bought with one currency: a
-condition is named if gain(c) > price · words(c). One price over all latents spends a site's word budget where the
-model's loss feels it most; squared error alone would spend it on latents that the model hardly reads.
+latent does to the output: w_l SSE, where w_l = W_dec[l] G W_dec[l]ᵀ and G = E[g gᵀ] is the expected outer product of
+the loss's gradient at the module's output. To second order that is the increase of the model's loss that the latent's
+errors cause, so the clauses of all latents are bought with one currency: a condition is named if
+gain(c) > price · words(c). One price over all latents spends a site's word budget where the model's loss feels it most;
+squared error alone would spend it on latents that the model hardly reads.
+
+The gain is measured across folds of the text: gain(c) = w_l Σ_f (SSE_f without c − SSE_f with c at the level that the
+other folds give it), nothing being gained in a fold that is alone in having seen c. So a coincidence of one document
+earns nothing. In each round every template is chosen anew given what the others say, at a falling price; in the last,
+conditions under which the latent is silent are candidates too: the exceptions to what has been said.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +19,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
-from plainspoken.explainers.lattice import Lattice
+from plainspoken.explainers.lattice import FOLDS, Lattice
 from plainspoken.language.rule import HIGHEST_LEVEL
 
 _FEWEST_TOKENS = 2
@@ -119,7 +124,7 @@ class _Scene:
         self._under = np.empty((len(self.templates), 0), np.int32)
         self._rank = np.empty((len(self.templates), 0), np.int16)
         self._best = np.empty(0, np.int16)
-        self._half = np.empty(0, np.int32)
+        self._fold = np.empty(0, np.int32)
         self.spoken = np.zeros(len(self.templates), bool)
         # What each template says under each candidate (and under none, at the end), and which candidates' positions
         # are in the scene whole.
@@ -148,9 +153,9 @@ class _Scene:
         return self._true[: self.size]
 
     @property
-    def half(self) -> Int[np.ndarray, " u"]:
-        """The half of the documents that each position is in."""
-        return self._half[: self.size]
+    def fold(self) -> Int[np.ndarray, " u"]:
+        """The fold of the text that each position is in."""
+        return self._fold[: self.size]
 
     def under(self, k: int) -> Int[np.ndarray, " u"]:
         """The candidate of a template that each position falls under, -1 for none."""
@@ -194,7 +199,7 @@ class _Scene:
         self.inside[position] = True
         self.size = high
         self._position[low:high], self._true[low:high] = position, true
-        self._half[low:high] = self.bench.lattice.half[position]
+        self._fold[low:high] = self.bench.lattice.fold[position]
         under = self.bench.numbered(position)
         self._under[:, low:high] = under
         self._best[low:high] = 0
@@ -203,7 +208,7 @@ class _Scene:
             np.maximum(self._best[low:high], self._rank[k, low:high], out=self._best[low:high])
 
     def _grow(self, capacity: int) -> None:
-        for name in ("_position", "_true", "_under", "_rank", "_best", "_half"):
+        for name in ("_position", "_true", "_under", "_rank", "_best", "_fold"):
             old = getattr(self, name)
             new = np.empty((*old.shape[:-1], capacity), old.dtype)
             new[..., : self.size] = old[..., : self.size]
@@ -269,20 +274,31 @@ def _choose(scene: _Scene, k: int, worth: float, price: float) -> Int[np.ndarray
     # No condition wins more than all the error that there is without it: most are ruled out by that alone.
     promising = worth * without > price * template.words
     look = np.flatnonzero(promising[at])
-    at, has_say, true = at[look] + n * scene.half[here[look]], has_say[look], true[look]
+    at, has_say, true, wrong = at[look] + n * scene.fold[here[look]], has_say[look], true[look], wrong[look]
     # Tokens under a condition that are not in the scene count: nobody speaks and the latent is silent there.
-    count = template.count[:, candidates] - np.bincount(at[~has_say], minlength=2 * n).reshape(2, n)
+    count = template.count[:, candidates] - _by_fold(at[~has_say], None, n)
     at, true = at[has_say], true[has_say]
-    total, square = (np.bincount(at, w, minlength=2 * n).reshape(2, n).astype(float) for w in (true, true**2))
+    total, square, without = (_by_fold(at, w, n) for w in (true, true**2, wrong[has_say]))
     level = _nearest_level(total.sum(axis=0), count.sum(axis=0))
-    learned = _of_the_other_half(total, count)
-    error = (square - 2 * learned * total + count * learned**2).sum(axis=0)
-    taken = promising & (worth * (without - error) > price * template.words)
+    seen, error = _crossed_error(total, square, count)
+    gain = worth * np.where(seen, without - error, 0.0).sum(axis=0)
+    taken = promising & (gain > price * template.words)
     return np.where(taken, _rank(template.specificity, level), 0).astype(np.int16)
 
 
-def _of_the_other_half(total: Float[np.ndarray, "2 n"], count: Int[np.ndarray, "2 n"]) -> Float[np.ndarray, "2 n"]:
-    return _nearest_level(total, count)[::-1]
+def _crossed_error(
+    total: Float[np.ndarray, "folds n"], square: Float[np.ndarray, "folds n"], count: Int[np.ndarray, "folds n"]
+) -> tuple[Bool[np.ndarray, "folds n"], Float[np.ndarray, "folds n"]]:
+    """(whether the other folds have seen the condition, the squared error in a fold at the level that they give it)."""
+    others = count.sum(axis=0) - count
+    level = _nearest_level(total.sum(axis=0) - total, others)
+    return others > 0, square - 2 * level * total + count * level**2
+
+
+def _by_fold(at: Int[np.ndarray, " p"], weight: Float[np.ndarray, " p"] | None, n: int) -> Num[np.ndarray, "folds n"]:
+    """Counts, or sums of the weights, by fold and candidate."""
+    found = np.bincount(at, weight, minlength=FOLDS * n).reshape(FOLDS, n)
+    return found if weight is None else found.astype(np.float64)
 
 
 def _nearest_level(total: Float[np.ndarray, " *n"], count: Int[np.ndarray, " *n"]) -> Float[np.ndarray, " *n"]:
@@ -295,9 +311,11 @@ def _selection(scene: _Scene) -> Selection:
     parts = []
     for k in np.flatnonzero(scene.spoken).tolist():
         ranks = scene.ranks[k][:-1]
-        chosen = np.flatnonzero(ranks > 0)
         decides = (scene.rank(k) > 0) & (scene.rank(k) >= best)
         under, n = scene.under(k)[decides], len(ranks)
+        # A condition that decides nowhere says nothing, and neither does level 0 where nobody else would speak.
+        needed = (_LEVELS[ranks[under]] > 0) | (_LEVELS[scene.decided(without=k)[decides]] > 0)
+        chosen = np.flatnonzero(np.bincount(under, needed, minlength=n) > 0)
         count = np.bincount(under, minlength=n)[chosen].astype(np.float64)
         total = np.bincount(under, scene.true[decides], minlength=n)[chosen].astype(np.float64)
         mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Int
 
 from plainspoken.language.reading import Reading
 
-ANYWHERE, ON_THIS_LINE = 0, -1  # windows that are no number of words
+ANYWHERE, ON_THIS_LINE = -2, -1  # windows that are no number of words
 
 
 def stands_earlier(reading: Reading, unit: int, window: int, position: Int[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:

@@ -14,6 +14,7 @@ from plainspoken.language.render import SILENT
 from plainspoken.language.rule import (
     FORMS,
     HIGHEST_LEVEL,
+    MAX_WINDOW,
     PLACES,
     STARTS,
     After,
@@ -189,7 +190,11 @@ def _context(reader: _Reader) -> Context | None:
         window = reader.expect(
             r"\s+in the last\s+(\d+)\s+words\b", "“earlier”, “earlier on this line” or “in the last 9 words”"
         )
-        return Earlier(words, int(window.group(1)))
+        # Digits beyond those of the greatest window say no more than that it is too great.
+        within = int(window.group(1)[:9])
+        if not 1 <= within <= MAX_WINDOW:
+            raise reader.error(f"a number of words from 1 to {MAX_WINDOW}", window.start(1))
+        return Earlier(words, within)
     return None
 
 

@@ -15,6 +15,9 @@ from plainspoken.language.reading import LINE_BREAK, TEXT_START
 MAX_PHRASE = 4
 """Units of one phrase, the word at hand and those directly before it: as far back as a condition looks exactly."""
 
+MAX_WINDOW = 10_000
+"""Words that a condition may look back over."""
+
 HIGHEST_LEVEL = 9
 
 FormName = Literal[
@@ -93,6 +96,10 @@ class Earlier:
     words: tuple[str, ...]
     within: int | Literal["line"] | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.within, int) and not 1 <= self.within <= MAX_WINDOW:
+            raise ValueError(f"the last 1 to {MAX_WINDOW} words, not {self.within}")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -117,7 +124,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Start:
-    """Nothing of the text, or of the line, stands before the word so far, the phrase, or what these stand after."""
+    """The start of the text, or a line break, stands directly before the word so far, the phrase, or what they stand
+    after. The first line of a text has the start of the text before it: where a row is cut from a longer text, whether
+    a line starts there is not known."""
 
     of: StartOf
 

@@ -63,7 +63,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="explain",
         does="put every latent into words",
-        version=1,
+        version=2,
         settings=("explain", "seed"),
         after=("encode",),
         work=_late("explain"),
@@ -75,7 +75,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="simulate",
         does="read the sentences back: predict where each latent fires",
-        version=1,
+        version=2,
         settings=("simulate",),
         after=("corpus", "explain"),
         work=_late("simulate"),

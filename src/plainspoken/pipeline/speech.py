@@ -32,7 +32,7 @@ def explain_latents(
             return explainer.prepare(text)
 
     prepared = workplace.remembered(f"{name} explainer, {table.rows.fingerprint}", prepare)
-    with workplace.progress.track(f"explaining {module} in {words} words", None) as advance:
+    with workplace.progress.track(f"explaining {module} in {words} words (sentences tried)", None) as advance:
         return explainer.explain(table, prepared, weight, words, words_max, advance)
 
 

@@ -156,6 +156,6 @@ class StageFolder:
 
 
 def peak_memory_bytes() -> int:
-    """The largest resident memory this process has had, bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The largest resident memory that this process has had, or one of its children that have ended, bytes."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak if sys.platform == "darwin" else peak * 1024

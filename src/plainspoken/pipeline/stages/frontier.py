@@ -31,7 +31,9 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     settings = workplace.settings(workplace.stage("frontier"))
     settings.pop("report.frontier")
     settings.pop("explain.words")
-    inputs = {name: manifest.key for name, manifest in _inputs(workplace).items()}
+    inputs: dict[str, str | int] = {name: manifest.key for name, manifest in _inputs(workplace).items()}
+    # What a point goes through anew, stage by stage, at its own budget.
+    inputs |= {name: workplace.stage(name).version for name in ("explain", "simulate", "calibrate", "evaluate")}
     points: list[Mapping[str, Any]] = []
     measured = 0
     for budget in sorted(workplace.config.report.frontier):
