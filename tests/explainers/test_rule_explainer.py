@@ -1,16 +1,22 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plainspoken.errors import LeakError
+from plainspoken.errors import ExplanationError, LeakError
+from plainspoken.explainers import rules
+from plainspoken.explainers.latent import explain_latents
 from plainspoken.explainers.lattice import build_lattice
 from plainspoken.explainers.rules import explain_rules
-from plainspoken.explainers.selection import Bench, select
+from plainspoken.explainers.scene import Bench
+from plainspoken.explainers.selection import select
 from plainspoken.explainers.wording import grouped, with_start
 from plainspoken.language.parse import parse
 from plainspoken.language.quote import count_words
-from plainspoken.language.render import render
+from plainspoken.language.render import SILENT, render
 from plainspoken.language.rule import After, Anything, Clause, Group, Phrase, Rule, Start
 from plainspoken.latents.table import FiringTable
 from plainspoken.simulators.conditions import bind
@@ -206,3 +212,36 @@ def test_an_exception_is_found_under_which_the_latent_never_fires():
     table = FiringTable(np.array([0, len(simulation.position)]), simulation.position, simulation.level, rows)
     (said,) = explain_rules(table, build_lattice(reading, rows.document), np.ones(1), 11, 12)
     assert said.text == planted
+
+
+def test_a_killed_process_is_told_with_its_mend(scene, monkeypatch):
+    firings, reading, _ = scene
+    monkeypatch.setattr(rules, "explain_latents", _dies)
+    with pytest.raises(ExplanationError, match="explain_tokens"):
+        lattice = build_lattice(reading, firings.rows.document)
+        explain_rules(firings, lattice, np.ones(firings.latents), 20, 100, cores=2)
+
+
+def _dies(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_scene_leaves_no_number_behind(scene):
+    firings, reading, _ = scene
+    bench = Bench(build_lattice(reading, firings.rows.document))
+    for latent in range(len(PLANTED)):
+        select(*firings.latent(latent), 1.0, 0.01, bench)
+        assert (bench.numbers == -1).all()
+    with pytest.raises(RuntimeError), bench.numbering(bench.often(firings.position, [0, 1])):
+        assert (bench.numbers != -1).any()
+        raise RuntimeError
+    assert (bench.numbers == -1).all()
+
+
+@pytest.mark.parametrize("words", [1, 5, 6, 7])
+def test_budgets_too_small_for_most_sentences_end_soon(scene, monkeypatch, words: int):
+    asked = []
+    monkeypatch.setattr(rules, "explain_latents", lambda *a: asked.append(a[2]) or explain_latents(*a))
+    found = [e for e in explained(scene, words) if isinstance(e, Explanation)]
+    assert len(set(asked)) <= 24
+    assert np.mean([e.words for e in found]) <= max(words, count_words(SILENT))

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from plainspoken.explainers.lattice import Lattice
-from plainspoken.explainers.selection import Bench, select
+from plainspoken.explainers.scene import Bench
+from plainspoken.explainers.selection import select
 from plainspoken.explainers.wording import word_rule
 from plainspoken.language.quote import count_words
 from plainspoken.language.render import render

@@ -13,25 +13,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from plainspoken.explainers import spelling
+from plainspoken.explainers.spelling import Spell, Spelled
 from plainspoken.language.earlier import ANYWHERE, ON_THIS_LINE, stands_earlier
 from plainspoken.language.enclosure import COMMENT, STRING
 from plainspoken.language.reading import Reading
 from plainspoken.language.rule import (
     FORMS,
-    After,
-    Anything,
-    Context,
     Earlier,
-    Ending,
-    Form,
-    FormName,
-    Head,
-    Line,
-    Opener,
-    Phrase,
-    Place,
     PlaceName,
-    Token,
     is_form,
 )
 
@@ -39,25 +29,6 @@ _NO_CONDITION = -1
 
 FOLDS = 4
 """Parts of the explain text: what one part has to say of a condition is measured against what the others say."""
-
-Spelled = tuple[Head, tuple[Context, ...]]
-"""A condition in the terms of the language: a head, and where it counts."""
-
-
-@dataclass(frozen=True, eq=False)
-class Spell:
-    """Spells the condition that a position falls under: what stands there in each column, put into the language.
-
-    Data and not a closure, so that it can be sent to another process.
-    """
-
-    say: Callable[..., Spelled]
-    columns: tuple[Int[np.ndarray, " n"], ...]
-    names: tuple[Sequence[str], ...]
-    """What each column's values are called."""
-
-    def __call__(self, position: int) -> Spelled:
-        return self.say(*(names[column[position]] for names, column in zip(self.names, self.columns, strict=True)))
 
 
 class _Entry(NamedTuple):
@@ -165,81 +136,29 @@ def _entries(reading: Reading) -> Iterator[_Entry]:
     def spell(say: Callable[..., Spelled], *columns: np.ndarray, last: Sequence[str] = s) -> Spell:
         return Spell(say, columns, (*[s] * (len(columns) - 1), last)[: len(columns)])
 
-    yield _Entry("word", 3, 1.0, [word], spell(_phrase, word), excepts=True)
-    yield _Entry("two words", 5, 2.0, [word, b1], spell(_phrase, word, b1), excepts=True)
-    yield _Entry("three words", 7, 3.0, [word, b1, b2], spell(_phrase, word, b1, b2), excepts=True)
-    yield _Entry("four words", 9, 4.0, [word, b1, b2, b3], spell(_phrase, word, b1, b2, b3))
-    yield _Entry("after", 2, 1.5, [b1], spell(_after, b1))
-    yield _Entry("after two", 4, 2.5, [b1, b2], spell(_after, b1, b2))
-    yield _Entry("word on line", 4, 4.0, [word, line], spell(_word_on_line, word, line))
-    yield _Entry("word in brackets", 4, 4.0, [word, opener], spell(_word_in_brackets, word, opener))
-    yield _Entry("word in place", 4, 4.0, [word, places], spell(_word_in_place, word, places, last=_ENCLOSED))
-    yield _Entry("line", 1, 3.0, [line], spell(_on_line, line))
-    yield _Entry("opener", 1, 3.0, [opener], spell(_in_brackets, opener))
-    yield _Entry("ending 3", 1, 5.0, [ending3], spell(partial(_ends, 3), word))
-    yield _Entry("ending 2", 1, 5.0, [ending2], spell(partial(_ends, 2), word))
-    yield _Entry("form", 1, 4.0, [forms], spell(_form, forms, last=FORMS))
-    yield _Entry("place", 1, 4.0, [places], spell(_in_place, places, last=_ENCLOSED))
-    yield _Entry("brackets", 1, 4.0, [brackets], spell(_in_place, brackets, last=_BRACKETED))
-    yield _Entry("token", 2, 3.0, [token], spell(_token, token))
-    yield _Entry("anything", 0, 2.0, [everything], spell(_anything))
+    yield _Entry("word", 3, 1.0, [word], spell(spelling.phrase, word), excepts=True)
+    yield _Entry("two words", 5, 2.0, [word, b1], spell(spelling.phrase, word, b1), excepts=True)
+    yield _Entry("three words", 7, 3.0, [word, b1, b2], spell(spelling.phrase, word, b1, b2), excepts=True)
+    yield _Entry("four words", 9, 4.0, [word, b1, b2, b3], spell(spelling.phrase, word, b1, b2, b3))
+    yield _Entry("after", 2, 1.5, [b1], spell(spelling.after, b1))
+    yield _Entry("after two", 4, 2.5, [b1, b2], spell(spelling.after, b1, b2))
+    yield _Entry("word on line", 4, 4.0, [word, line], spell(spelling.word_on_line, word, line))
+    yield _Entry("word in brackets", 4, 4.0, [word, opener], spell(spelling.word_in_brackets, word, opener))
+    yield _Entry("word in place", 4, 4.0, [word, places], spell(spelling.word_in_place, word, places, last=_ENCLOSED))
+    yield _Entry("line", 1, 3.0, [line], spell(spelling.on_line, line))
+    yield _Entry("opener", 1, 3.0, [opener], spell(spelling.in_brackets, opener))
+    yield _Entry("ending 3", 1, 5.0, [ending3], spell(partial(spelling.with_ending, 3), word))
+    yield _Entry("ending 2", 1, 5.0, [ending2], spell(partial(spelling.with_ending, 2), word))
+    yield _Entry("form", 1, 4.0, [forms], spell(spelling.of_form, forms, last=FORMS))
+    yield _Entry("place", 1, 4.0, [places], spell(spelling.in_place, places, last=_ENCLOSED))
+    yield _Entry("brackets", 1, 4.0, [brackets], spell(spelling.in_place, brackets, last=_BRACKETED))
+    yield _Entry("token", 2, 3.0, [token], spell(spelling.token, token))
+    yield _Entry("anything", 0, 2.0, [everything], spell(spelling.anything))
     everywhere = np.arange(len(word))
     for unit, (within, window) in product(_topics(reading), _WITHIN):
         column = np.where(stands_earlier(reading, unit, window, everywhere), word, _NO_CONDITION)
-        said = spell(partial(_word_with, Earlier((s[unit],), within)), word)
+        said = spell(partial(spelling.word_with, Earlier((s[unit],), within)), word)
         yield _Entry(f"word with {s[unit]} {within}", 4, 4.0, [column], said, late=True)
-
-
-def _phrase(word: str, *before: str) -> Spelled:
-    return Phrase((*reversed(before), word)), ()
-
-
-def _after(*before: str) -> Spelled:
-    return Anything(), (After((tuple(reversed(before)),)),)
-
-
-def _word_on_line(word: str, first: str) -> Spelled:
-    return Phrase((word,)), (Line((first,)),)
-
-
-def _word_in_brackets(word: str, opener: str) -> Spelled:
-    return Phrase((word,)), (Opener((opener,)),)
-
-
-def _word_in_place(word: str, place: PlaceName) -> Spelled:
-    return Phrase((word,)), (Place(place),)
-
-
-def _word_with(context: Context, word: str) -> Spelled:
-    return Phrase((word,)), (context,)
-
-
-def _on_line(first: str) -> Spelled:
-    return Anything(), (Line((first,)),)
-
-
-def _in_brackets(opener: str) -> Spelled:
-    return Anything(), (Opener((opener,)),)
-
-
-def _in_place(place: PlaceName) -> Spelled:
-    return Anything(), (Place(place),)
-
-
-def _ends(length: int, word: str) -> Spelled:
-    return Ending(word[-length:]), ()
-
-
-def _form(name: FormName) -> Spelled:
-    return Form(name), ()
-
-
-def _token(text: str) -> Spelled:
-    return Token(text), ()
-
-
-def _anything() -> Spelled:
-    return Anything(), ()
 
 
 _TOPICS = 1

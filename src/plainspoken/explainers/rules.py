@@ -67,27 +67,39 @@ def explain_rules(
     with Parallel(n_jobs=cores, return_as="generator_unordered") as parallel:
 
         def at(latents: Sequence[int], price: float) -> dict[int, Explanation]:
-            # Dealt out by turns, so that every task has its share of the latents with most to explain.
-            tasks = [latents[i :: cores * _TASKS_PER_CORE] for i in range(cores * _TASKS_PER_CORE)]
-            found: dict[int, Explanation] = {}
-            parts: Iterable[list[Explanation]] = parallel(
-                delayed(explain_latents)(evidence, task, price, NAME) for task in tasks if task
-            )  # pyright: ignore[reportAssignmentType]
-            try:
-                for done in parts:
-                    found |= {explanation.latent: explanation for explanation in done}
-                    if progress is not None:
-                        progress(len(done))
-            except BrokenProcessPool as error:
-                raise ExplanationError(
-                    "a process that wrote explanations was killed, most likely for want of memory; take less text "
-                    "(corpus.explain_tokens), or set LOKY_MAX_CPU_COUNT=1 in the environment, and run again"
-                ) from error
-            return found
+            return _shared_out(parallel, evidence, latents, price, cores, progress)
 
         explained = _within_budget(at, ordered, _first_price(at, ordered, evidence, words), words)
     silent = "it never fires on the explain documents; take more of them (corpus.explain_tokens)"
     return [explained.get(i) or Failure(i, "explain", silent) for i in range(table.latents)]
+
+
+def _shared_out(
+    parallel: Parallel,
+    evidence: Evidence,
+    latents: Sequence[int],
+    price: float,
+    cores: int,
+    progress: Callable[[int], object] | None,
+) -> dict[int, Explanation]:
+    """The sentences of these latents at a price, written by several processes."""
+    # Dealt out by turns, so that every task has its share of the latents with most to explain.
+    tasks = [latents[i :: cores * _TASKS_PER_CORE] for i in range(cores * _TASKS_PER_CORE)]
+    parts: Iterable[list[Explanation]] = parallel(
+        delayed(explain_latents)(evidence, task, price, NAME) for task in tasks if task
+    )  # pyright: ignore[reportAssignmentType]
+    found: dict[int, Explanation] = {}
+    try:
+        for done in parts:
+            found |= {explanation.latent: explanation for explanation in done}
+            if progress is not None:
+                progress(len(done))
+    except BrokenProcessPool as error:
+        raise ExplanationError(
+            "a process that wrote explanations was killed, most likely for want of memory; take less text "
+            "(corpus.explain_tokens), or set LOKY_MAX_CPU_COUNT=1 in the environment, and run again"
+        ) from error
+    return found
 
 
 def _first_price(at: At, ordered: Sequence[int], evidence: Evidence, words: int) -> float:

@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Int
 
-from plainspoken.explainers.lattice import Spelled, Template
+from plainspoken.explainers.lattice import Template
 from plainspoken.explainers.selection import Selection
+from plainspoken.explainers.spelling import Spelled
 from plainspoken.language.rule import (
     STARTS,
     After,
