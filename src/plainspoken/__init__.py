@@ -8,8 +8,13 @@
 Names are imported when they are first used: `import plainspoken` takes no time and loads no torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# On a busy machine threads that spin while they wait for each other make torch many times slower; on an idle one
+# sleeping costs next to nothing. OpenMP reads this once, when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from plainspoken.config import Config, load_config

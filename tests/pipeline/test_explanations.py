@@ -99,3 +99,11 @@ def test_a_file_that_is_not_utf_8_is_told_as_such(tmp_path: Path) -> None:
     written(tmp_path, ["a"]).write_bytes(b'{"latent": 0, "text": "\xff"}\n')
     with pytest.raises(ExplanationError, match="UTF-8"):
         e.read_explanations(tmp_path)
+
+
+def test_a_changed_sentence_is_counted_as_it_stands(tmp_path: Path) -> None:
+    path = written(tmp_path, ["Fires at 9 on “her”.", "Fires at 9 on “him”."])
+    records = lines(path)
+    records[0]["text"] = "Fires at 9 on “her” or “him”."
+    rewrite(path, records)
+    assert [e.read_explanations(tmp_path)[i].words for i in (0, 1)] == [7, 5]

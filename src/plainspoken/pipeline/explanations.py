@@ -123,15 +123,18 @@ def _explanation(path: Path, number: int, line: str) -> Explanation:
     try:
         record: Mapping[str, Any] = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ExplanationError(f"{where}: not JSON at column {error.colno}: {error.msg}") from error
+        raise ExplanationError(
+            f"{where}: not JSON at column {error.colno}: {error.msg}; "
+            'within a sentence write \\" for a straight quotation mark, or use “ ”'
+        ) from error
     latent, text = (record.get("latent"), record.get("text")) if isinstance(record, dict) else (None, None)
     if not isinstance(latent, int) or isinstance(latent, bool) or not isinstance(text, str):
         raise ExplanationError(f'{where}: expected an object like {{"latent": 7, "text": "..."}}')
-    words = record.get("words")
+    # Counted as it stands: people who change a sentence do not count its words.
     return Explanation(
         latent,
         text,
-        words if isinstance(words, int) else count_words(text),
+        count_words(text),
         str(record.get("explainer", EDITED)),
         record.get("prompt_hash"),
     )

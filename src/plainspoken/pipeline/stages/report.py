@@ -196,7 +196,7 @@ def _warnings(workplace: Workplace, sites: Sequence[SiteReport], results: Mappin
         if broken:
             which = ", ".join(str(failure.latent) for failure in broken[:10])
             told.append(
-                f"{site.site}: {len(broken)} sentences do not parse and count as failures; these latents are put at 0 "
-                f"(latents {which})"
+                f"{site.site}: what is said of {len(broken)} latents could not be read; they count as failures and are "
+                f"put at 0 (latent {which})"
             )
     return (*told, *absent_controls(results))
