@@ -33,7 +33,9 @@ from plainspoken.language.rule import (
 from plainspoken.types import Rows
 
 # Everything that a unit may hold, bytes that are no character among them.
-any_text = st.text(st.characters() | st.sampled_from(list("“”\"'\\␣ \n\t\r\x00\udc80\udcff☃")), min_size=1, max_size=6)
+any_text = st.text(
+    st.characters() | st.sampled_from(list("“”\"'\\␣ \n\t\r\x00\udc80\udcff☃{}4")), min_size=1, max_size=6
+) | st.sampled_from(["\n            x", "      {9}", "   {9}", "␣{9}", " {9}     "])
 
 
 def rules(units: st.SearchStrategy[str]) -> st.SearchStrategy[Rule]:

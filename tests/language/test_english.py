@@ -105,3 +105,10 @@ def test_the_start_of_a_line_or_of_the_text_is_said_as_such():
     assert parse(render(rule)) == rule
     with pytest.raises(LanguageError, match="at most 4 units"):
         parse("Fires at 2 on “x y” after “a b” at the start of the text.")
+
+
+def test_an_indentation_is_counted_and_not_drawn():
+    assert quote(("\n            ", "x")) == "“\\n␣{12} x”"
+    drawn, counted = (scan_quote(f"“\\n{blanks} x”", 0) for blanks in ("␣" * 12, "␣{12}"))
+    assert drawn and counted and drawn[0] == counted[0]
+    assert scan_quote(quote((" {12}",)), 0) == ((" {12}",), len(quote((" {12}",))))

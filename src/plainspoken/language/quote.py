@@ -1,8 +1,8 @@
 """Tokens and words between quotation marks: any text at all, escaped so that a person can read and type it.
 
-A quoted phrase separates its units by one blank. Within a unit a blank is ␣, a line break \\n, a byte that is no whole
-character \\xNN, anything else that does not print \\uNNNN; the marks that mean something here take a backslash. The
-start of the text is a unit of its own, \\start.
+A quoted phrase separates its units by one blank. Within a unit a blank is ␣, and ␣{12} is twelve of them, so that an
+indentation can be read; a line break is \\n, a byte that is no whole character \\xNN, anything else that does not print
+\\uNNNN; the marks that mean something here take a backslash. The start of the text is a unit of its own, \\start.
 """
 
 import re
@@ -12,6 +12,7 @@ from plainspoken.language.reading import TEXT_START
 
 OPEN, CLOSE = "“", "”"
 _BLANK = "␣"
+_COUNT = "{"  # after a blank it begins the number of blanks, and takes a backslash where it is itself
 _MARKED = {"\\", OPEN, CLOSE, _BLANK, '"'}
 _START = "\\start"
 _NAMED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", " ": _BLANK}
@@ -20,7 +21,10 @@ _FIRST_BYTE, _LAST_BYTE = "\udc80", "\udcff"  # how the reading spells bytes tha
 
 # Between “ and ”, or, as people type, between two ".
 _QUOTED = re.compile(r"“((?:[^\\“”]|\\.)*)”|\"((?:[^\\\"]|\\.)*)\"", re.DOTALL)
-_ESCAPE_OR_BLANK = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|␣", re.DOTALL)
+_ESCAPE_OR_BLANK = re.compile(
+    r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|␣\{(\d{1,4})\}|␣", re.DOTALL
+)
+_BLANKS = re.compile(r" {4,9999}")
 
 
 def quote(units: tuple[str, ...]) -> str:
@@ -62,7 +66,16 @@ def count_words(text: str) -> int:
 def _escape(unit: str) -> str:
     if unit == TEXT_START:
         return _START
-    return "".join(_escape_character(c) for c in unit)
+    pieces, at = [], 0
+    for blanks in _BLANKS.finditer(unit):
+        pieces += [_escape_each(unit, at, blanks.start()), f"{_BLANK}{_COUNT}{len(blanks.group())}}}"]
+        at = blanks.end()
+    return "".join([*pieces, _escape_each(unit, at, len(unit))])
+
+
+def _escape_each(unit: str, start: int, end: int) -> str:
+    counts = (i > 0 and unit[i] == _COUNT and unit[i - 1] == " " for i in range(start, end))
+    return "".join("\\" + _COUNT if c else _escape_character(unit[i]) for i, c in enumerate(counts, start))
 
 
 def _escape_character(c: str) -> str:
@@ -82,7 +95,9 @@ def _unescape(piece: str, at: int) -> str:
         return TEXT_START
 
     def character(match: re.Match[str]) -> str:
-        byte, short, long, mark = match.groups()
+        byte, short, long, mark, many = match.groups()
+        if many is not None:
+            return " " * int(many)
         if byte is not None and int(byte, 16) >= 0x80:
             return chr(0xDC00 + int(byte, 16))
         code = int(byte or short or long or "0", 16)
@@ -90,7 +105,7 @@ def _unescape(piece: str, at: int) -> str:
             return chr(code)
         if mark in _BACK:
             return _BACK[mark]
-        if mark is not None and mark in _MARKED:
+        if mark is not None and (mark in _MARKED or mark == _COUNT):
             return mark
         expected = r"\n, \t, \r, \xNN, \uNNNN, \UNNNNNNNN, \start, or a backslash before “ ” ␣ \ or a straight quote"
         column = at + match.start() + 1
