@@ -14,7 +14,7 @@ from plainspoken.activations import ActivationStore
 from plainspoken.coders import Coder, CoderSpec
 from plainspoken.config import TrainConfig
 from plainspoken.errors import ActivationError, CoderError, ConfigError, StoreError
-from plainspoken.train import remove_checkpoint, train_coder
+from plainspoken.train import has_checkpoint, remove_checkpoint, train_coder
 from plainspoken.train.checkpoint import CHECKPOINT
 from plainspoken.train.order import EpochOrder
 from plainspoken.train.schedule import Schedule, base_rate
@@ -113,7 +113,7 @@ def test_resume_is_bit_identical(fit: ActivationStore, tmp_path: Path, uninterru
 
     with pytest.raises(Killed):
         train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=after(steps, kill))
-    assert (tmp_path / CHECKPOINT).is_file() == (steps >= 30)
+    assert has_checkpoint(tmp_path) == (steps >= 30)
     seen: list[int] = []
     coder = train_coder(fit, SPEC, CONFIG, tmp_path, seed=3, progress=seen.append)
     assert seen[0] == steps // 30 * 30 * 64

@@ -101,6 +101,11 @@ def load_checkpoint(folder: Path, run: Run) -> None:
             }
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a training in this folder goes on from where it was, or begins."""
+    return (folder / CHECKPOINT).is_file()
+
+
 def remove_checkpoint(folder: Path) -> None:
     """For when the trained coder is safely stored."""
     (folder / CHECKPOINT).unlink(missing_ok=True)

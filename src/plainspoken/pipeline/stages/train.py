@@ -12,7 +12,7 @@ from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.train import remove_checkpoint, train_coder
+from plainspoken.train import has_checkpoint, remove_checkpoint, train_coder
 from plainspoken.types import Site
 
 
@@ -33,6 +33,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         stores = collect(lm, sites, rows, workplace.path("train"), advance)
     for site in sites:
         folder = workplace.path("train", site.module)
+        if has_checkpoint(folder):
+            workplace.progress.say(f"training {site.module} goes on from its last checkpoint")
         with workplace.progress.track(f"training {site.module}", config.train.tokens) as advance:
             coder = train_coder(
                 stores[site.module], specs[site.module], config.train, folder, config.seed, advance, lm.device
