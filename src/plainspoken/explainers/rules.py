@@ -26,6 +26,7 @@ _SAMPLES = ((24, 0.15), (128, 0.03))
 _STEPS = 4
 _PASSES = 4
 _AIM, _CLOSE_ENOUGH = 0.965, 0.93  # of the budget: another pass over all latents would cost more than it brings
+# Where the passes end above the budget: small steps first, which lose little, then such as end soon in silence.
 _DEARER = (1.1, 1.2, 1.5, *[10.0] * 8)
 _WORDS_BY_PRICE = -0.8  # d log words / d log price, about
 _FIRINGS_WORTH_A_PROCESS = 200_000
