@@ -138,8 +138,14 @@ def test_bytes_that_are_no_utf8_are_located(tmp_path: Path) -> None:
         texts(tmp_path)
 
 
+def test_what_may_have_been_meant_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stories.txt").write_text("Once.")
+    with pytest.raises(CorpusError, match=rf"nearest: {tmp_path}/stories\.txt$"):
+        texts(tmp_path / "storys.txt")
+
+
 def test_what_is_not_there_or_holds_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=rf"no corpus at '{tmp_path}/no\.txt': .*is there"):
+    with pytest.raises(CorpusError, match=rf"no corpus at '{tmp_path}/no\.txt': .*or stdlib$"):
         texts(tmp_path / "no.txt")
     with pytest.raises(CorpusError, match="is not there either"):
         texts(tmp_path / "no" / "no.txt")

@@ -7,6 +7,7 @@ hub dataset) are named by their place and split by a digest of their content, so
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,20 @@ def source_path(source: str) -> Path | None:
     return None if source == "stdlib" or source.startswith(("self:", "hf:")) else Path(source).expanduser()
 
 
+def _nearby(path: Path) -> str:
+    """What may have been meant by a path that is not there: the nearest name in its folder, if there is a folder."""
+    if not path.parent.is_dir():
+        return f"; its folder '{path.parent}' is not there either"
+    nearest = get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
+    return f"; nearest: {path.parent / nearest[0]}" if nearest else ""
+
+
 def require_source(source: str) -> None:
     """Raises CorpusError for a source that is not there, before any of it is read."""
     path = source_path(source)
     if path is not None and not path.exists():
         raise CorpusError(
-            f"no corpus at '{source}': name a file, a folder, hf:NAME, self:ROWSxTOKENS or stdlib"
-            + (f" ('{path.parent}' is there)" if path.parent.is_dir() else f" ('{path.parent}' is not there either)")
+            f"no corpus at '{source}': name a file, a folder, hf:NAME, self:ROWSxTOKENS or stdlib{_nearby(path)}"
         )
     if source.startswith("hf:"):
         _datasets(source)
