@@ -32,6 +32,22 @@ def slow_dense(coder: Coder, x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+@pytest.mark.parametrize("activation", ["relu", "batch_topk", "jump_relu"])
+def test_encode_is_relu_above_the_threshold(activation: str) -> None:
+    """Whatever the batch: each row by itself, however many fire."""
+    coder, x = Coder(CoderSpec("transcoder", activation, 12, None, False, 4, 5), dtype=torch.float64), torch.randn(7, 4)
+    with torch.no_grad():
+        for tensor in coder.state_dict().values():
+            tensor.normal_()
+        if coder.threshold is not None:
+            coder.threshold.abs_()
+    pre = coder.pre(x)
+    threshold = torch.zeros(1) if coder.threshold is None else coder.threshold
+    torch.testing.assert_close(coder.dense(coder.encode(x)), pre.relu() * (pre > threshold))
+    torch.testing.assert_close(coder(x[:1]), coder(x)[:1])
+    assert coder.encode(x[:0]).values.shape == (0, 1)
+
+
 @pytest.mark.parametrize("k", [1, 3, 12])
 def test_encode_is_topk_of_relu(k: int) -> None:
     coder, x = make_coder(k=k), torch.randn(7, 4, dtype=torch.float64)
@@ -140,8 +156,10 @@ def test_folding_units_changes_the_units_and_no_latent(skip: bool) -> None:
     [
         ({"k": 13}, "k is 13, more than coder.latents = 12"),
         ({"k": 0}, "at least 1"),
-        ({"activation": "tokp"}, "'tokp'; there are: topk"),
+        ({"activation": "tokp"}, "'tokp'; there are: topk, batch_topk, relu, jump_relu"),
         ({"kind": "sae", "d_out": 5}, "d_in = 4 and d_out = 5"),
+        ({"kind": "sae", "skip": True}, "would copy its input"),
+        ({"k": None}, "needs k"),
     ],
 )
 def test_a_spec_that_cannot_be_is_refused(changes: dict, words: str) -> None:

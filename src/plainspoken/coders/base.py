@@ -25,8 +25,8 @@ class CoderSpec:
     activation: str
     """A name in `ACTIVATIONS`."""
     latents: int
-    k: int
-    """Latents that may fire at once."""
+    k: int | None
+    """Latents that fire at a token: at most (topk), or in the mean, as training aims at. None: not known."""
     skip: bool
     """Adds a linear path W_skip x beside the latents."""
     d_in: int
@@ -34,20 +34,27 @@ class CoderSpec:
 
     def __post_init__(self) -> None:
         named(ACTIVATIONS, self.activation, "coder.activation")
-        if min(self.latents, self.k, self.d_in, self.d_out) < 1:
+        if min(self.latents, self.d_in, self.d_out) < 1 or (self.k is not None and self.k < 1):
             raise ConfigError(f"coder sizes must be at least 1: {self}")
-        if self.k > self.latents:
+        if self.k is None and self.activation == "topk":
+            raise ConfigError("a topk coder needs k: how many latents fire at a token")
+        if self.k is not None and self.k > self.latents:
             raise ConfigError(f"coder.k is {self.k}, more than coder.latents = {self.latents}; lower k or add latents")
         if self.kind == "sae" and self.d_in != self.d_out:
             raise ConfigError(f"an sae reconstructs its input, but d_in = {self.d_in} and d_out = {self.d_out}")
+        if self.kind == "sae" and self.skip:
+            raise ConfigError("an sae with a skip would copy its input; use coder.skip=false, or a transcoder")
 
 
 class Coder(torch.nn.Module):
-    """z = TopK(ReLU(W_enc x + b_enc)); output = W_decᵀ z + b_dec (+ W_skip x). Final: vary the activation, not this.
+    """z = activation(W_enc x + b_enc); output = W_decᵀ z + b_dec (+ W_skip x). Final: vary the activation, not this.
 
     Weights lie latent by latent: W_enc [latents d_in], W_dec [latents d_out]. They start at zero (see `initialise`).
+    `threshold` is [latents] where each latent has its own, [1] where there is one for all, None where there is none.
     (Paulo & Belrose, arXiv 2501.18838, section 3; Dunefsky et al., arXiv 2406.11944.)
     """
+
+    threshold: Tensor | None
 
     def __init__(self, spec: CoderSpec, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -57,7 +64,13 @@ class Coder(torch.nn.Module):
         self.W_dec = torch.nn.Parameter(torch.zeros(spec.latents, spec.d_out, dtype=dtype))
         self.b_dec = torch.nn.Parameter(torch.zeros(spec.d_out, dtype=dtype))
         self.W_skip = torch.nn.Parameter(torch.zeros(spec.d_out, spec.d_in, dtype=dtype)) if spec.skip else None
-        self._activation = ACTIVATIONS[spec.activation]
+        self.activation = ACTIVATIONS[spec.activation]
+        size = {"none": 0, "one": 1, "each": spec.latents}[self.activation.threshold]
+        threshold = torch.zeros(size, dtype=dtype) if size else None
+        if self.activation.learned and threshold is not None:
+            self.threshold = torch.nn.Parameter(threshold)
+        else:
+            self.register_buffer("threshold", threshold)
 
     def pre(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n latents"]:
         """W_enc x + b_enc, before the activation, in the coder's precision."""
@@ -66,7 +79,7 @@ class Coder(torch.nn.Module):
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCode:
         """The latents of each input. Gradients flow through the values, never through the choice of entries."""
         with torch.no_grad():
-            code = self._activation(self.pre(x), self.spec.k)
+            code = self.activation.encode(self.pre(x), self.spec.k, self.threshold)
         if not torch.is_grad_enabled():
             return code
         support = Support(code.indices, self.spec.latents)

@@ -1,13 +1,9 @@
 """The activations a coder can have: a new one is one file and one line here."""
 
-from collections.abc import Callable
+from plainspoken.coders.activation import Activation
+from plainspoken.coders.batch_topk import BATCH_TOPK
+from plainspoken.coders.jump_relu import JUMP_RELU
+from plainspoken.coders.relu import RELU
+from plainspoken.coders.topk import TOPK
 
-from torch import Tensor
-
-from plainspoken.coders.code import SparseCode
-from plainspoken.coders.topk import topk
-
-# (pre-activations [n latents], k) -> the code: chooses entries and gives each its ReLU(pre) or 0.
-Activation = Callable[[Tensor, int], SparseCode]
-
-ACTIVATIONS: dict[str, Activation] = {"topk": topk}
+ACTIVATIONS: dict[str, Activation] = {each.name: each for each in (TOPK, BATCH_TOPK, RELU, JUMP_RELU)}

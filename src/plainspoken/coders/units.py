@@ -28,6 +28,8 @@ def fold_units(coder: Coder, units: Units) -> Coder:
         folded.b_enc.copy_(coder.b_enc - folded.W_enc @ x_mean)
         folded.W_dec.copy_(coder.W_dec * units.y_scale)
         folded.b_dec.copy_(coder.b_dec * units.y_scale + y_mean)
+        if coder.threshold is not None and folded.threshold is not None:
+            folded.threshold.copy_(coder.threshold)
         if coder.W_skip is not None and folded.W_skip is not None:
             folded.W_skip.copy_(coder.W_skip * (units.y_scale / units.x_scale))
             folded.b_dec.sub_(folded.W_skip @ x_mean)

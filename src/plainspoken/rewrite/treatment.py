@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plainspoken.coders import Coder
+from plainspoken.errors import ConfigError
 from plainspoken.rewrite.prediction import Prediction
 
 Keep = Literal["all", "top-k"]
@@ -103,6 +104,8 @@ class Treated:
             return self._decoded_true
         replaced = self._all_replaced(treatment.prediction, treatment.mode)
         if treatment.keep == "top-k":
+            if self._coder.spec.k is None:
+                raise ConfigError("evaluate.keep is top-k, but this coder's k is not known; use evaluate.keep=all")
             return self._coder.decode_dense(_largest(self._mixture(chosen, replaced), self._coder.spec.k))
         if 2 * int(chosen.sum()) <= len(chosen):
             moved = chosen.nonzero().squeeze(1)
