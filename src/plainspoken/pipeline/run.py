@@ -1,4 +1,4 @@
-"""What a user asks for, from Python or from the command line: a run, its scores, text from the rewritten model."""
+"""What a user asks for, from Python or from the command line: a run, its scores, text from its model, a comparison."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from plainspoken.config import Config, load_config
 from plainspoken.errors import UsageError
-from plainspoken.pipeline.chain import STAGES
+from plainspoken.pipeline.chain import COMPARISON, STAGES
 from plainspoken.pipeline.machine import bring_up
 from plainspoken.pipeline.progress import SILENT, Progress
-from plainspoken.pipeline.results import Results
+from plainspoken.pipeline.results import Comparison, Results
 from plainspoken.pipeline.workplace import Workplace, stored_config
 
 
@@ -43,6 +43,27 @@ def run(
         bring_up(workplace, STAGES, target, force)
     order = [stage.name for stage in STAGES]
     return Results.read(root) if order.index(target) >= order.index("evaluate") else None
+
+
+def compare_coders(
+    config: Config | None = None,
+    out: Path | str | None = None,
+    *,
+    force: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Coders of every kind and k in `config.compare`, trained on the same activations of one FFN and measured.
+
+    config: None is the preset `pocket`. out: the folder; None: `runs/compare-PRESET`. A coder that is trained is kept:
+    with another kind or k only that one is trained. Raises SiteError where the site is not one FFN, ConfigError for a k
+    above the number of latents, RunError when `out` is of other settings.
+    """
+    config = config or load_config()
+    root = Path(out) if out is not None else Path("runs") / f"compare-{config.preset}"
+    workplace = Workplace(root, config, COMPARISON, progress)
+    with workplace.locked():
+        bring_up(workplace, COMPARISON, "compare", force)
+    return Comparison.read(root)
 
 
 def generate(

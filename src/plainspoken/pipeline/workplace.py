@@ -53,10 +53,11 @@ class Workplace:
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """The sites that are rewritten."""
-        from plainspoken.lm import resolve_sites
+        """The sites that are rewritten; for an SAE an FFN is a site that is read, and written, at its output."""
+        from plainspoken.lm import reconstructed, resolve_sites
 
-        return resolve_sites(self.lm, self.config.site)
+        sites = resolve_sites(self.lm, self.config.site)
+        return tuple(map(reconstructed, sites)) if self.config.coder.kind == "sae" else sites
 
     @cached_property
     def _external(self) -> dict[str, str]:
@@ -107,7 +108,9 @@ class Workplace:
         return self._stages[name]
 
     def units(self, stage: Stage) -> tuple[Unit, ...]:
-        """The stage itself, or itself at every site."""
+        """The stage itself, or itself at every site, or each of its parts."""
+        if stage.parts is not None:
+            return tuple(Unit(stage.name, part) for part in stage.parts(self))
         if not stage.per_site:
             return (Unit(stage.name),)
         return tuple(Unit(stage.name, site.module) for site in self.sites)

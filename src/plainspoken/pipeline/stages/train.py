@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from plainspoken.activations import collect
+from plainspoken.activations import ActivationStore, collect
 from plainspoken.coders import CoderSpec, save_coder
 from plainspoken.config import CoderConfig
 from plainspoken.errors import ConfigError
@@ -32,19 +33,21 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     with workplace.progress.track("reading activations", len(rows.tokens)) as advance:
         stores = collect(lm, sites, rows, workplace.path("train"), advance)
     for site in sites:
-        folder = workplace.path("train", site.module)
-        if has_checkpoint(folder):
-            workplace.progress.say(f"training {site.module} goes on from its last checkpoint")
-        with workplace.progress.track(f"training {site.module}", config.train.tokens) as advance:
-            coder = train_coder(
-                stores[site.module], specs[site.module], config.train, folder, config.seed, advance, lm.device
-            )
-        save_coder(
-            folder, coder, site, {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
-        )
-        remove_checkpoint(folder)
-        log = _last_line(folder / "log.jsonl")
-        yield Outcome(Unit("train", site.module), {"fit_tokens": rows.token_count, **log})
+        counts = fit(workplace, stores[site.module], specs[site.module], site, Unit("train", site.module))
+        yield Outcome(Unit("train", site.module), {"fit_tokens": rows.token_count, **counts})
+
+
+def fit(workplace: Workplace, store: ActivationStore, spec: CoderSpec, site: Site, unit: Unit) -> dict[str, Any]:
+    """One coder trained in its unit's folder, from its last checkpoint where there is one; the last line of its log."""
+    config, lm, folder = workplace.config, workplace.lm, workplace.path(unit.stage, unit.site)
+    if has_checkpoint(folder):
+        workplace.progress.say(f"training {unit.site} goes on from its last checkpoint")
+    with workplace.progress.track(f"training {unit.site}", config.train.tokens) as advance:
+        coder = train_coder(store, spec, config.train, folder, config.seed, advance, lm.device)
+    extra = {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
+    save_coder(folder, coder, site, extra)
+    remove_checkpoint(folder)
+    return _last_line(folder / "log.jsonl")
 
 
 def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
@@ -58,11 +61,7 @@ def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
             f"coder.kind is transcoder, but at {site.module} (a decoder layer, read and written at its output) "
             "there is nothing to predict one from the other; use coder.kind=sae, or name its FFN as the site"
         )
-    if kind == "sae" and site.kind == "mlp":
-        raise ConfigError(
-            f"coder.kind is sae, but {site.module} is an FFN, read at its input and written at its output; use "
-            "coder.kind=transcoder, or name a decoder layer as the site"
-        )
+    assert kind == "transcoder" or site.kind == "resid", "an SAE's sites are read at their output (`reconstructed`)"
     return CoderSpec(kind, config.activation, config.latents, config.k, config.skip, site.d_in, site.d_out)
 
 
