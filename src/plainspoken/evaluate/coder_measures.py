@@ -148,7 +148,7 @@ def density(rate: Float[np.ndarray, " latents"], window: int) -> dict[str, Any]:
 
     `log10_rate`: the edges of the bins, from the power of ten below one firing in the window up to 0.
     """
-    lowest = np.floor(np.log10(1 / window))
+    lowest = min(-1.0, np.floor(np.log10(1 / window)))
     edges = np.arange(lowest, DENSITY_STEP / 2, DENSITY_STEP)
     latents, _ = np.histogram(np.log10(rate[rate > 0]), edges)
     return {"log10_rate": edges.tolist(), "latents": latents.tolist(), "silent": int((rate == 0).sum())}
