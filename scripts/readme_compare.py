@@ -20,22 +20,27 @@ def cell(point: dict) -> str:
     return f"{point['increase']:.3f} {bounds}; {point['fvu']:.3f}"
 
 
+def difference(apart: dict) -> str:
+    """A difference in loss with its interval."""
+    return f"{apart['increase']:+.3f} [{apart['increase_low']:+.3f}, {apart['increase_high']:+.3f}]"
+
+
 def table(folder: Path) -> str:
-    """One row a k, one column a kind, and the difference of the transcoder from the SAE."""
+    """One row a k: a column a kind, and one for each kind's difference from the SAE in loss."""
     found = json.loads((folder / "compare" / "compare.json").read_text())
     points = {(p["kind"], p["k"]): p for p in found["points"]}
-    apart = {d["k"]: d for d in found["differences"] if d["kind"] == "transcoder"}
+    apart = {(d["kind"], d["k"]): d for d in found["differences"]}
     kinds = list(dict.fromkeys(kind for kind, _ in points))
+    others = [kind for kind in kinds if kind != "sae"]
     lm = found["settings"]["lm.name"].rstrip("/").rsplit("/", 1)[-1]
     first = found["points"][0]
     said = f"{lm}, `{found['site']}`, {found['settings']['coder.latents']:,} latents; {first['tokens']:,} evaluate "
     said += f"tokens of {first['documents']:,} documents, where the model's own loss is {first['ce_original']:.3f}:"
-    head = ["k", *(NAMES[kind] for kind in kinds), "transcoder − SAE, loss"]
+    head = ["k", *(NAMES[kind] for kind in kinds), *(f"{NAMES[kind]} − SAE" for kind in others)]
     rows = []
     for k in sorted({k for _, k in points}):
-        d = apart[k]
-        difference = f"{d['increase']:+.3f} [{d['increase_low']:+.3f}, {d['increase_high']:+.3f}]"
-        rows.append([str(k), *(cell(points[kind, k]) for kind in kinds), difference])
+        figures = [cell(points[kind, k]) for kind in kinds]
+        rows.append([str(k), *figures, *(difference(apart[kind, k]) for kind in others)])
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join([said, "", *(f"| {' | '.join(line)} |" for line in lines)])
 

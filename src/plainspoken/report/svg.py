@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK, MUTED, LINE, PAPER, REWRITTEN, SECOND, THIRD, CONTROL, TRUTH = (f"#0{n}0{n}0{n}" for n in range(1, 10))
 
@@ -115,10 +117,14 @@ def light() -> Palette:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure on white, 160 pixels an inch."""
-    buffer = io.BytesIO()
+    """The figure on white, 144 pixels an inch, in as many colours as a line drawing needs."""
     figure.set_facecolor("white")
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    figure.set_dpi(144)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    buffer = io.BytesIO()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+    pixels.quantize(64, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 

@@ -1,8 +1,10 @@
 """Kinds of coder side by side: what splicing one in costs, and what it leaves unexplained, against how sparse it is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -73,8 +75,9 @@ def _lines(axes: Axes, found: Sequence[tuple[str, Interval | None, Interval | No
         axes.errorbar(x, y, bars, color=colour, linewidth=1.6, elinewidth=1.0, capsize=2, marker=marker,
                       markersize=4.2, markeredgewidth=0, label=NAMES[kind])  # fmt: skip
     axes.set_xscale("log", base=2)
-    ticks = sorted({round(l0.value) for _, l0, _ in found if l0 is not None})
-    axes.set_xticks([tick for tick in ticks if tick > 0], [str(tick) for tick in ticks if tick > 0])
+    low, high = (np.log2(bound) for bound in axes.get_xlim())
+    ticks = [2**power for power in range(math.ceil(low), math.floor(high) + 1)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_xlabel("latents a token (L0)")
