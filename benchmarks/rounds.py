@@ -1,7 +1,7 @@
 """Programs side by side: one process each, in turn, round after round; whether the machine was quiet; where it is told.
 
 Interleaved rounds and medians, because a machine's speed drifts; CPU seconds and one thread, because others may be at
-work; the load, because they may have been so much at work that the caches were not ours.
+work; how much they were, because then the caches were not ours alone. Linux.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -19,21 +20,21 @@ from statistics import median
 HERE = Path(__file__).parent
 README = HERE / "README.md"
 DELPHI = HERE.parent / ".venv-delphi" / "bin" / "python"
-_OTHERS = 0.5
-"""Mean number of other running processes from which on a machine is not called quiet."""
+_QUIET = 0.2
+"""How many cores others may keep busy, on average over a round, on a machine that is called quiet."""
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """What every program told in each round, and the load of others before each."""
+    """What every program told in each round, and how many cores others kept busy meanwhile."""
 
     told: Mapping[str, Sequence[dict]]
-    load: Sequence[float]
+    others: Sequence[float]
 
     @property
     def quiet(self) -> bool:
         """Whether others left the machine alone."""
-        return max(self.load) <= _OTHERS
+        return max(self.others) <= _QUIET
 
     def median(self, name: str, fact: str) -> float:
         """Over the rounds."""
@@ -42,7 +43,7 @@ class Rounds:
     @property
     def note(self) -> str:
         """Machine, versions, day, and how far to trust the figures."""
-        busiest = f"others' load at most {max(self.load):.1f}"
+        busiest = f"others kept at most {max(self.others):.2f} cores busy in a round"
         state = f"quiet: {busiest}" if self.quiet else f"**NOT QUIET**: {busiest}; the figures are only indicative"
         rounds = len(next(iter(self.told.values())))
         return (
@@ -65,16 +66,27 @@ def run(command: Sequence[str | Path]) -> dict:
 def interleave(programs: Mapping[str, Sequence[str | Path]], rounds: int) -> Rounds:
     """Each program once a round."""
     told: dict[str, list[dict]] = {name: [] for name in programs}
-    load = []
+    others = []
     for i in range(rounds):
-        # The load of the last minute; after the first round our own process is one of it.
-        load.append(max(0.0, os.getloadavg()[0] - (i > 0)))
-        if load[-1] > _OTHERS:
-            print(f"round {i + 1}: the machine is not quiet (others' load {load[-1]:.1f})", flush=True)
+        began, before = time.monotonic(), _others()
         for name, command in programs.items():
             told[name].append(run(command))
             print(f"round {i + 1}: {name}: {told[name][-1]}", flush=True)
-    return Rounds(told, load)
+        others.append(max(0.0, _others() - before) / (time.monotonic() - began))
+        warning = "" if others[-1] <= _QUIET else ": the machine is not quiet"
+        print(f"round {i + 1}: others kept {others[-1]:.2f} cores busy{warning}", flush=True)
+    return Rounds(told, others)
+
+
+def _others() -> float:
+    """Seconds of CPU that all processes but ours and those that we have waited for have used since the machine started.
+
+    Time that a hypervisor gave to other machines is theirs too.
+    """
+    user, nice, system, _idle, _waiting, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+    ours = os.times()
+    everybody = (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+    return everybody - ours.user - ours.system - ours.children_user - ours.children_system
 
 
 def cpu() -> str:

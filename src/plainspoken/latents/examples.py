@@ -42,9 +42,9 @@ def examples(
 
     The groups are of all the windows in which the latent fires, or, of a latent with more than `FEW` firings, of
     `SAMPLE` windows drawn with replacement, each as likely as any other: the time no longer grows with the firings.
-    Only the groups' borders are then estimates: where one should have a share q of all windows below it, it has one
-    with a standard error of sqrt(q (1 - q) / SAMPLE), at most 1.6 percentage points. Whoever wants more than a quarter
-    of such a sample has every window looked at, however long that takes.
+    Only the groups' borders are then estimates: the share of all windows below one that should have q below it has a
+    standard error of at most sqrt(q (1 - q) / SAMPLE), 1.6 percentage points at the median. Whoever wants more than a
+    quarter of such a sample has every window looked at, however long that takes.
     (arXiv 2501.18838, section 3: 4 windows of 32 tokens from each decile.)
     """
     # Not as memory maps: slices of those are slow to make.
