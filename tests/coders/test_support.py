@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from plainspoken.coders.bfloat16 import candidates, rounded_skip
 from plainspoken.coders.support import Dense, Sparse
-from plainspoken.coders.topk import largest
 
 
 @settings(max_examples=30, deadline=None)
@@ -36,17 +35,6 @@ def test_sorting_by_latent_holds_on_both_sides_of_sixteen_bits(latents: int) -> 
     indices[0, 0] = latents - 1
     support = Sparse.regular(indices, latents)
     assert support.latent[support.order].tolist() == sorted(indices.flatten().tolist())
-
-
-@pytest.mark.parametrize("k", [1, 32, 130])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_search_by_groups_finds_the_largest(k: int, dtype: torch.dtype) -> None:
-    """Wide rows, with ties among them, and rows that are all one value."""
-    pre = torch.randn(20, 8192, generator=torch.Generator().manual_seed(0)).to(dtype)
-    pre[0], pre[1, :4000] = 1.0, 2.0
-    found = largest(pre, k)
-    assert all(len(set(row)) == k for row in found.tolist())
-    assert torch.equal(pre.gather(1, found).sort(1).values, pre.topk(k, dim=1).values.sort(1).values)
 
 
 def test_candidates_hold_the_largest() -> None:

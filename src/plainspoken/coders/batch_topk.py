@@ -11,8 +11,8 @@ from torch import Tensor
 
 from plainspoken.coders.activation import Activation, Gather, above, relu
 from plainspoken.coders.code import SparseCode
+from plainspoken.coders.largest import largest
 from plainspoken.coders.support import Sparse
-from plainspoken.coders.topk import largest
 
 _SPREAD = 4
 """A row is first searched for this many times k."""
@@ -31,10 +31,8 @@ def choose(pre: Float[Tensor, "n m"], k: int | None, _: Tensor | None, gather: G
     """
     assert k is not None
     spread = min(_SPREAD * k, pre.shape[1])
-    columns = largest(pre, spread)
-    cut = _cut(pre.gather(1, columns), k, gather)
-    mask = torch.zeros_like(pre, dtype=torch.bool)
-    mask.scatter_(1, columns, pre.gather(1, columns) >= cut)
+    values, columns = largest(pre, spread)
+    mask = torch.zeros_like(pre, dtype=torch.bool).scatter_(1, columns, values >= _cut(values, k, gather))
     if gather(mask.sum(1).max()[None]).max() == spread < pre.shape[1]:
         mask = pre >= _cut(pre, k, gather)
     return Sparse.where(mask & (pre > 0))

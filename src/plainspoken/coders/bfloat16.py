@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plainspoken.coders.topk import largest
+from plainspoken.coders.largest import largest
 
 _ROWS = 256
 """Rows at a time on a CPU: their pre-activations stay in the cache while they are searched."""
@@ -25,12 +25,12 @@ def candidates(
     wanted = min(k + max(8, k // 4), len(W_enc))
     W, b, rows = W_enc.detach().bfloat16().T, b_enc.detach().bfloat16(), x.detach().bfloat16()
     if x.is_cuda:
-        return largest(torch.addmm(b, rows, W), wanted)
+        return largest(torch.addmm(b, rows, W), wanted)[1]
     room = torch.empty(min(_ROWS, len(x)), len(W_enc), dtype=torch.bfloat16)
     found = []
     for part in rows.split(_ROWS):
         pre = torch.mm(part, W, out=room[: len(part)]).add_(b)
-        found.append(largest(pre, wanted))
+        found.append(largest(pre, wanted)[1])
     return torch.cat(found) if found else torch.empty(0, wanted, dtype=torch.long)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from plainspoken.coders import Coder
 from plainspoken.coders.activation import Gather, alone
 from plainspoken.coders.bfloat16 import rounded_skip
+from plainspoken.coders.largest import largest
 from plainspoken.coders.sparse import decode_at, pre_at
 from plainspoken.coders.support import Sparse, Support
-from plainspoken.coders.topk import largest
 from plainspoken.train.fire import Firing, fire
 
 SEVERAL = 4
@@ -136,7 +136,6 @@ def _revived(coder: Coder, x: Float[Tensor, "n d_in"], dead: Int[Tensor, " some"
     """What the d_in / 2 strongest dead latents of each row make of it, with gradients to encoder and decoder."""
     with torch.no_grad():
         pre = torch.addmm(coder.b_enc[dead], x, coder.W_enc[dead].T)
-        best = largest(pre, min(max(1, coder.spec.d_in // 2), len(dead)))
+        known, best = largest(pre, min(max(1, coder.spec.d_in // 2), len(dead)))
     support = Sparse.regular(dead[best], coder.spec.latents)
-    known = pre.gather(1, best).flatten()
-    return decode_at(pre_at(x, coder.W_enc, coder.b_enc, support, known).relu(), coder.W_dec, support)
+    return decode_at(pre_at(x, coder.W_enc, coder.b_enc, support, known.flatten()).relu(), coder.W_dec, support)
