@@ -1,7 +1,7 @@
 """Programs side by side: one process each, in turn, round after round; whether the machine was quiet; where it is told.
 
-Interleaved rounds and medians, because a machine's speed drifts; CPU seconds and one thread, because others may be at
-work; how much they were, because then the caches were not ours alone. Linux.
+Interleaved rounds and medians, because a machine's speed drifts; CPU seconds and one thread where that says enough,
+because others may be at work; how much they were, because then the caches were not ours alone. Linux.
 """
 
 import json
@@ -20,6 +20,7 @@ from statistics import median
 HERE = Path(__file__).parent
 README = HERE / "README.md"
 DELPHI = HERE.parent / ".venv-delphi" / "bin" / "python"
+TRAINERS = HERE.parent / ".venv-peers" / "bin" / "python"
 _QUIET = 0.2
 """How many cores others may keep busy, on average over a round, on a machine that is called quiet."""
 
@@ -30,6 +31,7 @@ class Rounds:
 
     told: Mapping[str, Sequence[dict]]
     others: Sequence[float]
+    threads: int = 1
 
     @property
     def quiet(self) -> bool:
@@ -47,14 +49,15 @@ class Rounds:
         state = f"quiet: {busiest}" if self.quiet else f"**NOT QUIET**: {busiest}; the figures are only indicative"
         rounds = len(next(iter(self.told.values())))
         return (
-            f"{cpu()}, {os.cpu_count()} cores, one thread used; Linux, Python {platform.python_version()}, torch "
+            f"{cpu()}, {os.cpu_count()} cores, {self.threads} used; Linux, Python {platform.python_version()}, torch "
             f"{version('torch')}; {date.today().isoformat()}, medians of {rounds} rounds; {state}."
         )
 
 
-def run(command: Sequence[str | Path]) -> dict:
-    """What a program, held to one thread, tells in its last line. Raises CalledProcessError where it fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+def run(command: Sequence[str | Path], threads: int = 1) -> dict:
+    """What a program, held to so many threads, tells in its last line. Raises CalledProcessError where it fails."""
+    held = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **held, "HF_HUB_OFFLINE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run([str(c) for c in command], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -63,19 +66,19 @@ def run(command: Sequence[str | Path]) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def interleave(programs: Mapping[str, Sequence[str | Path]], rounds: int) -> Rounds:
+def interleave(programs: Mapping[str, Sequence[str | Path]], rounds: int, threads: int = 1) -> Rounds:
     """Each program once a round."""
     told: dict[str, list[dict]] = {name: [] for name in programs}
     others = []
     for i in range(rounds):
         began, before = time.monotonic(), _others()
         for name, command in programs.items():
-            told[name].append(run(command))
+            told[name].append(run(command, threads))
             print(f"round {i + 1}: {name}: {told[name][-1]}", flush=True)
         others.append(max(0.0, _others() - before) / (time.monotonic() - began))
         warning = "" if others[-1] <= _QUIET else ": the machine is not quiet"
         print(f"round {i + 1}: others kept {others[-1]:.2f} cores busy{warning}", flush=True)
-    return Rounds(told, others)
+    return Rounds(told, others, threads)
 
 
 def _others() -> float:
