@@ -167,12 +167,13 @@ class MixingBuffer:
 def _take(tables: Sequence[Float[Tensor, "_ d"]], places: Int[Tensor, " m"]) -> Float[Tensor, "m d"]:
     """The vectors at these places of tables that lie one after another, without putting them together."""
     if len(tables) == 1:
-        return tables[0][places]
+        return tables[0].index_select(0, places)
     first, second = tables
     late = places >= len(first)
     taken = first.new_empty(len(places), first.shape[1])
-    taken[~late] = first[places[~late]]
-    taken[late] = second[places[late] - len(first)]
+    for table, before, here in ((first, 0, ~late), (second, len(first), late)):
+        of = here.nonzero().squeeze(1)
+        taken.index_copy_(0, of, table.index_select(0, places[of] - before))
     return taken
 
 

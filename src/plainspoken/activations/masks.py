@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plainspoken.activations.moments import BLOCK
 from plainspoken.activations.shares import Share
 from plainspoken.errors import ConfigError
 from plainspoken.types import Rows
@@ -52,9 +51,9 @@ class MaskCounts:
 
 
 def norms(x: Float[Tensor, "n d_in"], y: Float[Tensor, "n d_out"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """||x|| and ||y|| of each vector, summed in float64."""
-    norms_x = _norms(x)
-    return norms_x, norms_x if y is x else _norms(y)
+    """||x|| and ||y|| of each vector."""
+    norms_x = torch.linalg.vector_norm(x, dim=1)
+    return norms_x, norms_x if y is x else torch.linalg.vector_norm(y, dim=1)
 
 
 def find_outliers(
@@ -78,11 +77,6 @@ def find_outliers(
     bos = int((~rows.mask[:, 0]).sum())
     counts = MaskCounts(rows.token_count, bos, examined, masked, medians[0], largest[0], medians[1], largest[1])
     return limits, counts
-
-
-def _norms(table: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    blocks = [torch.linalg.vector_norm(block, dim=1, dtype=torch.float64).float() for block in table.split(BLOCK)]
-    return torch.cat(blocks)
 
 
 def nth_smallest(values: Float[Tensor, " n"], place: int, share: Share) -> float:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from plainspoken.activations.shares import Share
 
-BLOCK = 2**16
-"""Vectors looked at together: what lies in mapped files is never in memory as a whole."""
+_BLOCK = 2**16
+"""Vectors summed together: what lies in mapped files is never in memory as a whole, in float64 least of all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,5 +60,5 @@ def _squares(table: Float[Tensor, "n d"], kept: Bool[Tensor, " n"], mean: Float[
 
 def _blocks(table: Float[Tensor, "n d"], kept: Bool[Tensor, " n"]) -> Iterator[Float[Tensor, "m d"]]:
     """The kept vectors, a block at a time, in float64."""
-    for block, here in zip(table.split(BLOCK), kept.split(BLOCK), strict=True):
+    for block, here in zip(table.split(_BLOCK), kept.split(_BLOCK), strict=True):
         yield block[here].double()

@@ -71,8 +71,8 @@ class StoredVectors:
         drawn = {}
         for site, store in self._stores.items():
             here = mine[self._kept[site][mine]]
-            x = store.x[here]
-            drawn[site] = (x, x if store.y is store.x else store.y[here])
+            x = store.x.index_select(0, here)
+            drawn[site] = (x, x if store.y is store.x else store.y.index_select(0, here))
         return drawn
 
 

@@ -105,6 +105,8 @@ def _check_finite(
     rows: Rows,
     which: Int[np.ndarray, " b"],
 ) -> None:
+    if torch.isfinite(x.sum() + y.sum()):  # thirty times as quick, and true of nearly every batch
+        return
     good = torch.isfinite(x).all(-1) & torch.isfinite(y).all(-1)
     bad = (~good & mask).nonzero()
     if not len(bad):
