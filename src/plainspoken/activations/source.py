@@ -1,7 +1,7 @@
 """What training draws its vectors from, whatever keeps them: a few functions of the seed and the step."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +10,7 @@ from plainspoken.activations.masks import MaskCounts
 from plainspoken.activations.moments import Moments
 
 
+@runtime_checkable
 class VectorSource(Protocol):
     """The vectors of one or several sites, in batches that many processes may share.
 

@@ -98,6 +98,14 @@ class TrainConfig:
     """Steps over which the learning rate rises to its peak."""
     decay: Fraction = 1.0
     """The last share of the steps, over which the learning rate falls to zero, linearly."""
+    source: Literal["auto", "store", "buffer"] = "auto"
+    """Where vectors come from: `store` keeps all of the fit part's (on disk where they are many), `buffer` reads the
+    text again as it goes and mixes at most `buffer` of them; auto: the store where it takes no more than 16 GiB."""
+    buffer: Annotated[int, Field(ge=1024)] = 2**19
+    """Vectors of a site that the mixing buffer holds."""
+    outlier_norm: Weight = 10.0
+    """Vectors whose norm is more than so many times the median norm are not trained on (0: all are): attention sinks
+    outweigh all else in a squared error. BOS tokens never are."""
     normalise: bool = True
     """Train on activations of mean 0 and variance 1 and fold that into the weights at the end, so that one learning
     rate serves every site; the paper trains on them as they are."""

@@ -57,9 +57,15 @@ class Run:
 _OWN = ("sparsity", "sums", "fired_at")
 
 
-def identity(fingerprint: str, spec: CoderSpec, config: TrainConfig, seed: int) -> dict[str, str]:
+def identity(fingerprint: str, spec: CoderSpec, config: TrainConfig, seed: int, rounded: bool) -> dict[str, str]:
     """What must agree between a checkpoint and the run that goes on from it."""
-    return {"activations": fingerprint, "spec": str(asdict(spec)), "train": str(asdict(config)), "seed": str(seed)}
+    return {
+        "activations": fingerprint,
+        "spec": str(asdict(spec)),
+        "train": str(asdict(config)),
+        "seed": str(seed),
+        "rounded": str(rounded),
+    }
 
 
 def save_checkpoint(folder: Path, run: Run) -> None:

@@ -30,7 +30,7 @@ def step(
     processes: Processes,
 ) -> None:
     """One step of Adam on this process's share of a batch; adds the step's figures to those that the log will show."""
-    rows = int(processes.gather(torch.tensor([len(x)])).sum())
+    rows = max(1, int(processes.gather(torch.tensor([len(x)], device=x.device)).sum()))
     found = terms(
         run.coder, x, y, objective, rows, _dead(run, config) if objective.aux else None, run.sparsity, processes.gather
     )

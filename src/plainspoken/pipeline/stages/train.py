@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from plainspoken.activations import collect
+from plainspoken.activations import store_vectors
 from plainspoken.coders import CoderSpec, save_coder
 from plainspoken.config import CoderConfig
 from plainspoken.errors import ConfigError
@@ -12,7 +12,7 @@ from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.train import has_checkpoint, remove_checkpoint, train_coder
+from plainspoken.train import has_checkpoint, remove_checkpoint, train_coders
 from plainspoken.types import Site
 
 
@@ -30,15 +30,18 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     specs = {site.module: coder_spec(config.coder, site) for site in sites}
     rows = load_rows(workplace, "fit")
     with workplace.progress.track("reading activations", len(rows.tokens)) as advance:
-        stores = collect(lm, sites, rows, workplace.path("train"), advance)
+        source = store_vectors(
+            lm, sites, rows, workplace.path("train"), batch=config.train.batch, seed=config.seed, progress=advance,
+            outlier_norm=config.train.outlier_norm,
+        )  # fmt: skip
     for site in sites:
         folder = workplace.path("train", site.module)
         if has_checkpoint(folder):
             workplace.progress.say(f"training {site.module} goes on from its last checkpoint")
         with workplace.progress.track(f"training {site.module}", config.train.tokens) as advance:
-            coder = train_coder(
-                stores[site.module], specs[site.module], config.train, folder, config.seed, advance, lm.device
-            )
+            [coder] = train_coders(
+                source.only(site.module), specs, config.train, {site.module: folder}, config.seed, advance, lm.device
+            ).values()
         save_coder(
             folder, coder, site, {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
         )
