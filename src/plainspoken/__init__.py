@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from plainspoken.config import Config, load_config
     from plainspoken.lm import LanguageModel, capture, load_lm, resolve_sites, splice
-    from plainspoken.pipeline import Progress, Results, generate, run, scores
+    from plainspoken.pipeline import Progress, Results, compare_coders, generate, run, scores
 
 _HOMES = {
     "Config": "config",
@@ -27,6 +27,7 @@ _HOMES = {
     "Progress": "pipeline",
     "Results": "pipeline",
     "capture": "lm",
+    "compare_coders": "pipeline",
     "generate": "pipeline",
     "load_config": "config",
     "load_lm": "lm",
@@ -42,6 +43,7 @@ __all__ = [
     "Progress",
     "Results",
     "capture",
+    "compare_coders",
     "generate",
     "load_config",
     "load_lm",

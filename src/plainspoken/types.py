@@ -18,7 +18,8 @@ SiteKind = Literal["mlp", "resid"]
 class Site:
     """Where we read and write: a module of the language model.
 
-    `mlp` reads the module's input (after its norm) and writes its output; `resid` reads and writes the output.
+    `mlp` reads the module's input (after its norm) and writes its output; `resid` reads and writes the output, of a
+    decoder layer (the residual stream) or, for an SAE, of an FFN.
     """
 
     module: str

@@ -49,7 +49,7 @@ def test_help_teaches() -> None:
     shown = call("--help").output
     assert "plainspoken run" in shown
     assert "explanations.jsonl" in shown
-    for verb in ("run", "train", "evaluate", "generate", "score", "settings"):
+    for verb in ("run", "train", "evaluate", "generate", "score", "compare-coders", "settings"):
         found = call(verb, "--help")
         assert found.exit_code == 0
         assert "plainspoken" in found.output
@@ -178,6 +178,29 @@ def test_a_full_disk_is_told_whoever_wrote(neox_folder: Path, stories: Path, tmp
     config: Config = load_config(lm__name=str(neox_folder), corpus__source=str(stories))
     with pytest.raises(StoreError, match="disk is full"):
         bring_up(Workplace(tmp_path / "run", config, [stage]), [stage], "writes")
+
+
+def test_train_ends_with_a_table_of_its_coders(neox_folder: Path, stories: Path, tmp_path: Path) -> None:
+    found = run(neox_folder, stories, tmp_path / "run", site="gpt_neox.layers.*.mlp")
+    assert found.exit_code == 0
+    shown = found.output
+    assert "FVU" in shown and "recovered" in shown
+    assert "calibrate tokens" in told(found)
+    for layer in (0, 1):
+        assert f"figure: {tmp_path / 'run' / 'measure' / f'gpt_neox.layers.{layer}.mlp' / 'coder.svg'}" in shown
+    assert not (tmp_path / "run" / "encode").exists()
+
+
+def test_compare_coders_ends_with_a_table_of_kinds(neox_folder: Path, stories: Path, tmp_path: Path) -> None:
+    found = run(
+        neox_folder, stories, tmp_path / "run", "--k", "1,2", "--kinds", "transcoder,sae", verb="compare-coders"
+    )
+    assert found.exit_code == 0
+    assert "4 coders" in told(found)
+    assert "transcoder - sae, k = 2: " in told(found)
+    assert "compare.png" in told(found)
+    found = call("compare-coders", tmp_path / "run", "--kinds", "saes")
+    assert (found.exit_code, "compare.kinds" in told(found)) == (2, True)
 
 
 def test_quiet_prints_nothing(neox_folder: Path, stories: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def ask(neox_folder: Path, story: str, tmp_path: Path) -> list[str]:
     ("wrong", "message"),
     [
         (["--set", "explain.explainer=nobody"], "explain.explainer is 'nobody'; there are: rules"),
-        (["--set", "coder.kind=sae"], "coder.kind is sae"),
+        (["--set", "coder.kind=transcoder", "--site", "gpt_neox.layers.0"], "use coder.kind=sae"),
         (["--force", "nope"], "there is no such stage"),
         (["--out", __file__], "a file stands there"),
     ],

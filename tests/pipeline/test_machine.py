@@ -187,13 +187,14 @@ def test_what_a_later_stage_must_refuse_is_refused_before_anything_is_begun(tmp_
         {"simulate__simulator": "nobody"},
         {"calibrate__calibrator": "nobody"},
         {"coder__activation": "nobody"},
-        {"coder__kind": "sae"},
+        {"coder__kind": "transcoder", "site": "gpt_neox.layers.0"},
     ],
 )
 def test_the_chain_refuses_a_name_that_does_not_fit_before_its_first_stage(
     tmp_path: Path, config: Config, settings: dict[str, str]
 ) -> None:
-    changed = load_config(lm__name=config.lm.name, corpus__source=config.corpus.source, site=config.site, **settings)
+    values = {"lm__name": config.lm.name, "corpus__source": config.corpus.source, "site": config.site, **settings}
+    changed = load_config(**values)
     with pytest.raises(ConfigError, match=next(iter(settings.values()))) as raised:
         bring_up(Workplace(tmp_path / "run", changed, STAGES), STAGES, "corpus")
     assert raised.value.exit_code == 2

@@ -13,7 +13,7 @@ from plainspoken.config import Config, load_config
 from plainspoken.errors import ExplanationError, RunError, StoreError
 from plainspoken.explainers import EXPLAINERS, Explainer
 from plainspoken.language.text import Text
-from plainspoken.pipeline import STAGES, Progress, generate, run, scores
+from plainspoken.pipeline import STAGES, Progress, coder_results, generate, run, scores
 from plainspoken.pipeline.results import Results
 from plainspoken.pipeline.shelves import load_tensors
 from plainspoken.simulators import SIMULATORS, Simulator
@@ -257,6 +257,31 @@ def test_a_line_in_a_registry_is_all_that_an_explainer_and_a_simulator_take(
 
 
 @pytest.mark.slow
+def test_an_sae_at_an_ffn_reads_and_writes_its_output_in_the_whole_chain(tiny: Config, tmp_path: Path) -> None:
+    run(load_config(**_values(tiny, "coder.kind"), site=SITE, coder__kind="sae"), tmp_path / "run")
+    header = json.loads((tmp_path / "run" / "train" / SITE / "coder.json").read_text())
+    assert header["site"] == {"module": SITE, "kind": "resid", "d_in": 16, "d_out": 16}
+    assert (
+        Results.read(tmp_path / "run").record("coder")["ce"] != Results.read(tmp_path / "run").record("original")["ce"]
+    )
+    assert generate(tmp_path / "run", "The red", tokens=4).startswith("The red")
+    assert "The coder" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_a_trained_coder_is_measured_on_the_calibrate_part_alone(finished: Path, copy: Path, tiny: Config) -> None:
+    [coder] = coder_results(finished)
+    record = coder.record
+    assert (coder.site, record["part"]) == (SITE, "calibrate")
+    assert record["dead_window"] == record["tokens"] <= tiny.measure.tokens
+    assert 0 < record["l0"] <= tiny.coder.k
+    assert coder.picture.read_text("utf-8").startswith("<svg xmlns")
+    few = load_config(file=copy / "config.json", overrides=["measure.tokens=50"])
+    run(few, copy, target="measure")  # asks nobody: nothing but the report reads it
+    [again] = coder_results(copy)
+    assert again.record["tokens"] <= max(50, tiny.corpus.context) < record["tokens"]
+
+
+@pytest.mark.slow
 def test_several_sites_are_rewritten_alone_and_together(tiny: Config, tmp_path: Path) -> None:
     run(load_config(**_values(tiny), site="gpt_neox.layers.*.mlp", evaluate__fractions=[1.0]), tmp_path / "run")
     sites = {record["site"] for record in Results.read(tmp_path / "run").conditions}
@@ -265,8 +290,8 @@ def test_several_sites_are_rewritten_alone_and_together(tiny: Config, tmp_path: 
     assert generate(tmp_path / "run", "The red", tokens=4)
 
 
-def _values(config: Config) -> dict[str, object]:
+def _values(config: Config, *others: str) -> dict[str, object]:
     from plainspoken.config import flat_settings
 
-    left_out = ("site", "evaluate.fractions", "explain.explainer", "simulate.simulator")
+    left_out = ("site", "evaluate.fractions", "explain.explainer", "simulate.simulator", *others)
     return {n.replace(".", "__"): v for n, v in flat_settings(config).items() if n not in left_out}

@@ -6,6 +6,7 @@ import pytest
 
 from plainspoken.report import (
     Card,
+    CoderReport,
     Edit,
     Example,
     FailureRow,
@@ -67,7 +68,18 @@ def example() -> Example:
 
 
 @pytest.fixture(scope="session")
-def site(conditions: tuple[Measured, ...], example: Example) -> SiteReport:
+def coder() -> CoderReport:
+    """A measured coder, one figure of it not defined."""
+    return CoderReport(
+        latents=10, tokens=24_000, fvu=Interval(0.16, 0.15, 0.17), l0=Interval(16.0, 16.0, 16.0), dead=0.1,
+        ce_original=Interval(1.92, 1.9, 1.95), increase=Interval(0.066, 0.06, 0.07), kl=Interval(0.05, 0.04, 0.06),
+        recovered_zero=Interval(0.89, 0.88, 0.9), recovered_mean=None, log10_rate=(-5.0, -4.0, -3.0, -2.0, -1.0, 0.0),
+        density=(0, 1, 3, 4, 1), silent=1, training=((51_200, 1.4), (102_400, 0.4), (153_600, 0.2)),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def site(conditions: tuple[Measured, ...], example: Example, coder: CoderReport) -> SiteReport:
     """One site with everything a site can have."""
     scores = tuple(
         LatentScore(latent, 0.001 * (latent + 1), 0.9 - 0.1 * latent, 0.8, 1 - 0.001 * latent, 0.7)
@@ -90,6 +102,7 @@ def site(conditions: tuple[Measured, ...], example: Example) -> SiteReport:
             FailureRow(7, "simulate", "the sentence does not parse", 6, "a quotation", "8 at the thing"),
             FailureRow(9, "explain", "never fires on the explain documents"),
         ),
+        coder=coder,
     )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """Vectors that are all kept: read once, and drawn from in a new order in every epoch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from pathlib import Path
 
 from jaxtyping import Float
@@ -52,12 +51,6 @@ class StoredVectors:
             limits, self._counts[site] = find_outliers(*lengths, outlier_norm, rows, share)
             self._kept[site] = limits.kept(*lengths)
             self._moments[site] = moments(store.x, store.y, self._kept[site], share)
-
-    def only(self, site: str) -> "StoredVectors":
-        """The same source of one site alone."""
-        one = copy(self)
-        one.sites, one._stores = (site,), {site: self._stores[site]}
-        return one
 
     def moments(self, site: str) -> Moments:
         """Of all vectors that are not masked."""

@@ -11,9 +11,19 @@ import typer
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
-from plainspoken.cli.show import OUT, progress_on_terminal, show_conditions, show_edits, show_error, show_scores
+from plainspoken.cli.show import (
+    OUT,
+    progress_on_terminal,
+    show_coders,
+    show_comparison,
+    show_conditions,
+    show_edits,
+    show_error,
+    show_scores,
+)
 from plainspoken.config import settings_help
 from plainspoken.errors import PlainspokenError
+from plainspoken.pipeline import launched
 from plainspoken.pipeline.workplace import is_run_folder
 
 app = typer.Typer(
@@ -106,6 +116,7 @@ def _register(stage: str, does: str, title: str) -> None:
         dtype: o.Dtype = None,
         quiet: o.Quiet = False,
     ) -> None:
+        quiet = quiet or launched.rank() > 0  # of several processes one speaks
         with _work(None):
             settings, folder = o.config_and_folder(
                 run, out, preset, config, overrides, lm__name=lm, corpus__source=corpus,
@@ -118,6 +129,8 @@ def _register(stage: str, does: str, title: str) -> None:
             return
         if results is None:
             OUT.print(f"{folder}: done up to {stage}", highlight=False)
+            if stage == "measure":
+                show_coders(pipeline.coder_results(folder))
             return
         show_conditions(results.headline_records())
         show_edits(results.edits)
@@ -144,9 +157,10 @@ _register(
     "run",
 )
 for _stage in pipeline.STAGES:
+    # Whoever trains a coder wants to know how good it is.
     _register(
-        _stage.name,
-        f"{_stage.does[0].upper()}{_stage.does[1:]}.\n\n"
+        "measure" if _stage.name == "train" else _stage.name,
+        f"{_stage.does[0].upper()}{_stage.does[1:]}{', and measure it' if _stage.name == 'train' else ''}.\n\n"
         "Does first what that rests on, and nothing that comes after it; what is done is skipped.\n\n"
         f"    plainspoken {_stage.name} runs/pocket         (go on with a run made before)\n\n"
         f"    plainspoken {_stage.name} --lm ./my-model --corpus books/ --out runs/mine",
@@ -220,6 +234,51 @@ def score(
         table = pipeline.scores(folder, site=site, sort=sort, progress=progress)
     for module, lines in table.rows.items():
         show_scores(f"{module}: {len(lines)} latents", table.columns, lines[:rows] if rows else lines)
+
+
+@app.command(rich_help_panel="Beside runs")
+def compare_coders(
+    run: o.Run = None,
+    preset: o.Preset = None,
+    config: o.ConfigFile = None,
+    lm: o.Lm = None,
+    corpus: o.Corpus = None,
+    eval_corpus: o.EvalCorpus = None,
+    site: o.SiteOption = None,
+    kinds: o.Kinds = None,
+    k: o.K = None,
+    overrides: o.Set = None,
+    out: o.Out = None,
+    force: o.Force = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Compare transcoders, skip transcoders and SAEs: what each costs the model, against how sparse it is.
+
+    Trains a coder of every kind at every k on the same activations of one
+    FFN, splices each into the model, and measures loss, FVU and the rest on
+    the evaluate part: a table, compare/compare.json and compare/compare.png.
+    Coders that are trained are kept; a killed training goes on.
+
+    plainspoken compare-coders
+
+    plainspoken compare-coders --lm ./my-model --corpus books/ --site model.layers.2.mlp --k 8,32 --out runs/compare
+
+    plainspoken compare-coders runs/compare --k 8,16,32        (one more k)
+    """
+    with _work(None):
+        more = [f"compare.{name}={value}" for name, value in (("kinds", kinds), ("k", k)) if value is not None]
+        settings, folder = o.config_and_folder(
+            run, out, preset, config, [*(overrides or ()), *more], lm__name=lm, corpus__source=corpus,
+            corpus__eval_source=eval_corpus, site=site, lm__device=device, lm__dtype=dtype,
+        )  # fmt: skip
+        if run is None and out is None:  # not the folder of a run, whose settings these would replace
+            folder = folder.with_name(f"compare-{folder.name}")
+    with _work(folder), progress_on_terminal(quiet) as progress:
+        comparison = pipeline.compare_coders(settings, folder, force=force or (), progress=progress)
+    if not quiet:
+        show_comparison(comparison)
 
 
 @app.command(rich_help_panel="What a run is good for")

@@ -106,6 +106,27 @@ Quiet = Annotated[
 ]
 
 
+Kinds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KINDS",
+        help="Which to train, with commas: transcoder, skip-transcoder, sae (default: all three).",
+        show_default=False,
+        rich_help_panel=_WHAT,
+    ),
+]
+K = Annotated[
+    str | None,
+    typer.Option(
+        "--k",
+        metavar="NUMBERS",
+        help="Latents active at a token, with commas: one coder of each kind for each (default: 4,8,16,32,64).",
+        show_default=False,
+        rich_help_panel=_WHAT,
+    ),
+]
+
+
 def config_and_folder(
     run: Path | None,
     out: Path | None,

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plainspoken.cli.track import progress_in_lines
+from plainspoken.pipeline import CoderResult, Comparison
 from plainspoken.pipeline.progress import Advance, Progress
 
 OUT = Console()
@@ -85,6 +86,67 @@ def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
             style = "bold" if record["condition"] == "rewritten" else None
             table.add_row(*(Text(cell) for cell in _cells(record)), style=style)
         OUT.print(table)
+
+
+def show_coders(coders: Sequence[CoderResult]) -> None:
+    """One row a site: what its coder keeps, means over their 95 % intervals; and where the figures lie."""
+    if coders:
+        OUT.print(f"\n[bold]coders[/] {_measured_on(coders[0].record)}", highlight=False)
+        _coder_table([(coder.site, coder.record) for coder in coders])
+    for coder in coders:
+        OUT.print(f"figure: {coder.picture}", soft_wrap=True, highlight=False)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """One row a coder, the differences at equal k, what is compared, and where the figure lies."""
+    head = f"\n[bold]{escape(comparison.site)}[/]: {len(comparison.points)} coders"
+    OUT.print(f"{head} {_measured_on(comparison.points[0])}", highlight=False)
+    _coder_table([(f"{point['kind']}\nk = {point['k']}", point) for point in comparison.points])
+    if comparison.differences:
+        OUT.print(
+            "\n[bold]at equal k[/]: difference in loss (nats a token) and in FVU, paired by document", highlight=False
+        )
+    for apart in comparison.differences:
+        figures = (
+            f"{_figure(apart, name, '{:+.4f}')} {_range(apart, name, '{:+.4f}')}" for name in ("increase", "fvu")
+        )
+        line = f"{apart['kind']} - {apart['against']}, k = {apart['k']}: {', FVU '.join(figures)}"
+        OUT.print(line, markup=False, highlight=False)
+    OUT.print(f"\n{comparison.note}", markup=False, highlight=False)
+    OUT.print(f"figure: {', '.join(map(str, comparison.pictures))}", soft_wrap=True, highlight=False)
+
+
+_CODER_COLUMNS = (
+    ("FVU", "fvu", "{:.3f}"),
+    ("L0", "l0", "{:.1f}"),
+    ("dead", "dead", "{:.1%}"),
+    ("loss over\noriginal", "increase", "{:+.3f}"),
+    ("KL", "kl", "{:.3f}"),
+    ("recovered\nover zero", "recovered_zero", "{:.2f}"),
+    ("recovered\nover mean", "recovered_mean", "{:.2f}"),
+)
+_WITH_RANGE = ("fvu", "increase", "recovered_zero", "recovered_mean")
+
+
+def _measured_on(record: Mapping[str, Any]) -> str:
+    tokens, documents = f"{record['tokens']:,}", f"{record['documents']:,}"
+    loss = f"the model's own loss is {record['ce_original']:.3f} nats a token"
+    return f"on {tokens} {record.get('part', 'evaluate')} tokens of {documents} documents, where {loss}"
+
+
+def _coder_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("", overflow="fold")
+    for title, _, _ in _CODER_COLUMNS:
+        table.add_column(Text(title), justify="right", no_wrap=True)
+    for name, record in rows:
+        cells = []
+        for _, figure, form in _CODER_COLUMNS:
+            low, high = (_figure(record, f"{figure}_{end}", form.replace("+", "")) for end in ("low", "high"))
+            shown = _figure(record, figure, form) or "undefined"
+            cells.append(f"{shown}\n{low}…{high}" if figure in _WITH_RANGE and low and high else shown)
+        table.add_row(Text(name), *map(Text, cells))
+    OUT.print(table)
 
 
 def show_edits(edits: Sequence[Mapping[str, Any]]) -> None:

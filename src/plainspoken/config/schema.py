@@ -68,8 +68,8 @@ class CoderConfig:
 
     __pydantic_config__ = _STRICT
     kind: Literal["auto", "transcoder", "sae"] = "auto"
-    """`transcoder` predicts a module's output from its input, `sae` an activation from itself; auto: a transcoder at
-    FFNs, an SAE at decoder layers (residual stream)."""
+    """`transcoder` predicts a module's output from its input, `sae` an activation from itself (at an FFN: its output);
+    auto: a transcoder at FFNs, an SAE at decoder layers (residual stream)."""
     activation: Name = "topk"
     """How a code is made sparse: `topk`, `batch_topk`, `relu` (L1 penalty) or `jump_relu` (learned thresholds)."""
     latents: Positive = 1024
@@ -127,6 +127,31 @@ class TrainConfig:
     machine multiplies it fast and the coder is large."""
     checkpoint_every: Count = 500
     """Steps between checkpoints, from which a killed run resumes bit for bit (0: none)."""
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How the trained coder is measured before it is explained."""
+
+    __pydantic_config__ = _STRICT
+    tokens: Positive = 24_000
+    """At most this many tokens of the calibrate part, spread over its documents."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Which coders `compare-coders` trains at one site."""
+
+    __pydantic_config__ = _STRICT
+    kinds: Annotated[tuple[Literal["transcoder", "skip-transcoder", "sae"], ...], Field(min_length=1)] = (
+        "transcoder",
+        "skip-transcoder",
+        "sae",
+    )
+    """`transcoder`, `skip-transcoder` (both predict the FFN's output from its input) and `sae` (reconstructs the
+    output from itself)."""
+    k: Annotated[tuple[Positive, ...], Field(min_length=1)] = (4, 8, 16, 32, 64)
+    """Latents active at a token: one coder of each kind for each."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +232,8 @@ class Config:
     """Where to rewrite: a module path, a glob (`model.layers.*.mlp`), or several with commas between."""
     coder: CoderConfig = field(default_factory=CoderConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     simulate: SimulateConfig = field(default_factory=SimulateConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)

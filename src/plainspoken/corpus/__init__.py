@@ -3,7 +3,7 @@
 from plainspoken.corpus.document import Document
 from plainspoken.corpus.parts import build_parts, split_corpus
 from plainspoken.corpus.pieces import Pieces
-from plainspoken.corpus.rows import Bos, build_rows, require_part
+from plainspoken.corpus.rows import Bos, build_rows, require_part, spread
 from plainspoken.corpus.sources import read_documents, require_source, source_path, token_documents
 from plainspoken.corpus.tokenize import tokenize
 
@@ -18,6 +18,7 @@ __all__ = [
     "require_source",
     "source_path",
     "split_corpus",
+    "spread",
     "token_documents",
     "tokenize",
 ]

@@ -181,3 +181,16 @@ def _assemble(
         tokens[r, begin : begin + len(row)] = row
         mask[r, begin : begin + len(row)] = True
     return Rows(tokens, mask, np.array(owner, np.int32), tuple(keys), part)
+
+
+def spread(rows: Rows, tokens: int) -> Rows:
+    """Rows of at most so many tokens (but one row at least), in order: of every document first the middle one.
+
+    A document's start is unlike the rest of it, and the first documents' every row would be few documents.
+    """
+    _, first, document, length = np.unique(rows.document, return_index=True, return_inverse=True, return_counts=True)
+    from_middle = np.abs(np.arange(len(rows.tokens)) - (first + length // 2)[document])
+    order = np.argsort(from_middle, kind="stable")
+    fit = int(np.searchsorted(np.cumsum(rows.mask.sum(axis=1)[order]), tokens, side="right"))
+    some = np.sort(order[: max(1, fit)])
+    return Rows(rows.tokens[some], rows.mask[some], rows.document[some], rows.keys, rows.part)

@@ -1,5 +1,6 @@
 """Evaluation: conditions, losses on the same tokens, paired statistics, the records of results.json."""
 
+from plainspoken.evaluate.coder_measures import MeasuredCoder, Resampled, coder_record, measure_coder
 from plainspoken.evaluate.conditions import ALL_SITES, Condition, Plan, joint_conditions, site_conditions
 from plainspoken.evaluate.evaluate import evaluate, units
 from plainspoken.evaluate.losses import DocumentLosses, measure
@@ -9,11 +10,15 @@ __all__ = [
     "ALL_SITES",
     "Condition",
     "DocumentLosses",
+    "MeasuredCoder",
     "Plan",
+    "Resampled",
     "SiteFacts",
+    "coder_record",
     "evaluate",
     "joint_conditions",
     "measure",
+    "measure_coder",
     "site_conditions",
     "units",
 ]

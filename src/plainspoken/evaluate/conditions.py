@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int
 
-from plainspoken.rewrite import Baseline, Keep, Mixture, Mode, Prediction, SiteMaterial, Treatment
+from plainspoken.rewrite import Baseline, Constant, Keep, Mixture, Mode, Prediction, SiteMaterial, Treatment
 
 Order = Literal["best", "random", "mass"]
 ALL_SITES = "all"
@@ -153,6 +153,9 @@ def condition_key(condition: Condition, materials: Mapping[str, SiteMaterial], m
         digest.update(materials[module].fingerprint.encode())
         if isinstance(treatment, Baseline):
             digest.update(treatment.kind.encode())
+            continue
+        if isinstance(treatment, Constant):
+            digest.update(b"constant" + treatment.output.tobytes())
             continue
         digest.update(f"{treatment.mode} {treatment.keep}".encode())
         digest.update(np.packbits(treatment.chosen).tobytes())

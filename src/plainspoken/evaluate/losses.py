@@ -15,7 +15,7 @@ from plainspoken.errors import ActivationError
 from plainspoken.evaluate.conditions import Condition
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.hooks import capture, splice
-from plainspoken.rewrite import Batch, Positions, SiteMaterial, Spans, Treated, Treatment, spans
+from plainspoken.rewrite import Batch, Positions, Spans, Spliceable, Treated, Treatment, spans
 from plainspoken.rewrite.replay import record, replay, with_output
 from plainspoken.types import Rows, Site
 
@@ -40,7 +40,7 @@ class DocumentLosses:
 def measure(
     lm: LanguageModel,
     rows: Rows,
-    materials: Mapping[str, SiteMaterial],
+    materials: Mapping[str, Spliceable],
     conditions: Sequence[Condition],
     positions: Positions = "all",
     rows_per_batch: int = 16,
@@ -147,7 +147,7 @@ class _Runs:
         text: Int[Tensor, "b t"],
         batch: Batch,
         read: Int[Tensor, " n"],
-        materials: Mapping[str, SiteMaterial],
+        materials: Mapping[str, Spliceable],
         conditions: Sequence[Condition],
     ) -> None:
         self._lm, self._text, self._batch, self._read, self._materials = lm, text, batch, read, materials

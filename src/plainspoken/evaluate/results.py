@@ -13,10 +13,10 @@ from plainspoken.evaluate.statistics import (
     LEVEL,
     PairedDifference,
     holm,
-    interval,
     paired_difference,
     recovered,
-    resamples,
+    samples,
+    with_interval,
 )
 from plainspoken.rewrite import Mixture
 
@@ -126,7 +126,7 @@ def edit_effects(parts: Sequence[Measured], analysis: Analysis) -> list[dict[str
             below, above = difference.p_below(), difference.p_above()
             out.append(
                 {"site": part.site, "latent": int(latent) if latent else None}
-                | _with_interval("effect", table.ce(whole) - table.ce(row))
+                | with_interval("effect", table.ce(whole) - table.ce(row))
                 | {"p": None if below is None or above is None else min(1.0, 2 * min(below, above))}
             )
     return out
@@ -142,8 +142,7 @@ class _Table:
         self._part = part
         self._rows = {row.condition.name: row for row in _rows(part) if row.condition.fraction is None}
         tokens = self._rows["original"].losses.tokens
-        drawn = resamples(len(tokens), analysis.bootstrap, analysis.seed)
-        self._counts = np.concatenate([np.ones((1, len(tokens))), drawn])
+        self._counts = samples(len(tokens), analysis.bootstrap, analysis.seed)
         self._tokens = self._counts @ tokens
         self._base = {name: self.ce(row) for name, row in self._rows.items()}
 
@@ -167,13 +166,13 @@ class _Table:
             "draws": row.draws,
             "calibrator": self._part.calibrator if mixed else None,
         }
-        out |= _with_interval("ce", ce)
-        out |= _with_interval("increase", ce - base["original"])
-        out |= _with_interval("recovered", recovered(base["zero-latents"], base["coder"], ce))
-        out |= _with_interval("recovered_over_output", recovered(base["zero-output"], base["coder"], ce))
-        out |= _with_interval("recovered_over_mean", recovered(base["mean-latents"], base["coder"], ce))
-        out |= _with_interval("kl", self._per_token(losses.kl))
-        out |= _with_interval("top1", self._per_token(losses.agreed))
+        out |= with_interval("ce", ce)
+        out |= with_interval("increase", ce - base["original"])
+        out |= with_interval("recovered", recovered(base["zero-latents"], base["coder"], ce))
+        out |= with_interval("recovered_over_output", recovered(base["zero-output"], base["coder"], ce))
+        out |= with_interval("recovered_over_mean", recovered(base["mean-latents"], base["coder"], ce))
+        out |= with_interval("kl", self._per_token(losses.kl))
+        out |= with_interval("top1", self._per_token(losses.agreed))
         return out | {"documents": len(losses.tokens), "tokens": int(losses.tokens.sum())}
 
     def _per_token(self, sums: Float[np.ndarray, " documents"]) -> Float[np.ndarray, " values"]:
@@ -194,14 +193,6 @@ def _rows(part: Measured) -> Iterator[_Row]:
             DocumentLosses(mean.nll[kept], mean.kl[kept], mean.agreed[kept], mean.tokens[kept]),
             len(draws),
         )
-
-
-def _with_interval(name: str, values: Float[np.ndarray, " values"]) -> dict[str, float | None]:
-    """The estimate and its bounds; null where it is not defined, and bounds null where they are not."""
-    if not np.isfinite(values[0]):
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    low, high = interval(values[1:]) or (None, None)
-    return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def _test(difference: PairedDifference, better: float | None, alike: float | None, margin: float) -> dict[str, Any]:

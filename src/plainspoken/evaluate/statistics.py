@@ -19,6 +19,11 @@ def resamples(documents: int, draws: int, seed: int) -> Int[np.ndarray, "draws d
     return np.random.default_rng([seed, 0xB007]).multinomial(documents, np.full(documents, 1 / documents), size=draws)
 
 
+def samples(documents: int, draws: int, seed: int) -> Float[np.ndarray, "values documents"]:
+    """How often each document counts: every one once in the first row, then the bootstrap's samples."""
+    return np.concatenate([np.ones((1, documents)), resamples(documents, draws, seed)])
+
+
 def interval(values: Float[np.ndarray, " draws"]) -> tuple[float, float] | None:
     """The central 95 % of bootstrap values. None where more than 2.5 % of them are not defined (NaN).
 
@@ -29,6 +34,17 @@ def interval(values: Float[np.ndarray, " draws"]) -> tuple[float, float] | None:
         return None
     low, high = np.quantile(defined, [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
+
+
+def with_interval(name: str, values: Float[np.ndarray, " values"]) -> dict[str, float | None]:
+    """The estimate (the first value) and its bounds (of the others), as `NAME`, `NAME_low`, `NAME_high`.
+
+    None where it is not defined, and bounds None where they are not.
+    """
+    if not np.isfinite(values[0]):
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    low, high = interval(values[1:]) or (None, None)
+    return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def recovered(

@@ -5,7 +5,7 @@ from plainspoken.lm.hooks import Splice, capture, splice
 from plainspoken.lm.load import LanguageModel, load_lm, pocket_folder, wrap_lm
 from plainspoken.lm.loss import nll_of_logits, token_nll
 from plainspoken.lm.sample import parse_self, require_samples, sample_rows, self_documents
-from plainspoken.lm.site import candidate_sites, resolve_sites
+from plainspoken.lm.site import candidate_sites, reconstructed, resolve_sites
 
 __all__ = [
     "LanguageModel",
@@ -17,6 +17,7 @@ __all__ = [
     "nll_of_logits",
     "parse_self",
     "pocket_folder",
+    "reconstructed",
     "require_samples",
     "resolve_sites",
     "sample_rows",

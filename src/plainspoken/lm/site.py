@@ -29,6 +29,11 @@ def resolve_sites(lm: LanguageModel, pattern: str) -> tuple[Site, ...]:
     return _measured(lm, wanted)
 
 
+def reconstructed(site: Site) -> Site:
+    """The site as an SAE has it, which reads and writes one activation: the module's output."""
+    return Site(site.module, "resid", site.d_out, site.d_out)
+
+
 def candidate_sites(lm: LanguageModel) -> dict[str, SiteKind]:
     """Every module that can be a site, by path, in the order in which the model runs them: FFN, then its layer.
 

@@ -2,7 +2,20 @@
 
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.progress import SILENT, Progress
-from plainspoken.pipeline.results import Results
-from plainspoken.pipeline.run import ScoreTable, generate, run, scores
+from plainspoken.pipeline.results import CoderResult, Comparison, Results, coder_results
+from plainspoken.pipeline.run import ScoreTable, compare_coders, generate, run, scores
 
-__all__ = ["SILENT", "STAGES", "Progress", "Results", "ScoreTable", "generate", "run", "scores"]
+__all__ = [
+    "SILENT",
+    "STAGES",
+    "CoderResult",
+    "Comparison",
+    "Progress",
+    "Results",
+    "ScoreTable",
+    "coder_results",
+    "compare_coders",
+    "generate",
+    "run",
+    "scores",
+]

@@ -1,9 +1,11 @@
-"""The chain: every stage, in order, with what it reads. Their work is imported when it is needed."""
+"""The chains: every stage, in order, with what it reads. Their work is imported when it is needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from plainspoken.config import CoderConfig
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.stage import Check, Outcome, Stage, Unit, Work
 
@@ -31,6 +33,15 @@ def _late_check(module: str, name: str = "check") -> Check:
     return check
 
 
+def _late_parts(module: str) -> Callable[[Workplace], Sequence[str]]:
+    """A stage's names of its units without its imports."""
+
+    def parts(workplace: Workplace) -> Sequence[str]:
+        return import_module(f"plainspoken.pipeline.stages.{module}").parts(workplace)
+
+    return parts
+
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="corpus",
@@ -50,6 +61,16 @@ STAGES: tuple[Stage, ...] = (
         work=_late("train"),
         check=_late_check("train"),
         per_site=True,
+    ),
+    Stage(
+        name="measure",
+        does="measure the coder on text that it was not trained on",
+        version=1,
+        settings=("measure", "evaluate.bootstrap", "evaluate.rows_per_batch", "seed"),
+        after=("corpus", "train"),
+        work=_late("measure"),
+        per_site=True,
+        presentation=True,
     ),
     Stage(
         name="encode",
@@ -117,9 +138,35 @@ STAGES: tuple[Stage, ...] = (
         does="write the report",
         version=1,
         settings=("report", "site"),
-        after=("train", "encode", "explain", "simulate", "calibrate", "evaluate", "frontier"),
+        after=("train", "measure", "encode", "explain", "simulate", "calibrate", "evaluate", "frontier"),
         work=_late("report"),
         beside=("../report.html",),
         presentation=True,
     ),
 )
+
+_VARIED = ("kind", "k", "skip")
+
+COMPARISON: tuple[Stage, ...] = (
+    STAGES[0],
+    Stage(
+        name="coders",
+        does="train coders of every kind and k at one FFN, on the same activations",
+        version=1,
+        settings=(*(f"coder.{f.name}" for f in fields(CoderConfig) if f.name not in _VARIED), "train", "site", "seed"),
+        after=("corpus",),
+        work=_late("coders"),
+        check=_late_check("coders"),
+        parts=_late_parts("coders"),
+    ),
+    Stage(
+        name="compare",
+        does="measure them on the evaluate part, and draw what they cost against how sparse they are",
+        version=1,
+        settings=("compare", "evaluate.bootstrap", "evaluate.rows_per_batch", "site", "seed"),
+        after=("corpus", "coders"),
+        work=_late("compare"),
+        presentation=True,
+    ),
+)
+"""What `compare-coders` goes through. Its coders stand each in a folder of its own: one more kind or k costs one."""

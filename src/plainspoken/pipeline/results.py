@@ -10,6 +10,46 @@ from plainspoken.store import read_json
 
 
 @dataclass(frozen=True)
+class CoderResult:
+    """What was measured of one site's coder (docs/measures.md defines each figure), and the figure's file."""
+
+    site: str
+    record: Mapping[str, Any] = field(repr=False)
+    picture: Path
+
+
+def coder_results(folder: Path) -> tuple[CoderResult, ...]:
+    """Every coder of a run folder that is measured, in the order of the layers' numbers."""
+    found = sorted((Path(folder) / "measure").glob("*/measures.json"), key=lambda path: _by_number(path.parent.name))
+    return tuple(CoderResult(path.parent.name, read_json(path), path.with_name("coder.svg")) for path in found)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare-coders` measured: a record a coder, the differences of kinds at equal k, the figures' files."""
+
+    site: str
+    note: str
+    points: tuple[Mapping[str, Any], ...] = field(repr=False)
+    differences: tuple[Mapping[str, Any], ...] = field(repr=False)
+    pictures: tuple[Path, ...]
+
+    @staticmethod
+    def read(folder: Path) -> "Comparison":
+        """The comparison of a folder; StoreError where there is none."""
+        path = Path(folder) / "compare" / "compare.json"
+        content = read_json(path)
+        pictures = tuple(path.with_suffix(suffix) for suffix in (".svg", ".png"))
+        return Comparison(
+            content["site"], content["note"], tuple(content["points"]), tuple(content["differences"]), pictures
+        )
+
+
+def _by_number(module: str) -> list[tuple[int, str]]:
+    return [(int(part) if part.isdigit() else -1, part) for part in module.split(".")]
+
+
+@dataclass(frozen=True)
 class Results:
     """The records of evaluate/results.json, and where everything lies."""
 

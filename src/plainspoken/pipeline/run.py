@@ -1,16 +1,18 @@
-"""What a user asks for, from Python or from the command line: a run, its scores, text from the rewritten model."""
+"""What a user asks for, from Python or from the command line: a run, its scores, text from its model, a comparison."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from plainspoken.config import Config, load_config
 from plainspoken.errors import UsageError
-from plainspoken.pipeline.chain import STAGES
+from plainspoken.pipeline import launched
+from plainspoken.pipeline.chain import COMPARISON, STAGES
 from plainspoken.pipeline.machine import bring_up
 from plainspoken.pipeline.progress import SILENT, Progress
-from plainspoken.pipeline.results import Results
+from plainspoken.pipeline.results import Comparison, Results
 from plainspoken.pipeline.workplace import Workplace, stored_config
 
 
@@ -34,15 +36,59 @@ def run(
 
     config: None is the preset `pocket`. out: the run folder; None: `runs/PRESET`.
     force: stages to redo, with all that depends on them. What is done is skipped; what was killed goes on.
+    Under torchrun the processes train together, and the first of them does all else; None in the others.
     Raises RunError when `out` holds a run of other settings, and every other error of the tree in `errors`.
     """
     config = config or load_config()
     root = Path(out) if out is not None else Path("runs") / config.preset
     workplace = Workplace(root, config, STAGES, progress)
-    with workplace.locked():
-        bring_up(workplace, STAGES, target, force)
+    with _joined(workplace):
+        if launched.rank() > 0:
+            import_module("plainspoken.pipeline.stages.train").work_along(workplace)
+            return None
+        with workplace.locked():
+            bring_up(workplace, STAGES, target, force)
+        workplace.processes.tell(None)
     order = [stage.name for stage in STAGES]
     return Results.read(root) if order.index(target) >= order.index("evaluate") else None
+
+
+@contextmanager
+def _joined(workplace: Workplace) -> Iterator[None]:
+    """With the other processes, where torchrun started any: they share the training."""
+    if launched.world() == 1:
+        yield
+        return
+    import torch
+
+    from plainspoken.train.processes import processes_of_torchrun
+
+    device = workplace.config.lm.device
+    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    with processes_of_torchrun(cuda) as processes:
+        workplace.processes = processes
+        yield
+
+
+def compare_coders(
+    config: Config | None = None,
+    out: Path | str | None = None,
+    *,
+    force: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Coders of every kind and k in `config.compare`, trained on the same activations of one FFN and measured.
+
+    config: None is the preset `pocket`. out: the folder; None: `runs/compare-PRESET`. A coder that is trained is kept:
+    with another kind or k only that one is trained. Raises SiteError where the site is not one FFN, ConfigError for a k
+    above the number of latents, RunError when `out` is of other settings.
+    """
+    config = config or load_config()
+    root = Path(out) if out is not None else Path("runs") / f"compare-{config.preset}"
+    workplace = Workplace(root, config, COMPARISON, progress)
+    with workplace.locked():
+        bring_up(workplace, COMPARISON, "compare", force)
+    return Comparison.read(root)
 
 
 def generate(

@@ -3,7 +3,9 @@
 What loads raises StoreError that names a file which is missing or truncated.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -50,6 +52,15 @@ def load_rows(workplace: Workplace, part: Part) -> Rows:
     tensors = load_tensors(folder / f"{part}.safetensors")
     keys = tuple(read_json(folder / f"{part}.json")["keys"])
     return Rows(tensors["tokens"], tensors["mask"], tensors["document"], keys, part)
+
+
+def load_log(workplace: Workplace, site: str) -> list[dict[str, Any]]:
+    """The lines of a site's training log; StoreError where one of them does not read."""
+    path = workplace.path("train", site) / "log.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path} is truncated or altered ({error}); {REDO}") from error
 
 
 def load_table(workplace: Workplace, site: str, rows: Rows) -> FiringTable:

@@ -19,6 +19,7 @@ class Unit:
 
     stage: str
     site: str | None = None
+    """Module path, or for a stage with parts of its own MODULE/PART; None: the whole run."""
 
     @property
     def name(self) -> str:
@@ -61,6 +62,8 @@ class Stage:
     needs: Check | None = None
     """Called before a run is touched where a stage that reads no other is to be done: is what it reads there?"""
     per_site: bool = False
+    parts: Callable[[Workplace], Sequence[str]] | None = None
+    """Names of its units, MODULE/PART, where several are made at one site."""
     editable: tuple[str, ...] = ()
     """Outputs that people may change."""
     beside: tuple[str, ...] = ()

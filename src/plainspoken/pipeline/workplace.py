@@ -21,8 +21,9 @@ from plainspoken.types import Site
 
 if TYPE_CHECKING:
     from plainspoken.lm import LanguageModel
-else:  # a language model brings torch; a workplace is made before anything is loaded
-    LanguageModel = Any
+    from plainspoken.train.processes import Processes
+else:  # they bring torch; a workplace is made before anything is loaded
+    LanguageModel = Processes = Any
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -52,11 +53,19 @@ class Workplace:
             return load_lm(lm.name, device=lm.device, dtype=lm.dtype)
 
     @cached_property
-    def sites(self) -> tuple[Site, ...]:
-        """The sites that are rewritten."""
-        from plainspoken.lm import resolve_sites
+    def processes(self) -> Processes:
+        """The processes that work here together: this one alone, unless torchrun started others (`run`)."""
+        from plainspoken.train.processes import Processes
 
-        return resolve_sites(self.lm, self.config.site)
+        return Processes()
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that are rewritten; for an SAE an FFN is a site that is read, and written, at its output."""
+        from plainspoken.lm import reconstructed, resolve_sites
+
+        sites = resolve_sites(self.lm, self.config.site)
+        return tuple(map(reconstructed, sites)) if self.config.coder.kind == "sae" else sites
 
     @cached_property
     def _external(self) -> dict[str, str]:
@@ -107,7 +116,9 @@ class Workplace:
         return self._stages[name]
 
     def units(self, stage: Stage) -> tuple[Unit, ...]:
-        """The stage itself, or itself at every site."""
+        """The stage itself, or itself at every site, or each of its parts."""
+        if stage.parts is not None:
+            return tuple(Unit(stage.name, part) for part in stage.parts(self))
         if not stage.per_site:
             return (Unit(stage.name),)
         return tuple(Unit(stage.name, site.module) for site in self.sites)

@@ -3,6 +3,7 @@
 from plainspoken.report.cards import Activity, choose_examples, choose_latents
 from plainspoken.report.data import (
     Card,
+    CoderReport,
     Edit,
     Example,
     FailureRow,
@@ -14,13 +15,16 @@ from plainspoken.report.data import (
     ReportData,
     SiteReport,
 )
+from plainspoken.report.figures.comparison import ComparedCoder
 from plainspoken.report.headline import Headline, headline
 from plainspoken.report.page import render_report, write_report
-from plainspoken.report.records import interval_of, measured_by_site
+from plainspoken.report.records import coder_report, interval_of, measured_by_site
 
 __all__ = [
     "Activity",
     "Card",
+    "CoderReport",
+    "ComparedCoder",
     "Edit",
     "Example",
     "FailureRow",
@@ -34,6 +38,7 @@ __all__ = [
     "SiteReport",
     "choose_examples",
     "choose_latents",
+    "coder_report",
     "headline",
     "interval_of",
     "measured_by_site",

@@ -133,6 +133,30 @@ class FailureRow:
 
 
 @dataclass(frozen=True)
+class CoderReport:
+    """A coder measured on held-out tokens, as docs/measures.md defines it, and how its training went.
+
+    `ce_original`, `increase` (spliced over original), `kl`: nats a token; `dead`: share of the latents that fire at
+    none of the `tokens`; `density`: latents in the bins whose edges are `log10_rate`; `training`: (vectors seen, FVU).
+    """
+
+    latents: int
+    tokens: int
+    fvu: Interval | None
+    l0: Interval | None
+    dead: float
+    ce_original: Interval | None
+    increase: Interval | None
+    kl: Interval | None
+    recovered_zero: Interval | None
+    recovered_mean: Interval | None
+    log10_rate: tuple[float, ...]
+    density: tuple[int, ...]
+    silent: int
+    training: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
 class SiteReport:
     """All about one site, or about the joint rewrite of several (`site == "all"`: no scores, cards, edits)."""
 
@@ -147,6 +171,7 @@ class SiteReport:
     cards: tuple[Card, ...] = ()
     edits: tuple[Edit, ...] = ()
     failures: tuple[FailureRow, ...] = ()
+    coder: CoderReport | None = None
 
 
 @dataclass(frozen=True)

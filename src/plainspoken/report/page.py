@@ -14,6 +14,7 @@ from plainspoken.report import numbers, select
 from plainspoken.report.data import Card, Measured, ReportData, SiteReport
 from plainspoken.report.figures import (
     Picture,
+    coder_picture,
     conditions_picture,
     frontier_picture,
     loss_picture,
@@ -44,6 +45,7 @@ class SiteView:
     losses: Picture | None
     frontier: Picture | None
     scores: Picture | None
+    coder: Picture | None
     short: tuple[Measured, ...]
     increase: bool
     quantiles: tuple[tuple[str, tuple[str, ...]], ...]
@@ -90,6 +92,7 @@ def _view(site: SiteReport, key: str, title: str) -> SiteView:
         losses=loss_picture(site, f"{key}-losses"),
         frontier=frontier_picture(site, f"{key}-frontier"),
         scores=scores_picture(site, f"{key}-scores"),
+        coder=coder_picture(site.coder, f"{key}-coder") if site.coder is not None else None,
         short=short,
         increase=any(row.increase is not None for row in short),
         quantiles=_quantiles(site),

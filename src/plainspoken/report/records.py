@@ -1,11 +1,11 @@
-"""The records of `evaluate/results.json` as typed conditions."""
+"""The records of `evaluate/results.json` as typed conditions, those of `measures.json` as a typed coder."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plainspoken.errors import StoreError
-from plainspoken.report.data import Interval, Measured
+from plainspoken.report.data import CoderReport, Interval, Measured
 
 
 def measured_by_site(conditions: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Measured, ...]]:
@@ -46,6 +46,22 @@ def _measured(record: Mapping[str, Any]) -> Measured:
         tokens=int(record["tokens"]),
         p_beats_zero=_number(record.get("p_beats_zero")),
         equivalent_to_zero=record.get("equivalent_to_zero"),
+    )
+
+
+def coder_report(record: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> CoderReport:
+    """A record of measures.json with the lines of its training's log."""
+    names = ("fvu", "l0", "ce_original", "increase", "kl", "recovered_zero", "recovered_mean")
+    figures = {name: interval_of(record, name) for name in names}
+    return CoderReport(
+        latents=record["latents"],
+        tokens=record["tokens"],
+        dead=record["dead"],
+        log10_rate=tuple(record["density"]["log10_rate"]),
+        density=tuple(record["density"]["latents"]),
+        silent=record["density"]["silent"],
+        training=tuple((line["vectors"], line["fvu"]) for line in log),
+        **figures,
     )
 
 

@@ -1,17 +1,23 @@
 """Matplotlib figures as inline SVG: the same bytes every time, in the page's own colours and type.
 
 Colours stand in the figure as stand-in values and leave it as CSS variables, so that one drawing serves light and
-dark. Text stays text (readable, selectable, translated), laid out with the typeface that comes with matplotlib.
+dark; a file of its own brings the page's variables with it. Text stays text (readable, selectable, translated), laid
+out with the typeface that comes with matplotlib.
 """
 
 import html
 import io
 import re
+from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any, Final
 
+import numpy as np
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK, MUTED, LINE, PAPER, REWRITTEN, SECOND, THIRD, CONTROL, TRUTH = (f"#0{n}0{n}0{n}" for n in range(1, 10))
 
@@ -27,27 +33,45 @@ _VARIABLES: Final = {
     TRUTH: "--truth",
 }
 
-# What matplotlib takes as settings is typed too narrowly for a plain dict of them.
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "plainspoken",
-    "font.family": ["DejaVu Sans"],
-    "text.parse_math": False,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": LINE,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.unicode_minus": True,
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "figure.facecolor": "none",
-    "path.simplify": False,
-}
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a drawing that may leave as SVG, in the page's variables, or as pixels."""
+
+    ink: str
+    muted: str
+    line: str
+    series: tuple[str, str, str]
+
+
+PAGE = Palette(INK, MUTED, LINE, (REWRITTEN, SECOND, THIRD))
+
+
+def style(palette: Palette) -> dict[Any, Any]:  # what matplotlib takes as settings is typed too narrowly
+    """Matplotlib's settings for a drawing in these colours."""
+    return {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "plainspoken",
+        "font.family": ["DejaVu Sans"],
+        "text.parse_math": False,
+        "text.color": palette.ink,
+        "axes.labelcolor": palette.muted,
+        "axes.edgecolor": palette.line,
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.8,
+        "axes.unicode_minus": True,
+        "xtick.color": palette.line,
+        "ytick.color": palette.line,
+        "xtick.labelcolor": palette.muted,
+        "ytick.labelcolor": palette.muted,
+        "figure.facecolor": "none",
+        "path.simplify": False,
+    }
+
+
+STYLE = style(PAGE)
 
 
 def inline_svg(figure: Figure, key: str, label: str) -> str:
@@ -74,6 +98,40 @@ def inline_svg(figure: Figure, key: str, label: str) -> str:
     assert box is not None, "matplotlib writes a viewBox"
     head = f'<svg viewBox="{box[1]}" role="img" aria-label="{html.escape(label)}">'
     return head + text[text.index(">") + 1 :].strip()
+
+
+def standalone(inline: str) -> str:
+    """An inline SVG as a file of its own: with its size, and the page's colours for light and dark."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', inline)
+    assert box is not None, "an inline SVG has a viewBox"
+    look = f"{_variables()}svg {{ background: var(--paper); }}\ntext {{ font-family: var(--sans); }}"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{box[1]}" height="{box[2]}"'
+    return f"{inline.replace('<svg', head, 1).replace('>', f'><style>{look}</style>', 1)}\n"
+
+
+def light() -> Palette:
+    """The page's own colours by day, for pixels."""
+    found = dict(reversed(re.findall(r"(--[\w-]+): (#\w+)", _variables())))
+    colours = {stand_in: found[variable] for stand_in, variable in _VARIABLES.items()}
+    return Palette(colours[INK], colours[MUTED], colours[LINE], tuple(map(colours.__getitem__, PAGE.series)))
+
+
+def png(figure: Figure) -> bytes:
+    """The figure on white, 144 pixels an inch, in as many colours as a line drawing needs."""
+    figure.set_facecolor("white")
+    figure.set_dpi(144)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    buffer = io.BytesIO()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+    pixels.quantize(64, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def _variables() -> str:
+    """The beginning of the page's stylesheet: its colours and typefaces, for light and dark."""
+    css = files("plainspoken.report").joinpath("templates", "style.css").read_text("utf-8")
+    return css[: css.index("* {")]
 
 
 def _own_ids(text: str, key: str) -> str:

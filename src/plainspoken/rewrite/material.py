@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +29,35 @@ class Spoken:
     calibrate: Simulation
     rewrite: Simulation
     explained: Bool[np.ndarray, " latents"]
+
+
+@runtime_checkable
+class Spliceable(Protocol):
+    """What a splice takes of a site: the coder, and the mean of each latent (for `mean-latents`)."""
+
+    @property
+    def site(self) -> Site:
+        """Where it is spliced."""
+        ...
+
+    @property
+    def coder(self) -> Coder:
+        """What is spliced."""
+        ...
+
+    @property
+    def mean(self) -> Float[np.ndarray, " latents"]:
+        """The mean of each latent over some text."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SiteCoder:
+    """A site and its coder alone: for what is measured of a coder before anything is said of its latents."""
+
+    site: Site
+    coder: Coder
+    mean: Float[np.ndarray, " latents"]
 
 
 @dataclass(frozen=True, eq=False)

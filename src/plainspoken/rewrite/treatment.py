@@ -43,7 +43,14 @@ class Mixture:
     keep: Keep = "all"
 
 
-Treatment = Baseline | Mixture
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """The module's whole output is one vector, wherever it is spliced: its mean, say."""
+
+    output: Float[np.ndarray, " d_out"]
+
+
+Treatment = Baseline | Constant | Mixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +85,8 @@ class Treated:
         """What the site puts out: decoded latents and bias, and the true skip term."""
         if isinstance(treatment, Mixture):
             return self._mixed(treatment) + self._skip
+        if isinstance(treatment, Constant):
+            return torch.from_numpy(treatment.output).to(self._skip).expand_as(self._skip)
         if treatment.kind == "zero-output":
             return torch.zeros_like(self._skip)
         if treatment.kind == "coder":

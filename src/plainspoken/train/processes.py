@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -28,6 +29,13 @@ class Processes:
         for tensor in tensors if self.world > 1 else ():
             dist.all_reduce(tensor)
 
+    def total(self, partial: Tensor) -> Tensor:
+        """The sum over the processes of a tensor that lies on the CPU, itself left as it is."""
+        # NCCL adds up what lies on GPUs only.
+        there = partial.to("cuda" if dist.get_backend() == "nccl" else "cpu", copy=True)
+        self.add(there)
+        return there.to(partial.device)
+
     def gather(self, vector: Shaped[Tensor, " mine"]) -> Shaped[Tensor, " all"]:
         """What all processes hold, one after the other, of vectors whose lengths may differ."""
         if self.world == 1:
@@ -39,28 +47,29 @@ class Processes:
         dist.all_gather(parts, torch.nn.functional.pad(vector, (0, max(counts) - len(vector))))
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
-    def wait(self) -> None:
-        """Until all have come here."""
-        if self.world > 1:
-            dist.barrier()
+    def tell(self, names: Sequence[str] | None) -> None:
+        """What the first process is about to do, to all the others; None: nothing more. From others: nothing."""
+        if self.world > 1 and self.first:
+            dist.broadcast_object_list([names], src=0)
+
+    def hear(self) -> Sequence[str] | None:
+        """What the first process tells next."""
+        told = [None]
+        dist.broadcast_object_list(told, src=0)
+        return told[0]
 
 
 @contextmanager
-def processes_of_torchrun(device: torch.device) -> Iterator[Processes]:
-    """The processes that torchrun started, joined by NCCL on GPUs and by Gloo elsewhere; without torchrun, this one."""
-    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Processes()
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+def processes_of_torchrun(cuda: bool) -> Iterator[Processes]:
+    """The processes that torchrun started, joined by NCCL on GPUs, one each, and by Gloo elsewhere."""
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Between two trainings the others wait for what the first does alone, however long that takes.
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=30))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
-
-
-def launched_rank() -> int:
-    """The rank that torchrun gave this process; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def gradients(parameters: Sequence[torch.nn.Parameter]) -> list[Tensor]:

@@ -7,9 +7,10 @@ import numpy as np
 
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.provenance import provenance
-from plainspoken.pipeline.shelves import load_calibration, load_rows, load_scores, load_statistics, load_table
+from plainspoken.pipeline.shelves import load_calibration, load_log, load_rows, load_scores, load_statistics, load_table
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.stages.evaluate import absent_controls
+from plainspoken.pipeline.stages.measure import load_measures
 from plainspoken.pipeline.stages.simulate import load_simulations
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report import (
@@ -26,6 +27,7 @@ from plainspoken.report import (
     SiteReport,
     choose_examples,
     choose_latents,
+    coder_report,
     measured_by_site,
     write_report,
 )
@@ -88,6 +90,7 @@ def _site_report(
         cards=_cards(workplace, module, rows, scores, written),
         edits=_edits(workplace, module, results["edits"], failures),
         failures=failures,
+        coder=coder_report(load_measures(workplace, module), load_log(workplace, module)),
     )
 
 

@@ -1,18 +1,14 @@
-"""Train: one pass over the fit rows collects the activations of all sites, then a coder is fitted at each."""
+"""Train: one pass over the fit rows feeds the coders of all sites."""
 
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from plainspoken.activations import store_vectors
-from plainspoken.coders import CoderSpec, save_coder
+from plainspoken.coders import CoderSpec
 from plainspoken.config import CoderConfig
 from plainspoken.errors import ConfigError
+from plainspoken.pipeline.fitting import fit, sources
 from plainspoken.pipeline.shelves import load_rows
-from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.train import has_checkpoint, remove_checkpoint, train_coders
 from plainspoken.types import Site
 
 
@@ -24,30 +20,27 @@ def check(workplace: Workplace) -> None:
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes coder.safetensors, coder.json and log.jsonl at each site."""
-    config, lm = workplace.config, workplace.lm
+    workplace.processes.tell([unit.name for unit in units])
     wanted = {unit.site for unit in units}
-    sites = [site for site in workplace.sites if site.module in wanted]
-    specs = {site.module: coder_spec(config.coder, site) for site in sites}
+    sites = {site.module: site for site in workplace.sites if site.module in wanted}
+    specs = {module: coder_spec(workplace.config.coder, site) for module, site in sites.items()}
+    folders = {module: workplace.path("train", module) for module in sites}
     rows = load_rows(workplace, "fit")
-    with workplace.progress.track("reading activations", len(rows.tokens)) as advance:
-        source = store_vectors(
-            lm, sites, rows, workplace.path("train"), batch=config.train.batch, seed=config.seed, progress=advance,
-            outlier_norm=config.train.outlier_norm,
-        )  # fmt: skip
-    for site in sites:
-        folder = workplace.path("train", site.module)
-        if has_checkpoint(folder):
-            workplace.progress.say(f"training {site.module} goes on from its last checkpoint")
-        with workplace.progress.track(f"training {site.module}", config.train.tokens) as advance:
-            [coder] = train_coders(
-                source.only(site.module), specs, config.train, {site.module: folder}, config.seed, advance, lm.device
-            ).values()
-        save_coder(
-            folder, coder, site, {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
-        )
-        remove_checkpoint(folder)
-        log = _last_line(folder / "log.jsonl")
-        yield Outcome(Unit("train", site.module), {"fit_tokens": rows.token_count, **log})
+    for source in sources(workplace, list(sites.values()), rows, workplace.path("train")):
+        label = source.sites[0] if len(source.sites) == 1 else f"coders at {len(source.sites)} sites"
+        for module, counts in fit(workplace, source, sites, specs, folders, label).items():
+            yield Outcome(Unit("train", module), {"fit_tokens": rows.token_count, **counts})
+
+
+def work_along(workplace: Workplace) -> None:
+    """What the processes that are not the first do under torchrun: their part of every training, until there is none.
+
+    They write nothing; all other stages are the first one's.
+    """
+    while (names := workplace.processes.hear()) is not None:
+        units = [Unit("train", name.removeprefix("train/")) for name in names]
+        for _ in work(workplace, units):
+            raise AssertionError("only the first process has something to say")
 
 
 def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
@@ -61,14 +54,5 @@ def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
             f"coder.kind is transcoder, but at {site.module} (a decoder layer, read and written at its output) "
             "there is nothing to predict one from the other; use coder.kind=sae, or name its FFN as the site"
         )
-    if kind == "sae" and site.kind == "mlp":
-        raise ConfigError(
-            f"coder.kind is sae, but {site.module} is an FFN, read at its input and written at its output; use "
-            "coder.kind=transcoder, or name a decoder layer as the site"
-        )
+    assert kind == "transcoder" or site.kind == "resid", "an SAE's sites are read at their output (`reconstructed`)"
     return CoderSpec(kind, config.activation, config.latents, config.k, config.skip, site.d_in, site.d_out)
-
-
-def _last_line(path: Path) -> dict[str, float | int]:
-    lines = path.read_text("utf-8").splitlines()
-    return {f"final_{name}": value for name, value in json.loads(lines[-1]).items()} if lines else {}
