@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +22,11 @@ from rich.text import Text
 
 from plainspoken.cli.track import progress_in_lines
 from plainspoken.pipeline.progress import Advance, Progress
+
+if TYPE_CHECKING:
+    from plainspoken.pipeline.convert import Converted
+else:  # what converts brings torch
+    Converted = Any
 
 OUT = Console()
 ERR = Console(stderr=True)
@@ -85,6 +90,20 @@ def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
             style = "bold" if record["condition"] == "rewritten" else None
             table.add_row(*(Text(cell) for cell in _cells(record)), style=style)
         OUT.print(table)
+
+
+def show_converted(done: Converted) -> None:
+    """What a coder is and where it went, in two lines."""
+    spec = done.spec
+    k = "" if spec.k is None else f" (k = {spec.k})"
+    skip = ", with a skip connection" if spec.skip else ""
+    OUT.print(
+        f"{done.site.module}: {spec.kind}, {spec.activation}{k}, {spec.latents:,} latents, "
+        f"{spec.d_in:,} -> {spec.d_out:,}{skip}\n    {done.source} ({done.format}) -> {done.target}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def show_edits(edits: Sequence[Mapping[str, Any]]) -> None:

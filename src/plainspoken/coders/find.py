@@ -71,8 +71,9 @@ def require_fits(coder: Coder, site: Site, path: Path) -> None:
             f"{site.d_out}; take a coder that was trained on this model, or name the site that it was trained at"
         )
     if spec.kind != kind:
+        what = {"transcoder": "a transcoder", "sae": "an sae"}
         where = {"mlp": "an FFN, read at its input and written at its output", "resid": "a decoder layer's output"}
         raise CoderError(
-            f"the coder in {path} is a {spec.kind}, but {site.module} is {where[site.kind]}: that takes a {kind}; "
-            "name the site that it was trained at"
+            f"the coder in {path} is {what[spec.kind]}, but {site.module} is {where[site.kind]}: that takes "
+            f"{what[kind]}; name the site that it was trained at"
         )

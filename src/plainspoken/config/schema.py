@@ -77,6 +77,10 @@ class CoderConfig:
     """Latents active at a token."""
     skip: bool = False
     """Whether a transcoder has a linear skip connection beside its latents."""
+    load: Name | None = None
+    """Take the coder from here instead of training one, in any format that `plainspoken convert` reads: its folder or
+    file, and of several sites a folder with one for each, named after the site. What else is said of the coder here
+    then counts for nothing. none: train."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from plainspoken.calibrators import Calibration
+from plainspoken.coders import read_spec
 from plainspoken.errors import StoreError
 from plainspoken.latents import FiringTable
 from plainspoken.latents.statistics import LatentStatistics
@@ -50,6 +51,11 @@ def load_rows(workplace: Workplace, part: Part) -> Rows:
     tensors = load_tensors(folder / f"{part}.safetensors")
     keys = tuple(read_json(folder / f"{part}.json")["keys"])
     return Rows(tensors["tokens"], tensors["mask"], tensors["document"], keys, part)
+
+
+def latents_of(workplace: Workplace, site: str) -> int:
+    """How many latents the coder of a site has."""
+    return read_spec(workplace.path("train", site)).latents
 
 
 def load_table(workplace: Workplace, site: str, rows: Rows) -> FiringTable:

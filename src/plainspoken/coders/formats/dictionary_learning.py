@@ -120,6 +120,4 @@ def _load(path: Path) -> tuple[Coder, Site]:
     return coder, site_of(coder, trainer.submodule_name or layer or folder.resolve().name)
 
 
-DICTIONARY_LEARNING = CheckpointFormat(
-    "dictionary_learning", "saes of every kind", marked_by(_WEIGHTS), _load, save=None
-)
+DICTIONARY_LEARNING = CheckpointFormat("dictionary_learning", "saes", marked_by(_WEIGHTS), _load, save=None)

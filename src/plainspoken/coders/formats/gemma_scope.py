@@ -53,4 +53,4 @@ def _arrays(file: Path) -> dict[str, Any]:
         raise CoderError(f"{file} is truncated or no .npz of plain numbers ({error}); {AGAIN}") from error
 
 
-GEMMA_SCOPE = CheckpointFormat("gemma_scope", "jump_relu", _recognises, _load, save=None)
+GEMMA_SCOPE = CheckpointFormat("gemma_scope", "jump_relu saes and transcoders", _recognises, _load, save=None)

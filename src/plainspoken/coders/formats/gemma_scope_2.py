@@ -47,4 +47,6 @@ def _load(path: Path) -> tuple[Coder, Site]:
     return coder, site_of(coder, config.hf_hook_point_in.removesuffix(".output"))
 
 
-GEMMA_SCOPE_2 = CheckpointFormat("gemma_scope_2", "jump_relu", marked_by(_WEIGHTS), _load, save=None)
+GEMMA_SCOPE_2 = CheckpointFormat(
+    "gemma_scope_2", "jump_relu saes and transcoders", marked_by(_WEIGHTS), _load, save=None
+)

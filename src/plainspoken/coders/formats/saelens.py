@@ -182,5 +182,5 @@ def _module(cfg: _Cfg) -> str | None:
 
 
 SAELENS = CheckpointFormat(
-    "saelens", "relu, jump_relu, batch_topk; topk of an sae", marked_by(_WEIGHTS, _SETTINGS), _load, save
+    "saelens", "every sae, and transcoders but topk", marked_by(_WEIGHTS, _SETTINGS), _load, save
 )

@@ -46,4 +46,6 @@ def _load(path: Path) -> tuple[Coder, Site]:
     return coder, site_of(coder, cfg.hook_point or path.stem)
 
 
-TRANSCODER_CIRCUITS = CheckpointFormat("transcoder_circuits", "relu", _recognises, _load, save=None)
+TRANSCODER_CIRCUITS = CheckpointFormat(
+    "transcoder_circuits", "relu transcoders and saes", _recognises, _load, save=None
+)

@@ -8,6 +8,7 @@ from plainspoken.activations import collect
 from plainspoken.coders import CoderSpec, save_coder
 from plainspoken.config import CoderConfig
 from plainspoken.errors import ConfigError
+from plainspoken.pipeline.loading import load_coders, require_loadable
 from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
@@ -17,14 +18,20 @@ from plainspoken.types import Site
 
 
 def check(workplace: Workplace) -> None:
-    """ConfigError where the coder that is asked for does not fit a site."""
+    """ConfigError where the coder that is asked for does not fit a site, CoderError where one that is to be loaded."""
+    if workplace.config.coder.load is not None:
+        require_loadable(workplace)
+        return
     for site in workplace.sites:
         coder_spec(workplace.config.coder, site)
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
-    """Writes coder.safetensors, coder.json and log.jsonl at each site."""
+    """Writes coder.safetensors and coder.json at each site, and of a coder that is trained log.jsonl."""
     config, lm = workplace.config, workplace.lm
+    if config.coder.load is not None:
+        yield from load_coders(workplace, units)
+        return
     wanted = {unit.site for unit in units}
     sites = [site for site in workplace.sites if site.module in wanted]
     specs = {site.module: coder_spec(config.coder, site) for site in sites}
