@@ -10,7 +10,7 @@ import torch
 
 from plainspoken.coders import FORMATS, Coder, CoderSpec, load_any, load_coder, save_coder
 from plainspoken.config import Config
-from plainspoken.errors import CoderError
+from plainspoken.errors import CoderError, ConfigError
 from plainspoken.pipeline import run
 from plainspoken.pipeline.results import Results
 from plainspoken.store import sha256_file
@@ -86,6 +86,14 @@ def test_what_does_not_fit_is_told_before_anything_is_read(tiny: Config, tmp_pat
         with pytest.raises(CoderError, match=words):
             run(loading(tiny, path, site), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+def test_a_coder_of_unknown_k_is_told_where_the_evaluation_needs_it(tiny: Config, tmp_path: Path) -> None:
+    made(tmp_path / "relu", "saelens", CoderSpec("transcoder", "relu", 10, None, False, 16, 16))
+    config = loading(tiny, tmp_path / "relu")
+    config = dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, keep="top-k"))
+    with pytest.raises(ConfigError, match=r"keep is top-k, but nothing in .*relu tells its k; use evaluate\.keep=all"):
+        run(config, tmp_path / "run")
 
 
 def test_a_coder_that_was_changed_in_its_place_does_not_change_the_run(tiny: Config, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from plainspoken.coders import FORMATS, Coder, load_any, require_fits, save_coder
-from plainspoken.errors import CoderError
+from plainspoken.errors import CoderError, ConfigError
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace, is_run_folder
@@ -14,10 +14,15 @@ from plainspoken.types import Site
 
 
 def require_loadable(workplace: Workplace) -> None:
-    """CoderError where a site has no coder yet and the one for it is not there, came to harm or does not fit."""
+    """CoderError where a site has no coder yet and the one for it is not there, came to harm or does not fit.
+
+    ConfigError where the evaluation would need its k, which nobody knows.
+    """
     for site in workplace.sites:
         if workplace.folder(Unit("train", site.module)).manifest() is None:
-            _load(workplace, site)
+            coder, path, _ = _load(workplace, site)
+            if coder.spec.k is None and workplace.config.evaluate.keep == "top-k":
+                raise ConfigError(f"evaluate.keep is top-k, but nothing in {path} tells its k; use evaluate.keep=all")
 
 
 def load_coders(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:

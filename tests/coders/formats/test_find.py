@@ -133,7 +133,7 @@ def test_settings_that_are_absent_or_something_else_are_told(tmp_path: Path, nam
     make(tmp_path)
     assert settings is not None
     path = tmp_path / settings
-    for content in ("[]", "3", '{"metadata": 1}'):
+    for content in ("[]", "3", '{"metadata": 1}', "[" * 100_000):
         path.write_text(content)
         with pytest.raises(CoderError, match=rf"{settings}"):
             load_any(tmp_path)

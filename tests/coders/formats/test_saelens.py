@@ -102,8 +102,11 @@ def test_transcoders(tmp_path: Path, jump: str, skip: str) -> None:
 
 def test_the_factor_of_a_training_under_way_is_folded(tmp_path: Path) -> None:
     t = made(tmp_path, "standard", apply_b_dec_to_input=True, normalize_activations="expected_average_only_in")
-    with pytest.raises(CoderError, match=r"activation_scaler\.json with the factor is not there; fold it there"):
-        load_any(tmp_path)
+    for scaler in (None, {"scaling_factor": None}, {"scaling_factor": float("nan")}):
+        if scaler is not None:
+            write_json(tmp_path / "activation_scaler.json", scaler)
+        with pytest.raises(CoderError, match=r"there is no activation_scaler\.json with the factor; fold it there"):
+            load_any(tmp_path)
     write_json(tmp_path / "activation_scaler.json", {"scaling_factor": 0.37, "has_whitening": False})
     gives(tmp_path, inputs(), lambda x: (pre(t, x * 0.37, True).relu() @ t["W_dec"] + t["b_dec"]) / 0.37)
 

@@ -115,6 +115,13 @@ def test_nothing_that_is_reached_can_be_changed(tmp_path: Path, program: bytes) 
     assert torch.equal(read_pt(tmp_path / "good.pt")["x"], torch.arange(3.0))
 
 
+def test_a_zip_that_unfolds_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "8.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"}." + b"\0" * 10**6)
+    with pytest.raises(CoderError, match="a compressed zip"):
+        read_pt(tmp_path / "8.pt")
+
+
 def test_a_tensor_is_never_larger_than_its_storage(tmp_path: Path) -> None:
     """A stride of 0 would make a terabyte of four bytes."""
     call = b"ctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI1\ntQI0\n"

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save
 
@@ -51,7 +52,8 @@ def read_extra(folder: Path) -> dict[str, Any]:
 def _load(path: Path) -> tuple[Coder, Site]:
     folder = folder_of(path)
     spec, site, _ = _read_header(folder)
-    coder = Coder(spec)
+    with torch.device("meta"):  # the file's tensors take the place of its own
+        coder = Coder(spec)
     tensors = read_safetensors(folder / WEIGHTS, HEADER)
     held = {name: tensors.take(name, *wanted.shape) for name, wanted in coder.state_dict().items()}
     tensors.none_left()

@@ -5,6 +5,7 @@ z = activation((s x - b_dec) W_enc + b_enc), then (W_decᵀ z + b_dec) / s, wher
 way keeps beside it. `rescale_acts_by_decoder_norm` picks the k largest by their decoder's norm.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,10 @@ def _factor(cfg: _Cfg, where: Path) -> float | None:
     if how in ("expected_average_only_in", True):
         scaler = where.parent / _SCALER
         factor = read_settings(scaler, _Scaler).scaling_factor if scaler.is_file() else None
-        if factor:
+        if factor is not None and 0 < factor < math.inf:
             return factor
         raise CoderError(
-            f"{where}: normalize_activations is expected_average_only_in, and {_SCALER} with the factor is not there; "
+            f"{where}: normalize_activations is expected_average_only_in, and there is no {_SCALER} with the factor; "
             "fold it there (sae.fold_activation_norm_scaling_factor) and save again"
         )
     raise CoderError(f"{where}: normalize_activations is {how}, which differs from input to input: no weights hold it")

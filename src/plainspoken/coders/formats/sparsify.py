@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from safetensors.torch import save as safetensors
 
 from plainspoken.coders.base import Coder
@@ -69,7 +70,7 @@ def _save(folder: Path, coder: Coder, site: Site) -> None:
     shift = times(coder.W_enc.cpu(), coder.b_dec.cpu()) if spec.kind == "sae" else 0.0
     tensors = {
         "encoder.weight": coder.W_enc,
-        "encoder.bias": (coder.b_enc.cpu().double() + shift).float(),
+        "encoder.bias": coder.b_enc.cpu().double() + shift,
         "W_dec": coder.W_dec,
         "b_dec": coder.b_dec,
         **({} if coder.W_skip is None else {"W_skip": coder.W_skip}),
@@ -86,8 +87,9 @@ def _save(folder: Path, coder: Coder, site: Site) -> None:
         "d_in": spec.d_in,
         "hookpoint": site.module,
     }
+    whole = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
     with write_atomic(folder / _WEIGHTS) as file:
-        file.write(safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+        file.write(safetensors(whole))
     write_json(folder / _SETTINGS, cfg)
 
 

@@ -46,7 +46,8 @@ class Weights:
         """The coder of these weights, requiring no gradient. CoderError, naming `path`, where there can be none."""
         (latents, d_in), d_out = self.W_enc.shape, self.W_dec.shape[1]
         try:
-            coder = Coder(CoderSpec(kind, activation, latents, k, self.W_skip is not None, d_in, d_out))
+            with torch.device("meta"):  # these tensors take the place of its own
+                coder = Coder(CoderSpec(kind, activation, latents, k, self.W_skip is not None, d_in, d_out))
         except ConfigError as error:
             raise CoderError(f"{path} holds a coder that cannot be: {error}") from error
         held = {name: tensor.contiguous() for name, tensor in vars(self).items() if tensor is not None}
