@@ -211,6 +211,17 @@ def test_a_coder_that_does_not_fit_its_site_is_told(tmp_path: Path) -> None:
         require_fits(coder, Site("m", "mlp", 6, 6), tmp_path)
 
 
+@pytest.mark.parametrize("name", MADE)
+def test_a_loaded_coder_does_not_change_with_its_file(tmp_path: Path, name: str) -> None:
+    make, weights, _ = MADE[name]
+    make(tmp_path)
+    coder, x = load_any(tmp_path)[0], torch.randn(3, D_IN)
+    before = coder(x)
+    with (tmp_path / weights).open("r+b") as file:
+        file.write(b"\xff" * (tmp_path / weights).stat().st_size)
+    assert torch.equal(coder(x), before)
+
+
 def test_a_kill_while_writing_leaves_no_checkpoint(tmp_path: Path) -> None:
     """The file that is recognised comes last, or is told to lack its other half."""
     for name in ("plainspoken", "sparsify", "saelens"):

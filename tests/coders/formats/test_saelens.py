@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from checkpoints_made import D_IN, D_OUT, LATENTS, K, Tree, drawn, gives, inputs, largest, wide, write_json
@@ -84,6 +84,14 @@ def test_gated(tmp_path: Path, subtracts: bool) -> None:
         return magnitude * (wx + t["b_gate"] > 0) @ t["W_dec"] + t["b_dec"]
 
     gives(tmp_path, inputs(), wanted)
+
+
+def test_a_fold_that_leaves_float32_is_told(tmp_path: Path) -> None:
+    made(tmp_path, "gated", more=("b_gate", "b_mag", "r_mag"))
+    held = load_file(tmp_path / "sae_weights.safetensors")
+    save_file({**held, "r_mag": torch.full((LATENTS,), 200.0)}, tmp_path / "sae_weights.safetensors")
+    with pytest.raises(CoderError, match="too large for float32, in W_enc"):
+        load_any(tmp_path)
 
 
 @pytest.mark.parametrize("jump", ["", "jumprelu_"])

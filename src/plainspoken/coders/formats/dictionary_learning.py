@@ -4,7 +4,7 @@ All reconstruct their input. Most read x minus the decoder's bias; JumpReLU and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plainspoken.coders.base import Coder
@@ -47,7 +47,7 @@ def _matrices(tensors: Tensors, latents: int, d: int) -> Weights:
 
 
 def _threshold(tensors: Tensors, weights: Weights, *shape: int) -> Weights:
-    return Weights(**{**vars(weights), "threshold": tensors.take("threshold", *shape).reshape(-1)})
+    return replace(weights, threshold=tensors.take("threshold", *shape).reshape(-1))
 
 
 def _standard(tensors: Tensors, latents: int, d: int) -> Weights:

@@ -6,7 +6,7 @@ way keeps beside it. `rescale_acts_by_decoder_norm` picks the k largest by their
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def _load(path: Path) -> tuple[Coder, Site]:
         details = cfg.metadata and cfg.metadata.training_architecture_details
         activation, k = "batch_topk", details.k if details else None
         assert weights.threshold is not None
-        weights = Weights(**{**vars(weights), "threshold": weights.threshold[:1]})
+        weights = replace(weights, threshold=weights.threshold[:1])
     coder = weights.coder(folder, kind, activation, None if k is None else max(1, round(k)))
     if factor is not None:
         coder = fold_units(coder, Units(torch.zeros(cfg.d_in), 1 / factor, torch.zeros(cfg.d_in), 1 / factor))

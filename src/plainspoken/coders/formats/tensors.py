@@ -46,7 +46,8 @@ class Tensors:
             raise CoderError(
                 f"{self._path}: the tensor '{name}' has shape {found}, but {self._says} calls for {wanted}; {AGAIN}"
             )
-        tensor = tensor.detach().to("cpu", torch.float32)
+        # A copy: what safetensors gives is the file itself, and would change with it.
+        tensor = tensor.detach().to("cpu", torch.float32, copy=True)
         if not torch.isfinite(tensor).all():
             raise CoderError(f"{self._path}: the tensor '{name}' holds NaN or infinity; {AGAIN}")
         del self._left[name]

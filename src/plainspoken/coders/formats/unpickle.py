@@ -60,9 +60,8 @@ def read_pt(path: Path) -> Any:
             "was run. If you trust whoever made it, save its tensors anew with torch, as a plain dict"
         ) from None
     except _BROKEN as error:
-        raise CoderError(
-            f"{path} is truncated or no checkpoint that torch wrote ({error or type(error)}); {AGAIN}"
-        ) from error
+        what = str(error) or type(error).__name__
+        raise CoderError(f"{path} is truncated or no checkpoint that torch wrote ({what}); {AGAIN}") from error
 
 
 def _is_early(path: Path) -> bool:

@@ -51,6 +51,9 @@ class Weights:
         except ConfigError as error:
             raise CoderError(f"{path} holds a coder that cannot be: {error}") from error
         held = {name: tensor.contiguous() for name, tensor in vars(self).items() if tensor is not None}
+        for name, tensor in held.items():
+            if not torch.isfinite(tensor).all():
+                raise CoderError(f"{path}: folded into one, its weights are too large for float32, in {name}")
         coder.load_state_dict(held, assign=True)
         return coder.requires_grad_(False)
 
