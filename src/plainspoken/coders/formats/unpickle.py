@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,10 +118,10 @@ class _RebuildTensor(_Step):
     ) -> Tensor:
         if not isinstance(storage, _Storage):
             raise TypeError("a tensor without a storage")
-        whole = torch.frombuffer(bytearray(storage.data), dtype=storage.dtype) if storage.data else torch.empty(0)
+        whole = torch.from_numpy(np.frombuffer(storage.data, np.uint8).copy()).view(storage.dtype)
         if math.prod(size) > len(whole):
             raise ValueError("a tensor larger than its storage")
-        return whole.to(storage.dtype).as_strided(size, stride, offset).clone()
+        return whole.as_strided(size, stride, offset).clone()
 
 
 class _RebuildParameter(_Step):
