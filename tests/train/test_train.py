@@ -107,6 +107,82 @@ def after(steps: int, act: Callable[[], object]) -> Callable[[int], None]:
     return progress
 
 
+@pytest.fixture(scope="module")
+def mixed() -> ActivationStore:
+    """2,000 sums of a few of 40 directions in twelve dimensions, and a linear image of them."""
+    generator = torch.Generator().manual_seed(1)
+    directions, share = torch.randn(40, 12, generator=generator), torch.rand(2000, 40, generator=generator)
+    strength = torch.where(share > 0.92, torch.rand(2000, 40, generator=generator) + 0.5, 0.0)
+    x = strength @ directions + 1.0
+    return ActivationStore(x, x @ torch.randn(12, 8, generator=generator), "mixed")
+
+
+@pytest.mark.parametrize(
+    ("activation", "fvu"), [("topk", 0.15), ("batch_topk", 0.15), ("relu", 0.6), ("jump_relu", 0.15)]
+)
+def test_every_activation_fires_as_often_as_it_is_asked_to(
+    mixed: ActivationStore, tmp_path: Path, activation: str, fvu: float
+) -> None:
+    """In the mean over a text, at inference, where each token stands by itself. L1 shrinks what it keeps."""
+    spec = CoderSpec("transcoder", activation, 48, 4, False, 12, 8)
+    coder = train_coder(mixed, spec, replace(CONFIG, tokens=1000 * 64, lr=0.005), tmp_path, seed=0)
+    log, dense = lines(tmp_path), coder.dense(coder.encode(mixed.x))
+    assert float((dense > 0).double().sum(1).mean()) == pytest.approx(4.0, rel=0.15)
+    assert log[-1]["fvu"] < fvu and log[-1]["l0"] == pytest.approx(4.0, rel=0.15)
+    assert ("sparsity" in log[-1]) == (activation in ("relu", "jump_relu"))
+    residual = (coder(mixed.x) - mixed.y).square().sum(1).mean() / (mixed.y - mixed.mean_y).square().sum(1).mean()
+    assert float(residual) == pytest.approx(log[-1]["fvu"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("activation", "changes"),
+    [
+        ("batch_topk", {"prefixes": (4, 16)}),
+        ("relu", {}),
+        ("jump_relu", {}),
+        ("topk", {"aux_k": 1 / 32, "dead_after": 64, "multi_topk": True, "prefixes": (8,)}),
+        ("topk", {"precision": "bfloat16"}),
+    ],
+)
+def test_resume_is_bit_identical_whatever_is_trained(
+    fit: ActivationStore, tmp_path: Path, activation: str, changes: dict
+) -> None:
+    """Thresholds, the penalty's weight and the knowledge of who is dead are part of where a training stands."""
+    spec, config = replace(SPEC, activation=activation), replace(CONFIG, **changes)
+    whole = outputs(train_coder(fit, spec, config, tmp_path / "whole", seed=3), tmp_path / "whole")
+    with pytest.raises(Killed):
+        train_coder(fit, spec, config, tmp_path / "cut", seed=3, progress=after(71, kill))
+    assert outputs(train_coder(fit, spec, config, tmp_path / "cut", seed=3), tmp_path / "cut") == whole
+
+
+@pytest.mark.parametrize(
+    ("activation", "changes", "words"),
+    [
+        ("relu", {"multi_topk": True}, "multi_topk is of topk"),
+        ("topk", {"prefixes": (8, 4)}, "must ascend"),
+        ("topk", {"prefixes": (32,)}, "stay below coder.latents = 32"),
+        ("relu", {"prefixes": (8,)}, "of topk and batch_topk"),
+    ],
+)
+def test_terms_that_do_not_go_with_the_coder_are_refused(
+    fit: ActivationStore, tmp_path: Path, activation: str, changes: dict, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train_coder(fit, replace(SPEC, activation=activation), replace(CONFIG, **changes), tmp_path, seed=0)
+
+
+def test_the_first_latents_of_a_matryoshka_do_without_the_rest(fit: ActivationStore, tmp_path: Path) -> None:
+    """The first 8 of its latents alone explain more than the first 8 of a coder trained without prefixes."""
+    found = []
+    for prefixes in ((), (8,)):
+        config = replace(CONFIG, tokens=1000 * 64, lr=0.003, prefixes=prefixes)
+        coder = train_coder(fit, SPEC, config, tmp_path / str(len(prefixes)), seed=0)
+        code = coder.dense(coder.encode(fit.x)) * (torch.arange(32) < 8)
+        out = coder.decode_dense(code) + coder.skip(fit.x)
+        found.append(float((out - fit.y).square().sum()))
+    assert found[1] < 0.8 * found[0]
+
+
 @pytest.mark.parametrize("steps", [7, 30, 31, 59, 95, 119])
 def test_resume_is_bit_identical(fit: ActivationStore, tmp_path: Path, uninterrupted: tuple, steps: int) -> None:
     """Killed after any step (before the first checkpoint, on one, between lines of the log), then run again."""

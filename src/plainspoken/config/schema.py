@@ -15,6 +15,7 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -70,11 +71,11 @@ class CoderConfig:
     """`transcoder` predicts a module's output from its input, `sae` an activation from itself; auto: a transcoder at
     FFNs, an SAE at decoder layers (residual stream)."""
     activation: Name = "topk"
-    """How a code is made sparse; a name from `plainspoken.coders`."""
+    """How a code is made sparse: `topk`, `batch_topk`, `relu` (L1 penalty) or `jump_relu` (learned thresholds)."""
     latents: Positive = 1024
     """Number of latents."""
     k: Positive = 16
-    """Latents active at a token."""
+    """Latents active at a token: at most (topk), or in the mean (the others, which training steers there)."""
     skip: bool = False
     """Whether a transcoder has a linear skip connection beside its latents."""
     load: Name | None = None
@@ -106,6 +107,20 @@ class TrainConfig:
     rate serves every site; the paper trains on them as they are."""
     grad_clip: PositiveFloat = 1.0
     """Largest norm of a step's gradient."""
+    sparsity: PositiveFloat | None = None
+    """Weight of the penalty on firing of `relu` (L1) and `jump_relu` (L0) coders, beside FVU; none: steered so that
+    `coder.k` latents fire at a token in the mean."""
+    multi_topk: bool = False
+    """Ask a `topk` coder for a good code with 4 k latents as well (at an eighth of the weight)."""
+    prefixes: tuple[Positive, ...] = ()
+    """Matryoshka: numbers of latents, ascending; the first so many must make a good code without the rest."""
+    aux_k: Weight = 0.0
+    """Weight of the aux-k term, which brings dead latents back by having them explain the residual (1/32 is usual)."""
+    dead_after: Positive = 200_000
+    """A latent is dead when it did not fire in the last so many vectors."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`bfloat16`: look for the largest latents by a product in bfloat16, and compute those in float32; auto: where the
+    machine multiplies it fast and the coder is large."""
     checkpoint_every: Count = 500
     """Steps between checkpoints, from which a killed run resumes bit for bit (0: none)."""
 

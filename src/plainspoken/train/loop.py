@@ -1,21 +1,26 @@
 """Training: batch → loss → step → log, with checkpoints from which a killed run resumes bit for bit."""
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from plainspoken.activations import ActivationStore
-from plainspoken.coders import Coder, CoderSpec, fold_units, initialise
+from plainspoken.coders import ACTIVATIONS, Coder, CoderSpec, fold_units, initialise
+from plainspoken.coders.bfloat16 import pays
 from plainspoken.config import TrainConfig
 from plainspoken.errors import ActivationError, ConfigError
+from plainspoken.train.allocation import freed_memory_kept
 from plainspoken.train.batches import FitInUnits, units_of
 from plainspoken.train.checkpoint import Run, identity, load_checkpoint, save_checkpoint
 from plainspoken.train.log import TrainingLog
+from plainspoken.train.losses import Objective
 from plainspoken.train.order import EpochOrder, derived_generator
+from plainspoken.train.processes import Processes
 from plainspoken.train.schedule import PAPER_WIDTH, Schedule, base_rate
+from plainspoken.train.step import dead_latents, step
 
 
 def train_coder(
@@ -26,6 +31,7 @@ def train_coder(
     seed: int,
     progress: Callable[[int], object] | None = None,
     device: torch.device | str = "cpu",
+    processes: Processes = Processes(),  # noqa: B008
 ) -> Coder:
     """A coder fitted to the store by Adam on FVU, in eval mode, its parameters requiring no gradient.
 
@@ -46,19 +52,38 @@ def train_coder(
     order = EpochOrder(len(fit), seed)
     schedule = schedule_of(config, spec)
     run = _start(data, spec, config, folder, seed)
+    objective = objective_of(config, spec, data.variance, data.device)
     log = TrainingLog(folder / "log.jsonl", run.log_bytes)
     if progress is not None:
         progress(run.step * config.batch)
-    while run.step < schedule.steps:
-        x, y = data.batch(order.between(run.step * config.batch, (run.step + 1) * config.batch))
-        loss = fvu_loss(run, x, y, data.variance)
-        norm = step(run, loss, schedule.rate(run.step), config.grad_clip)
-        _log(run, log, loss, norm, schedule, config)
-        if config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step < schedule.steps:
-            save_checkpoint(folder, run)
-        if progress is not None:
-            progress(config.batch)
+    with freed_memory_kept():
+        while run.step < schedule.steps:
+            x, y = data.batch(order.between(run.step * config.batch, (run.step + 1) * config.batch))
+            step(run, x, y, objective, config, schedule.rate(run.step), processes)
+            if run.step % LOG_EVERY == 0 or run.step == schedule.steps:
+                _write_log(run, log, schedule, config)
+            if config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step < schedule.steps:
+                save_checkpoint(folder, run)
+            if progress is not None:
+                progress(config.batch)
     return fold_units(run.coder, data.units).eval().requires_grad_(False)
+
+
+def objective_of(config: TrainConfig, spec: CoderSpec, variance: float, device: torch.device) -> Objective:
+    """The terms that a configuration asks for. Raises ConfigError where they do not go with the coder."""
+    if config.multi_topk and spec.activation != "topk":
+        raise ConfigError(f"train.multi_topk is of topk coders, but coder.activation is {spec.activation}")
+    ends = (*config.prefixes, spec.latents)
+    if config.prefixes and not all(low < high for low, high in pairwise(ends)):
+        raise ConfigError(
+            f"train.prefixes must ascend and stay below coder.latents = {spec.latents}, not {config.prefixes}"
+        )
+    if config.prefixes and ACTIVATIONS[spec.activation].by == "threshold":
+        raise ConfigError(
+            f"train.prefixes are of topk and batch_topk coders, but coder.activation is {spec.activation}"
+        )
+    rounded = config.precision == "bfloat16" or (config.precision == "auto" and pays(device, spec.latents, spec.d_in))
+    return Objective(variance, config.prefixes, config.multi_topk, config.aux_k, rounded)
 
 
 def schedule_of(config: TrainConfig, spec: CoderSpec) -> Schedule:
@@ -68,56 +93,23 @@ def schedule_of(config: TrainConfig, spec: CoderSpec) -> Schedule:
     return Schedule(-(-config.tokens // config.batch), peak, config.warm_up, config.decay)
 
 
-def fvu_loss(
-    run: Run, x: Float[Tensor, "batch d_in"], y: Float[Tensor, "batch d_out"], variance: float
-) -> Float[Tensor, ""]:
-    """Fraction of variance unexplained: mean ||y - coder(x)||² / mean ||y - mean y||², the latter over the whole store.
-
-    Remembers which latents fired.
-    """
-    coder = run.coder
-    code = coder.encode(x)
-    run.fired_at[code.indices[code.values > 0]] = run.step
-    out = coder.decode(code)
-    if coder.W_skip is not None:
-        out = out + coder.skip(x)
-    return (out - y).square().sum(1).mean() / variance
-
-
-def step(run: Run, loss: Float[Tensor, ""], rate: float, grad_clip: float) -> Float[Tensor, ""]:
-    """One step of Adam; the gradient's norm before clipping."""
-    run.optimizer.zero_grad()
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(run.parameters, grad_clip)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    run.optimizer.step()
-    run.step += 1
-    return norm
-
-
-def _log(run: Run, log: TrainingLog, loss: Tensor, norm: Tensor, schedule: Schedule, config: TrainConfig) -> None:
-    """Adds the step to the running means, and writes a line every `LOG_EVERY` steps and after the last."""
-    run.sums += torch.stack((loss.detach(), norm.detach())).double()
-    run.summed += 1
-    if run.step % LOG_EVERY and run.step != schedule.steps:
-        return
-    fvu, grad_norm = (run.sums / run.summed).tolist()
-    if not (fvu == fvu and abs(fvu) != float("inf")):
+def _write_log(run: Run, log: TrainingLog, schedule: Schedule, config: TrainConfig) -> None:
+    """A line of the means since the line before."""
+    fvu, l0, grad_norm = (run.sums / run.summed).tolist()
+    if not math.isfinite(fvu):
         raise ActivationError(f"the loss is {fvu} at step {run.step}: lower train.lr (now {schedule.peak:g}) and redo")
-    window = -(-DEAD_WINDOW // config.batch)
-    dead = (run.fired_at < run.step - window).double().mean().item()
-    rate = schedule.rate(run.step - 1)
-    log.write(
-        {
-            "step": run.step,
-            "vectors": run.step * config.batch,
-            "fvu": fvu,
-            "grad_norm": grad_norm,
-            "lr": rate,
-            "dead": dead,
-        }
-    )
+    record = {
+        "step": run.step,
+        "vectors": run.step * config.batch,
+        "fvu": fvu,
+        "l0": l0,
+        "grad_norm": grad_norm,
+        "lr": schedule.rate(run.step - 1),
+        "dead": dead_latents(run, config).double().mean().item(),
+    }
+    if run.coder.activation.penalty is not None:
+        record["sparsity"] = run.sparsity.item()
+    log.write(record)
     run.sums.zero_()
     run.summed = 0
     run.log_bytes = log.size
@@ -125,8 +117,6 @@ def _log(run: Run, log: TrainingLog, loss: Tensor, norm: Tensor, schedule: Sched
 
 LOG_EVERY = 50
 """Steps between lines of the log."""
-DEAD_WINDOW = 200_000
-"""A latent is called dead in the log when it did not fire in the last so many vectors."""
 
 
 def _start(data: FitInUnits, spec: CoderSpec, config: TrainConfig, folder: Path, seed: int) -> Run:
@@ -135,5 +125,7 @@ def _start(data: FitInUnits, spec: CoderSpec, config: TrainConfig, folder: Path,
     mean_x, mean_y = data.fit.mean_x - units.x_mean, data.fit.mean_y - units.y_mean
     coder = initialise(spec, mean_x / units.x_scale, mean_y / units.y_scale, generator).to(data.device)
     run = Run(coder, identity(data.fit.fingerprint, spec, config, seed))
+    if config.sparsity is not None:
+        run.sparsity.fill_(config.sparsity)
     load_checkpoint(folder, run)
     return run
