@@ -78,6 +78,10 @@ class CoderConfig:
     """Latents active at a token: at most (topk), or in the mean (the others, which training steers there)."""
     skip: bool = False
     """Whether a transcoder has a linear skip connection beside its latents."""
+    load: Name | None = None
+    """Take the coder from here instead of training one, in any format that `plainspoken convert` reads: its folder or
+    file, and of several sites a folder with one for each, named after the site. What else is said of the coder here
+    then counts for nothing. none: train."""
 
 
 @dataclass(frozen=True)

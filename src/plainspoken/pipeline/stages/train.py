@@ -6,6 +6,7 @@ from plainspoken.coders import CoderSpec
 from plainspoken.config import CoderConfig
 from plainspoken.errors import ConfigError
 from plainspoken.pipeline.fitting import fit, sources
+from plainspoken.pipeline.loading import load_coders, require_loadable
 from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
@@ -13,13 +14,19 @@ from plainspoken.types import Site
 
 
 def check(workplace: Workplace) -> None:
-    """ConfigError where the coder that is asked for does not fit a site."""
+    """ConfigError where the coder that is asked for does not fit a site, CoderError where one that is to be loaded."""
+    if workplace.config.coder.load is not None:
+        require_loadable(workplace)
+        return
     for site in workplace.sites:
         coder_spec(workplace.config.coder, site)
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
-    """Writes coder.safetensors, coder.json and log.jsonl at each site."""
+    """Writes coder.safetensors and coder.json at each site, and of a coder that is trained log.jsonl."""
+    if workplace.config.coder.load is not None:
+        yield from load_coders(workplace, units)
+        return
     workplace.processes.tell([unit.name for unit in units])
     wanted = {unit.site for unit in units}
     sites = {site.module: site for site in workplace.sites if site.module in wanted}
