@@ -56,8 +56,10 @@ def load_rows(workplace: Workplace, part: Part) -> Rows:
 
 
 def load_log(workplace: Workplace, site: str) -> list[dict[str, Any]]:
-    """The lines of a site's training log; StoreError where one of them does not read."""
+    """The lines of a site's training log, none where the coder is another's; StoreError where one does not read."""
     path = workplace.path("train", site) / "log.jsonl"
+    if not path.exists():
+        return []
     try:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except json.JSONDecodeError as error:
