@@ -23,7 +23,8 @@ coders)
     ;;
 delphi)
     environment .venv-delphi
-    .venv-delphi/bin/python -m pip install --quiet torch==2.13.0 transformers faiss-cpu sentence-transformers
+    .venv-delphi/bin/python -m pip install --quiet torch==2.13.0 transformers faiss-cpu sentence-transformers \
+        jaxtyping beartype orjson simple-parsing blobfile asyncer eai-sparsify==1.3.3
     # Without its dependencies: vllm, which its cache and samplers do not need.
     .venv-delphi/bin/python -m pip install --quiet --no-deps eai-delphi==0.1.3
     ;;

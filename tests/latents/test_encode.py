@@ -76,6 +76,41 @@ def test_no_array_of_tokens_by_latents_is_built(
     assert sum(sizes) == 2 * rows.token_count * 40
 
 
+@pytest.mark.parametrize("latents", [7, 70_000])
+def test_placing_chunk_by_chunk_is_one_stable_sort(latents: int) -> None:
+    """On both sides of the 16 bits that the faster sort needs."""
+    latent = np.random.default_rng(0).integers(0, latents, 500)
+    cursor = np.cumsum(np.bincount(latent, minlength=latents)) - np.bincount(latent, minlength=latents)
+    table = np.full(500, -1)
+    for first in range(0, 500, 90):
+        order, places = encode._places(latent[first : first + 90], cursor)
+        assert (np.diff(places) > 0).all()
+        table[places] = first + order
+    assert table.tolist() == np.argsort(latent, kind="stable").tolist()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read as Linux tells it")
+def test_memory_does_not_grow_with_the_table(rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of 48 MB is sorted in 16: what was written is not held."""
+
+    def megabytes(name: str) -> int:
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(status[name].split()[0]) // 1024
+
+    monkeypatch.setattr(encode, "CHUNK", 2**17)
+    spill, latents, n = encode._Spill(tmp_path, 16), np.random.default_rng(0), 2**18
+    for first in range(0, 2**22, n):
+        firings = np.zeros(n, encode.FIRING)
+        firings["position"], firings["latent"] = np.arange(first, first + n), latents.integers(0, 16, n)
+        spill.add(firings)
+    before = megabytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    spill.sort(rows)
+    spill.discard()
+    assert megabytes("VmHWM") - before < 16
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) > 48 * 10**6
+
+
 def test_a_corpus_on_which_nothing_fires(
     neox: LanguageModel, coders: dict[Site, Coder], rows: Rows, tmp_path: Path
 ) -> None:

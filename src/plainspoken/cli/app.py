@@ -11,18 +11,21 @@ import typer
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
+from plainspoken.cli.formats_help import FormatsCommand
 from plainspoken.cli.show import (
     OUT,
     progress_on_terminal,
     show_coders,
     show_comparison,
     show_conditions,
+    show_converted,
     show_edits,
     show_error,
     show_scores,
 )
 from plainspoken.config import settings_help
 from plainspoken.errors import PlainspokenError
+from plainspoken.pipeline import launched
 from plainspoken.pipeline.workplace import is_run_folder
 
 app = typer.Typer(
@@ -115,6 +118,7 @@ def _register(stage: str, does: str, title: str) -> None:
         dtype: o.Dtype = None,
         quiet: o.Quiet = False,
     ) -> None:
+        quiet = quiet or launched.rank() > 0  # of several processes one speaks
         with _work(None):
             settings, folder = o.config_and_folder(
                 run, out, preset, config, overrides, lm__name=lm, corpus__source=corpus,
@@ -277,6 +281,40 @@ def compare_coders(
         comparison = pipeline.compare_coders(settings, folder, force=force or (), progress=progress)
     if not quiet:
         show_comparison(comparison)
+
+
+@app.command(rich_help_panel="Coders of other projects", cls=FormatsCommand)
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A coder's folder or file, or a run folder.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write: new or empty.")],
+    to: Annotated[str, typer.Option(help="The format to write.")],
+    site: Annotated[str | None, typer.Option(help="Of a run folder: one of its sites; default: all.")] = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Bring a coder from one project's checkpoint format into another's; its output stays what it was.
+
+    Nothing in a checkpoint is executed, and what a format cannot express is
+    refused, not bent.
+
+    [bold]Formats[/]
+
+    FORMATS
+
+    plainspoken convert runs/pocket pocket-sparsify --to sparsify
+
+    plainspoken convert layers.3.mlp mine/layers.3.mlp --to plainspoken
+
+    To use another project's coder in a run, no conversion is needed:
+
+    plainspoken run --lm EleutherAI/pythia-70m --corpus books/
+    --site gpt_neox.layers.3.mlp --set coder.load=layers.3.mlp --out runs/theirs
+    """
+    with _work(None):
+        from plainspoken.pipeline.convert import convert
+
+        for done in convert(source, target, to, site):
+            if not quiet:
+                show_converted(done)
 
 
 @app.command(rich_help_panel="What a run is good for")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +23,11 @@ from rich.text import Text
 from plainspoken.cli.track import progress_in_lines
 from plainspoken.pipeline import CoderResult, Comparison
 from plainspoken.pipeline.progress import Advance, Progress
+
+if TYPE_CHECKING:
+    from plainspoken.pipeline.convert import Converted
+else:  # what converts brings torch
+    Converted = Any
 
 OUT = Console()
 ERR = Console(stderr=True)
@@ -147,6 +152,20 @@ def _coder_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
             cells.append(f"{shown}\n{low}…{high}" if figure in _WITH_RANGE and low and high else shown)
         table.add_row(Text(name), *map(Text, cells))
     OUT.print(table)
+
+
+def show_converted(done: Converted) -> None:
+    """What a coder is and where it went, in two lines."""
+    spec = done.spec
+    k = "" if spec.k is None else f" (k = {spec.k})"
+    skip = ", with a skip connection" if spec.skip else ""
+    OUT.print(
+        f"{done.site.module}: {spec.kind}, {spec.activation}{k}, {spec.latents:,} latents, "
+        f"{spec.d_in:,} -> {spec.d_out:,}{skip}\n    {done.source} ({done.format}) -> {done.target}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def show_edits(edits: Sequence[Mapping[str, Any]]) -> None:

@@ -1,9 +1,10 @@
-"""Sparse coders: the module, its activations, its initial weights and its checkpoint formats."""
+"""Sparse coders: the module, its activations, its initial weights, its checkpoint formats and whatever they hold."""
 
 from plainspoken.coders.base import Coder, CoderSpec
 from plainspoken.coders.code import SparseCode
+from plainspoken.coders.find import checkpoints_below, format_of, load_any, require_fits
 from plainspoken.coders.formats import FORMATS, CheckpointFormat
-from plainspoken.coders.formats.own import load_coder, save_coder
+from plainspoken.coders.formats.own import load_coder, read_spec, save_coder
 from plainspoken.coders.initialise import initialise
 from plainspoken.coders.registry import ACTIVATIONS
 from plainspoken.coders.units import Units, fold_units
@@ -16,8 +17,13 @@ __all__ = [
     "CoderSpec",
     "SparseCode",
     "Units",
+    "checkpoints_below",
     "fold_units",
+    "format_of",
     "initialise",
+    "load_any",
     "load_coder",
+    "read_spec",
+    "require_fits",
     "save_coder",
 ]

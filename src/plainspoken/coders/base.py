@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from plainspoken.coders.code import SparseCode, Support
+from plainspoken.coders.code import SparseCode
 from plainspoken.coders.registry import ACTIVATIONS
-from plainspoken.coders.sparse import decode_at, encode_at
+from plainspoken.coders.sparse import decode_at, pre_at
+from plainspoken.coders.support import Sparse
 from plainspoken.config.named import named
 from plainspoken.errors import ConfigError
 
@@ -66,7 +67,7 @@ class Coder(torch.nn.Module):
         self.W_skip = torch.nn.Parameter(torch.zeros(spec.d_out, spec.d_in, dtype=dtype)) if spec.skip else None
         self.activation = ACTIVATIONS[spec.activation]
         size = {"none": 0, "one": 1, "each": spec.latents}[self.activation.threshold]
-        threshold = torch.zeros(size, dtype=dtype) if size else None
+        threshold = torch.full((size,), self.activation.start, dtype=dtype) if size else None
         if self.activation.learned and threshold is not None:
             self.threshold = torch.nn.Parameter(threshold)
         else:
@@ -82,9 +83,10 @@ class Coder(torch.nn.Module):
             code = self.activation.encode(self.pre(x), self.spec.k, self.threshold)
         if not torch.is_grad_enabled():
             return code
-        support = Support(code.indices, self.spec.latents)
-        values = encode_at(x.to(self.W_enc.dtype), self.W_enc, self.b_enc, code.values, support)
-        return SparseCode(values, code.indices, support)
+        support = Sparse.regular(code.indices, self.spec.latents)
+        pre = pre_at(x.to(self.W_enc.dtype), self.W_enc, self.b_enc, support, code.values.flatten())
+        # Entries of value 0 are absent: nothing flows through a latent that does not fire.
+        return SparseCode(pre.view_as(code.values).relu(), code.indices, support)
 
     def dense(self, code: SparseCode) -> Float[Tensor, "n latents"]:
         """The code written out. For one batch at a time."""
@@ -93,8 +95,8 @@ class Coder(torch.nn.Module):
 
     def decode(self, code: SparseCode) -> Float[Tensor, "n d_out"]:
         """W_decᵀ z + b_dec."""
-        support = code.support or Support(code.indices, self.spec.latents)
-        return decode_at(code.values, self.W_dec, support) + self.b_dec
+        support = code.support or Sparse.regular(code.indices, self.spec.latents)
+        return decode_at(code.values.flatten(), self.W_dec, support) + self.b_dec
 
     def decode_dense(self, z: Float[Tensor, "n latents"]) -> Float[Tensor, "n d_out"]:
         """W_decᵀ z + b_dec of latents written out, which need not be sparse."""

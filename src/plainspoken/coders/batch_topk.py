@@ -5,11 +5,17 @@ fired is averaged over the training and kept: at inference, where a token must n
 fires above that threshold.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from plainspoken.coders.activation import Activation, above
+from plainspoken.coders.activation import Activation, Gather, above, relu
 from plainspoken.coders.code import SparseCode
+from plainspoken.coders.largest import largest
+from plainspoken.coders.support import Sparse
+
+_SPREAD = 4
+"""A row is first searched for this many times k."""
 
 
 def encode(pre: Float[Tensor, "n latents"], _: int | None, threshold: Tensor | None) -> SparseCode:
@@ -18,4 +24,25 @@ def encode(pre: Float[Tensor, "n latents"], _: int | None, threshold: Tensor | N
     return above(pre, threshold)
 
 
-BATCH_TOPK = Activation("batch_topk", threshold="one", learned=False, encode=encode)
+def choose(pre: Float[Tensor, "n m"], k: int | None, _: Tensor | None, gather: Gather) -> Sparse:
+    """The n k largest positive ones of the whole batch, of however many processes.
+
+    Looked for among the 4 k largest of each row; should a row's last of those fire too, the whole row is searched.
+    """
+    assert k is not None
+    spread = min(_SPREAD * k, pre.shape[1])
+    values, columns = largest(pre, spread)
+    mask = torch.zeros_like(pre, dtype=torch.bool).scatter_(1, columns, values >= _cut(values, k, gather))
+    if gather(mask.sum(1).max()[None]).max() == spread < pre.shape[1]:
+        mask = pre >= _cut(pre, k, gather)
+    return Sparse.where(mask & (pre > 0))
+
+
+def _cut(pre: Float[Tensor, "n c"], k: int, gather: Gather) -> Float[Tensor, ""]:
+    """The (n k)-th largest of the batch."""
+    rows = int(gather(torch.tensor([len(pre)], device=pre.device)).sum())
+    top = pre.flatten().topk(min(rows * k, pre.numel()), sorted=False).values
+    return gather(top).topk(rows * k).values[-1]
+
+
+BATCH_TOPK = Activation("batch_topk", encode, choose, relu, by="batch", threshold="one")

@@ -1,17 +1,24 @@
 """TopK: the k largest latents of each input, the others absent (Gao et al. 2024, arXiv 2406.04093; the paper's)."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from plainspoken.coders.activation import Activation
+from plainspoken.coders.activation import Activation, Gather, relu
 from plainspoken.coders.code import SparseCode
+from plainspoken.coders.largest import largest
 
 
-def topk(pre: Float[Tensor, "n latents"], k: int | None, _: Tensor | None = None) -> SparseCode:
+def encode(pre: Float[Tensor, "n latents"], k: int | None, _: Tensor | None = None) -> SparseCode:
     """The k largest of ReLU(pre) in each row; a row with fewer positive ones is filled up with values of 0."""
     assert k is not None
-    values, indices = pre.relu().topk(k, dim=1, sorted=False)
-    return SparseCode(values, indices)
+    values, indices = largest(pre, k)
+    return SparseCode(values.relu(), indices)
 
 
-TOPK = Activation("topk", threshold="none", learned=False, encode=topk)
+def choose(pre: Float[Tensor, "n m"], k: int | None, _: Tensor | None, __: Gather) -> Int[Tensor, "n k"]:
+    """The k largest of each row."""
+    assert k is not None
+    return largest(pre, k)[1]
+
+
+TOPK = Activation("topk", encode, choose, relu, by="row")

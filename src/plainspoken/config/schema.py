@@ -15,6 +15,7 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -70,13 +71,17 @@ class CoderConfig:
     """`transcoder` predicts a module's output from its input, `sae` an activation from itself (at an FFN: its output);
     auto: a transcoder at FFNs, an SAE at decoder layers (residual stream)."""
     activation: Name = "topk"
-    """How a code is made sparse; a name from `plainspoken.coders`."""
+    """How a code is made sparse: `topk`, `batch_topk`, `relu` (L1 penalty) or `jump_relu` (learned thresholds)."""
     latents: Positive = 1024
     """Number of latents."""
     k: Positive = 16
-    """Latents active at a token."""
+    """Latents active at a token: at most (topk), or in the mean (the others, which training steers there)."""
     skip: bool = False
     """Whether a transcoder has a linear skip connection beside its latents."""
+    load: Name | None = None
+    """Take the coder from here instead of training one, in any format that `plainspoken convert` reads: its folder or
+    file, and of several sites a folder with one for each, named after the site. What else is said of the coder here
+    then counts for nothing. none: train."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,33 @@ class TrainConfig:
     """Steps over which the learning rate rises to its peak."""
     decay: Fraction = 1.0
     """The last share of the steps, over which the learning rate falls to zero, linearly."""
+    source: Literal["auto", "store", "buffer"] = "auto"
+    """Where vectors come from: `store` keeps all of the fit part's (on disk where they are many), `buffer` reads the
+    text again as it goes and mixes at most `buffer` of them; auto: the store where it takes no more than 16 GiB."""
+    buffer: Annotated[int, Field(ge=1024)] = 2**19
+    """Vectors of a site that the mixing buffer holds."""
+    outlier_norm: Weight = 10.0
+    """Vectors whose norm is more than so many times the median norm are not trained on (0: all are): attention sinks
+    outweigh all else in a squared error. BOS tokens never are."""
     normalise: bool = True
     """Train on activations of mean 0 and variance 1 and fold that into the weights at the end, so that one learning
     rate serves every site; the paper trains on them as they are."""
     grad_clip: PositiveFloat = 1.0
     """Largest norm of a step's gradient."""
+    sparsity: PositiveFloat | None = None
+    """Weight of the penalty on firing of `relu` (L1) and `jump_relu` (L0) coders, beside FVU; none: steered so that
+    `coder.k` latents fire at a token in the mean."""
+    multi_topk: bool = False
+    """Ask a `topk` coder for a good code with 4 k latents as well (at an eighth of the weight)."""
+    prefixes: tuple[Positive, ...] = ()
+    """Matryoshka: numbers of latents, ascending; the first so many must make a good code without the rest."""
+    aux_k: Weight = 0.0
+    """Weight of the aux-k term, which brings dead latents back by having them explain the residual (1/32 is usual)."""
+    dead_after: Positive = 200_000
+    """A latent is dead when it did not fire in the last so many vectors."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`bfloat16`: look for the largest latents by a product in bfloat16, and compute those in float32; auto: where the
+    machine multiplies it fast and the coder is large."""
     checkpoint_every: Count = 500
     """Steps between checkpoints, from which a killed run resumes bit for bit (0: none)."""
 

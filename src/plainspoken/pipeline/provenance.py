@@ -4,7 +4,7 @@ import os
 import shlex
 from pathlib import Path
 
-from plainspoken.config import Config, flat_settings, load_config
+from plainspoken.config import CoderConfig, Config, flat_settings, load_config
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report import Provenance
@@ -61,16 +61,22 @@ def _method(workplace: Workplace, corpus: Manifest) -> tuple[tuple[str, str], ..
     c = workplace.config
     parts = ("fit", "explain", "calibrate", "evaluate")
     text = "; ".join(f"{part}: {corpus.counts[part]['tokens']:,} tokens" for part in parts)
-    skip = ", with a skip connection" if c.coder.skip else ""
     return (
         ("Text", f"{text}, in rows of {corpus.counts['context']}"),
-        ("Coder", f"{c.coder.latents:,} latents, {c.coder.activation} with k = {c.coder.k}{skip}"),
+        ("Coder", _coder(c.coder)),
         ("Explainer", f"{c.explain.explainer}, {c.explain.words} words in the mean, at most {c.explain.words_max}"),
         ("Simulator", c.simulate.simulator),
         ("Calibrator", c.calibrate.calibrator),
         ("Positions", c.evaluate.positions),
         ("Kept of a mixture", c.evaluate.keep),
     )
+
+
+def _coder(config: CoderConfig) -> str:
+    if config.load is not None:
+        return f"not trained here: taken from {short_name(config.load)}"
+    skip = ", with a skip connection" if config.skip else ""
+    return f"{config.latents:,} latents, {config.activation} with k = {config.k}{skip}"
 
 
 def _text(value: object) -> str:

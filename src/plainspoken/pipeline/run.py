@@ -1,12 +1,14 @@
 """What a user asks for, from Python or from the command line: a run, its scores, text from its model, a comparison."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from plainspoken.config import Config, load_config
 from plainspoken.errors import UsageError
+from plainspoken.pipeline import launched
 from plainspoken.pipeline.chain import COMPARISON, STAGES
 from plainspoken.pipeline.machine import bring_up
 from plainspoken.pipeline.progress import SILENT, Progress
@@ -34,15 +36,38 @@ def run(
 
     config: None is the preset `pocket`. out: the run folder; None: `runs/PRESET`.
     force: stages to redo, with all that depends on them. What is done is skipped; what was killed goes on.
+    Under torchrun the processes train together, and the first of them does all else; None in the others.
     Raises RunError when `out` holds a run of other settings, and every other error of the tree in `errors`.
     """
     config = config or load_config()
     root = Path(out) if out is not None else Path("runs") / config.preset
     workplace = Workplace(root, config, STAGES, progress)
-    with workplace.locked():
-        bring_up(workplace, STAGES, target, force)
+    with _joined(workplace):
+        if launched.rank() > 0:
+            import_module("plainspoken.pipeline.stages.train").work_along(workplace)
+            return None
+        with workplace.locked():
+            bring_up(workplace, STAGES, target, force)
+        workplace.processes.tell(None)
     order = [stage.name for stage in STAGES]
     return Results.read(root) if order.index(target) >= order.index("evaluate") else None
+
+
+@contextmanager
+def _joined(workplace: Workplace) -> Iterator[None]:
+    """With the other processes, where torchrun started any: they share the training."""
+    if launched.world() == 1:
+        yield
+        return
+    import torch
+
+    from plainspoken.train.processes import processes_of_torchrun
+
+    device = workplace.config.lm.device
+    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    with processes_of_torchrun(cuda) as processes:
+        workplace.processes = processes
+        yield
 
 
 def compare_coders(

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from plainspoken.calibrators import Calibration
+from plainspoken.coders import read_spec
 from plainspoken.errors import StoreError
 from plainspoken.latents import FiringTable
 from plainspoken.latents.statistics import LatentStatistics
@@ -55,12 +56,19 @@ def load_rows(workplace: Workplace, part: Part) -> Rows:
 
 
 def load_log(workplace: Workplace, site: str) -> list[dict[str, Any]]:
-    """The lines of a site's training log; StoreError where one of them does not read."""
+    """The lines of a site's training log, none where the coder is another's; StoreError where one does not read."""
     path = workplace.path("train", site) / "log.jsonl"
+    if not path.exists():
+        return []
     try:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except json.JSONDecodeError as error:
         raise StoreError(f"{path} is truncated or altered ({error}); {REDO}") from error
+
+
+def latents_of(workplace: Workplace, site: str) -> int:
+    """How many latents the coder of a site has."""
+    return read_spec(workplace.path("train", site)).latents
 
 
 def load_table(workplace: Workplace, site: str, rows: Rows) -> FiringTable:

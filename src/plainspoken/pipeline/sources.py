@@ -13,17 +13,19 @@ from plainspoken.store.manifest import digest
 
 
 def located(config: Config) -> Config:
-    """The settings with the model's and the corpora's files and folders by their absolute paths.
+    """The settings with the model's, the corpora's and the coders' files and folders by their absolute paths.
 
     A run folder is used again from other working directories. What names no file or folder stays as it is.
     """
-    lm, corpus = config.lm, config.corpus
+    lm, corpus, coder = config.lm, config.corpus, config.coder
+    if coder.load is not None:
+        coder = dataclasses.replace(coder, load=_absolute(coder.load, Path(coder.load).expanduser()))
     if lm.name != "pocket":
         lm = dataclasses.replace(lm, name=_absolute(lm.name, Path(lm.name).expanduser()))
     evaluate = corpus.eval_source and _absolute(corpus.eval_source, source_path(corpus.eval_source))
     source = _absolute(corpus.source, source_path(corpus.source))
     corpus = dataclasses.replace(corpus, source=source, eval_source=evaluate)
-    return dataclasses.replace(config, lm=lm, corpus=corpus)
+    return dataclasses.replace(config, lm=lm, corpus=corpus, coder=coder)
 
 
 def short_name(name: str) -> str:

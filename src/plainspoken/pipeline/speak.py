@@ -4,7 +4,7 @@ import numpy as np
 
 from plainspoken.coders import load_coder
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.shelves import load_calibration, load_simulation
+from plainspoken.pipeline.shelves import latents_of, load_calibration, load_simulation
 from plainspoken.pipeline.speech import simulate_as_written
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite.generate import Voice, generate
@@ -37,7 +37,7 @@ def speak(workplace: Workplace, prompt: str, *, rewritten: bool, tokens: int, te
 
 def _voice(workplace: Workplace, site: Site) -> Voice:
     """A site that says what its sentences say, as they stand in the file."""
-    latents = workplace.config.coder.latents
+    latents = latents_of(workplace, site.module)
     written = explanations.read_explanations(workplace.path("explain", site.module), latents)
     _, texts, _ = load_simulation(workplace.path("simulate", site.module) / "calibrate.safetensors")
     spoken = {latent: e.text for latent, e in written.items() if texts[latent].any()}

@@ -21,8 +21,9 @@ from plainspoken.types import Site
 
 if TYPE_CHECKING:
     from plainspoken.lm import LanguageModel
-else:  # a language model brings torch; a workplace is made before anything is loaded
-    LanguageModel = Any
+    from plainspoken.train.processes import Processes
+else:  # they bring torch; a workplace is made before anything is loaded
+    LanguageModel = Processes = Any
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -50,6 +51,13 @@ class Workplace:
         lm = self.config.lm
         with self.progress.track("loading the language model", None):
             return load_lm(lm.name, device=lm.device, dtype=lm.dtype)
+
+    @cached_property
+    def processes(self) -> Processes:
+        """The processes that work here together: this one alone, unless torchrun started others (`run`)."""
+        from plainspoken.train.processes import Processes
+
+        return Processes()
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:

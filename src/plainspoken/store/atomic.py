@@ -77,7 +77,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing; {REDO}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{path} is truncated or altered: it does not read as JSON ({error}); {REDO}") from error
 
 

@@ -15,6 +15,8 @@ from plainspoken.errors import CoderError, ConfigError
 from plainspoken.store import write_atomic
 
 CHECKPOINT = "checkpoint.safetensors"
+FIRST_SPARSITY = 1e-3
+"""The penalty's weight from which steering starts: about what a latent more at a token wins in FVU."""
 
 
 @dataclass(eq=False)
@@ -31,15 +33,18 @@ class Run:
     log_bytes: int = 0
     summed: int = 0
     """Steps in `sums`."""
+    sparsity: Tensor = field(init=False)
+    """Weight of the penalty on firing."""
     sums: Tensor = field(init=False)
-    """Loss and gradient norm summed since the last line of the log."""
+    """FVU, L0 and gradient norm summed since the last line of the log."""
     fired_at: Tensor = field(init=False)
     """The step at which each latent last fired."""
     optimizer: torch.optim.Adam = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.coder.W_enc.device
-        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.sparsity = torch.tensor(FIRST_SPARSITY, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
         self.fired_at = torch.full((self.coder.spec.latents,), -1, dtype=torch.long, device=device)
         self.optimizer = torch.optim.Adam(self.parameters, fused=device.type in ("cpu", "cuda"))
 
@@ -49,16 +54,25 @@ class Run:
         return list(self.coder.parameters())
 
 
-def identity(fingerprint: str, spec: CoderSpec, config: TrainConfig, seed: int) -> dict[str, str]:
+_OWN = ("sparsity", "sums", "fired_at")
+
+
+def identity(fingerprint: str, spec: CoderSpec, config: TrainConfig, seed: int, rounded: bool) -> dict[str, str]:
     """What must agree between a checkpoint and the run that goes on from it."""
-    return {"activations": fingerprint, "spec": str(asdict(spec)), "train": str(asdict(config)), "seed": str(seed)}
+    return {
+        "activations": fingerprint,
+        "spec": str(asdict(spec)),
+        "train": str(asdict(config)),
+        "seed": str(seed),
+        "rounded": str(rounded),
+    }
 
 
 def save_checkpoint(folder: Path, run: Run) -> None:
     """Writes the run over the checkpoint before it."""
-    tensors = {"sums": run.sums, "fired_at": run.fired_at}
+    tensors = {name: getattr(run, name) for name in _OWN}
+    tensors |= {f"coder.{name}": tensor for name, tensor in run.coder.state_dict().items()}
     for name, parameter in run.coder.named_parameters():
-        tensors[f"coder.{name}"] = parameter.detach()
         for key, value in run.optimizer.state[parameter].items():
             tensors[f"adam.{name}.{key}"] = value
     counts = {"step": str(run.step), "log_bytes": str(run.log_bytes), "summed": str(run.summed)}
@@ -88,11 +102,11 @@ def load_checkpoint(folder: Path, run: Run) -> None:
                 f"{path} is of another training: {key} was {found.get(key)}, now {wanted}; delete it or choose --out"
             )
     run.step, run.log_bytes, run.summed = (int(metadata[key]) for key in ("step", "log_bytes", "summed"))
-    run.sums.copy_(tensors["sums"])
-    run.fired_at.copy_(tensors["fired_at"])
+    for name in _OWN:
+        getattr(run, name).copy_(tensors[name])
+    run.coder.load_state_dict({name: tensors[f"coder.{name}"] for name in run.coder.state_dict()})
     with torch.no_grad():
         for name, parameter in run.coder.named_parameters():
-            parameter.copy_(tensors[f"coder.{name}"])
             prefix = f"adam.{name}."
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             run.optimizer.state[parameter] = {

@@ -10,10 +10,40 @@ from plainspoken.types import Site
 
 @dataclass(frozen=True)
 class CheckpointFormat:
-    """How one project lays a coder down in a folder. Nothing in a checkpoint is ever executed."""
+    """How one project lays a coder down. Nothing in a checkpoint is ever executed.
+
+    A path is a checkpoint's folder or its one file. `load` gives the coder on the CPU in float32, its parameters
+    requiring no gradient, with every convention of the project folded into the weights, so that its output is the
+    project's own; and the site as the checkpoint names it (where it names none: the name of its folder). `load` raises
+    CoderError that names the file, what is wrong with it and the mend.
+    """
 
     name: str
+    what: str
+    """Which coders it holds, for the help."""
     recognises: Callable[[Path], bool]
-    """Whether the folder holds a checkpoint of this format."""
+    """Whether a checkpoint of this format lies at the path."""
     load: Callable[[Path], tuple[Coder, Site]]
-    save: Callable[[Path, Coder, Site], None]
+    save: Callable[[Path, Coder, Site], None] | None
+    """(folder, coder, site): raises CoderError, before anything is written, for what the format cannot express.
+    None: it is read, not written."""
+
+
+def marked_by(mark: str, *others: str) -> Callable[[Path], bool]:
+    """Recognises the folder that holds the file `mark`, and that file or one of the `others` in such a folder."""
+
+    def recognises(path: Path) -> bool:
+        return (path.is_dir() or path.name in (mark, *others)) and (folder_of(path) / mark).is_file()
+
+    return recognises
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that a checkpoint's files lie in, whether it or one of them was named."""
+    return path if path.is_dir() else path.parent
+
+
+def site_of(coder: Coder, module: str) -> Site:
+    """Where such a coder reads and writes: a transcoder an FFN, an sae what it reconstructs."""
+    kind = "mlp" if coder.spec.kind == "transcoder" else "resid"
+    return Site(module, kind, coder.spec.d_in, coder.spec.d_out)

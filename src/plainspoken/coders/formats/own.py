@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from plainspoken.coders.base import Coder, CoderSpec
-from plainspoken.coders.formats.format import CheckpointFormat
+from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by
+from plainspoken.coders.formats.tensors import read_safetensors
 from plainspoken.errors import CoderError, ConfigError, StoreError
 from plainspoken.store import read_json, write_atomic, write_json
 from plainspoken.types import Site
@@ -39,38 +39,26 @@ def load_coder(folder: Path) -> Coder:
     return _load(folder)[0]
 
 
+def read_spec(folder: Path) -> CoderSpec:
+    """What the coder in the folder is, from its header alone. Raises CoderError as `load_coder` does of the header."""
+    return _read_header(folder)[0]
+
+
 def read_extra(folder: Path) -> dict[str, Any]:
     """What `save_coder` was given as `extra`. Raises CoderError as `load_coder` does, of the header alone."""
     return _read_header(folder)[2]
 
 
-def _load(folder: Path) -> tuple[Coder, Site]:
+def _load(path: Path) -> tuple[Coder, Site]:
+    folder = folder_of(path)
     spec, site, _ = _read_header(folder)
-    coder = Coder(spec)
-    path = folder / WEIGHTS
-    tensors = _read_tensors(path)
-    wanted = coder.state_dict()
-    for name in sorted(wanted.keys() - tensors.keys()):
-        raise CoderError(f"{path} lacks the tensor '{name}'; it holds {', '.join(sorted(tensors)) or 'nothing'}")
-    for name in sorted(tensors.keys() - wanted.keys()):
-        raise CoderError(f"{path} holds the tensor '{name}', which {HEADER} does not provide for: {spec}")
-    for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
-            shapes = f"{list(tensor.shape)}, but {HEADER} calls for {list(wanted[name].shape)}"
-            raise CoderError(f"{path}: the tensor '{name}' has shape {shapes}")
-        if not torch.isfinite(tensor).all():
-            raise CoderError(f"{path}: the tensor '{name}' holds NaN or infinity; train the coder again")
-    coder.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    with torch.device("meta"):  # the file's tensors take the place of its own
+        coder = Coder(spec)
+    tensors = read_safetensors(folder / WEIGHTS, HEADER)
+    held = {name: tensors.take(name, *wanted.shape) for name, wanted in coder.state_dict().items()}
+    tensors.none_left()
+    coder.load_state_dict(held, assign=True)
     return coder.requires_grad_(False), site
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise CoderError(f"{path} is absent: this folder holds no coder of ours; train one, or convert") from None
-    except SafetensorError as error:
-        raise CoderError(f"{path} is truncated or no safetensors file ({error}); train the coder again") from error
 
 
 def _read_header(folder: Path) -> tuple[CoderSpec, Site, dict[str, Any]]:
@@ -87,4 +75,4 @@ def _read_header(folder: Path) -> tuple[CoderSpec, Site, dict[str, Any]]:
         raise CoderError(f"{path} is truncated or altered ({error}); train the coder again") from error
 
 
-OWN = CheckpointFormat("plainspoken", lambda folder: (folder / HEADER).is_file(), _load, save_coder)
+OWN = CheckpointFormat("plainspoken", "every coder of ours", marked_by(HEADER, WEIGHTS), _load, save_coder)

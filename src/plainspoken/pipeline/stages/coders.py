@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from plainspoken.activations import ActivationStore, collect
+from plainspoken.activations.stored import StoredVectors
 from plainspoken.coders import CoderSpec
 from plainspoken.config import CoderConfig
 from plainspoken.errors import ConfigError, SiteError
 from plainspoken.lm import reconstructed, resolve_sites
+from plainspoken.pipeline.fitting import fit
 from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.stage import Outcome, Unit
-from plainspoken.pipeline.stages.train import coder_spec, fit
+from plainspoken.pipeline.stages.train import coder_spec
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.types import Site
 
@@ -42,7 +44,7 @@ def parts(workplace: Workplace) -> Sequence[str]:
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes coder.safetensors, coder.json and log.jsonl in each variant's folder."""
-    site, rows = _ffn(workplace), load_rows(workplace, "fit")
+    site, rows, train = _ffn(workplace), load_rows(workplace, "fit"), workplace.config.train
     with workplace.progress.track("reading activations", len(rows.tokens)) as advance:
         both = collect(workplace.lm, [site], rows, workplace.path("coders"), advance)[site.module]
     # An SAE has the same tokens' outputs on both of its sides.
@@ -52,7 +54,13 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         assert unit.site is not None
         variant = known[unit.site]
         store = outputs if variant.site.kind == "resid" else both
-        counts = fit(workplace, store, variant.spec, variant.site, unit)
+        source = StoredVectors(
+            {site.module: store}, rows, batch=train.batch, seed=workplace.config.seed, outlier_norm=train.outlier_norm
+        )
+        folders = {site.module: workplace.path(unit.stage, unit.site)}
+        [counts] = fit(
+            workplace, source, {site.module: variant.site}, {site.module: variant.spec}, folders, unit.site
+        ).values()
         yield Outcome(unit, {"fit_tokens": rows.token_count, **counts})
 
 

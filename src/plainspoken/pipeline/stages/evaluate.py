@@ -10,7 +10,7 @@ from plainspoken.coders import load_coder
 from plainspoken.evaluate import ALL_SITES, SiteFacts, evaluate
 from plainspoken.evaluate import units as units_of
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.shelves import load_rows, load_simulation, load_table
+from plainspoken.pipeline.shelves import latents_of, load_rows, load_simulation, load_table
 from plainspoken.pipeline.speech import simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.stages.calibrate import maximum
@@ -119,7 +119,7 @@ def _before_edits(
 
 def site_facts(workplace: Workplace, module: str) -> SiteFacts:
     """How long a site's explanations are, and how many there are."""
-    latents = workplace.config.coder.latents
+    latents = latents_of(workplace, module)
     written = explanations.read_explanations(workplace.path("explain", module), latents)
     unread = {failure["latent"] for failure in _simulate_failures(workplace, module)}
     return SiteFacts.of([e.words for e in written.values() if e.latent not in unread], latents)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.shelves import load_rows, load_simulation, save_simulation
+from plainspoken.pipeline.shelves import latents_of, load_rows, load_simulation, save_simulation
 from plainspoken.pipeline.speech import simulate_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
@@ -30,9 +30,9 @@ def check(workplace: Workplace) -> None:
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes PART.safetensors for both parts at each site; failures are sentences that do not parse."""
     rows = {part: load_rows(workplace, part) for part in PARTS}
-    latents = workplace.config.coder.latents
     for unit in units:
         assert unit.site is not None
+        latents = latents_of(workplace, unit.site)
         folder = workplace.path("simulate", unit.site)
         written = explanations.read_explanations(workplace.path("explain", unit.site), latents)
         texts = {latent: explanation.text for latent, explanation in written.items()}

@@ -1,53 +1,53 @@
-"""Train: one pass over the fit rows collects the activations of all sites, then a coder is fitted at each."""
+"""Train: one pass over the fit rows feeds the coders of all sites."""
 
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-from plainspoken.activations import ActivationStore, collect
-from plainspoken.coders import CoderSpec, save_coder
+from plainspoken.coders import CoderSpec
 from plainspoken.config import CoderConfig
 from plainspoken.errors import ConfigError
+from plainspoken.pipeline.fitting import fit, sources
+from plainspoken.pipeline.loading import load_coders, require_loadable
 from plainspoken.pipeline.shelves import load_rows
-from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.train import has_checkpoint, remove_checkpoint, train_coder
 from plainspoken.types import Site
 
 
 def check(workplace: Workplace) -> None:
-    """ConfigError where the coder that is asked for does not fit a site."""
+    """ConfigError where the coder that is asked for does not fit a site, CoderError where one that is to be loaded."""
+    if workplace.config.coder.load is not None:
+        require_loadable(workplace)
+        return
     for site in workplace.sites:
         coder_spec(workplace.config.coder, site)
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
-    """Writes coder.safetensors, coder.json and log.jsonl at each site."""
-    config, lm = workplace.config, workplace.lm
+    """Writes coder.safetensors and coder.json at each site, and of a coder that is trained log.jsonl."""
+    if workplace.config.coder.load is not None:
+        yield from load_coders(workplace, units)
+        return
+    workplace.processes.tell([unit.name for unit in units])
     wanted = {unit.site for unit in units}
-    sites = [site for site in workplace.sites if site.module in wanted]
-    specs = {site.module: coder_spec(config.coder, site) for site in sites}
+    sites = {site.module: site for site in workplace.sites if site.module in wanted}
+    specs = {module: coder_spec(workplace.config.coder, site) for module, site in sites.items()}
+    folders = {module: workplace.path("train", module) for module in sites}
     rows = load_rows(workplace, "fit")
-    with workplace.progress.track("reading activations", len(rows.tokens)) as advance:
-        stores = collect(lm, sites, rows, workplace.path("train"), advance)
-    for site in sites:
-        counts = fit(workplace, stores[site.module], specs[site.module], site, Unit("train", site.module))
-        yield Outcome(Unit("train", site.module), {"fit_tokens": rows.token_count, **counts})
+    for source in sources(workplace, list(sites.values()), rows, workplace.path("train")):
+        label = source.sites[0] if len(source.sites) == 1 else f"coders at {len(source.sites)} sites"
+        for module, counts in fit(workplace, source, sites, specs, folders, label).items():
+            yield Outcome(Unit("train", module), {"fit_tokens": rows.token_count, **counts})
 
 
-def fit(workplace: Workplace, store: ActivationStore, spec: CoderSpec, site: Site, unit: Unit) -> dict[str, Any]:
-    """One coder trained in its unit's folder, from its last checkpoint where there is one; the last line of its log."""
-    config, lm, folder = workplace.config, workplace.lm, workplace.path(unit.stage, unit.site)
-    if has_checkpoint(folder):
-        workplace.progress.say(f"training {unit.site} goes on from its last checkpoint")
-    with workplace.progress.track(f"training {unit.site}", config.train.tokens) as advance:
-        coder = train_coder(store, spec, config.train, folder, config.seed, advance, lm.device)
-    extra = {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
-    save_coder(folder, coder, site, extra)
-    remove_checkpoint(folder)
-    return _last_line(folder / "log.jsonl")
+def work_along(workplace: Workplace) -> None:
+    """What the processes that are not the first do under torchrun: their part of every training, until there is none.
+
+    They write nothing; all other stages are the first one's.
+    """
+    while (names := workplace.processes.hear()) is not None:
+        units = [Unit("train", name.removeprefix("train/")) for name in names]
+        for _ in work(workplace, units):
+            raise AssertionError("only the first process has something to say")
 
 
 def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
@@ -63,8 +63,3 @@ def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
         )
     assert kind == "transcoder" or site.kind == "resid", "an SAE's sites are read at their output (`reconstructed`)"
     return CoderSpec(kind, config.activation, config.latents, config.k, config.skip, site.d_in, site.d_out)
-
-
-def _last_line(path: Path) -> dict[str, float | int]:
-    lines = path.read_text("utf-8").splitlines()
-    return {f"final_{name}": value for name, value in json.loads(lines[-1]).items()} if lines else {}

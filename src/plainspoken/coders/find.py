@@ -1,0 +1,79 @@
+"""A coder from wherever it comes: the format of a path is recognised, and its widths are held against a site."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from plainspoken.coders.base import Coder
+from plainspoken.coders.formats import FORMATS, CheckpointFormat
+from plainspoken.errors import CoderError
+from plainspoken.types import Site
+
+_SHOWN = 8
+_DEPTH = 4
+"""Folders that are looked into below one that holds no checkpoint itself: REPOSITORY/layer/width/sparsity."""
+
+
+def load_any(path: Path | str) -> tuple[Coder, Site, str]:
+    """(the coder, its site as the checkpoint names it, the name of the format) of a checkpoint of any known format.
+
+    path: the checkpoint's folder, or its file. Raises CoderError where there is none (checkpoints in the folders below
+    are named) or where it came to harm; nothing in it is executed.
+    """
+    found = format_of(Path(path))
+    coder, site = found.load(Path(path))
+    return coder, site, found.name
+
+
+def format_of(path: Path) -> CheckpointFormat:
+    """The format of the checkpoint at a path. CoderError where there is none, or more than one."""
+    found = [form for form in FORMATS.values() if form.recognises(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(form.name for form in found)
+        raise CoderError(f"{path} holds checkpoints of several formats ({names}); name the file of the one you mean")
+    if not path.exists():
+        raise CoderError(f"{path} is not there; name a coder's folder or file")
+    below = [str(folder) for folder in checkpoints_below(path)]
+    if below:
+        more = f" and {len(below) - _SHOWN} more" if len(below) > _SHOWN else ""
+        raise CoderError(f"{path} holds no coder itself, but below it do: {', '.join(below[:_SHOWN])}{more}; name one")
+    raise CoderError(f"{path} holds no coder in any format that is known here: {', '.join(FORMATS)}")
+
+
+def checkpoints_below(path: Path) -> list[Path]:
+    """The folders below a folder that hold a checkpoint, in order; where there are none, files that may be one."""
+    found = sorted(_below(path, _DEPTH)) if path.is_dir() else []
+    # A training's folder is full of `.pt` files: the state of its optimiser is no coder.
+    return [each for each in found if each.is_dir()] or found
+
+
+def _below(path: Path, depth: int) -> Iterator[Path]:
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        here = path / entry.name
+        if entry.is_dir() and not entry.name.startswith("."):
+            if any(form.recognises(here) for form in FORMATS.values()):
+                yield here
+            elif depth > 1:
+                yield from _below(here, depth - 1)
+        elif entry.is_file() and any(form.recognises(here) for form in FORMATS.values()):
+            yield here
+
+
+def require_fits(coder: Coder, site: Site, path: Path) -> None:
+    """CoderError where the coder at `path` cannot stand at this site: another width, or of another kind."""
+    spec = coder.spec
+    kind = "transcoder" if site.kind == "mlp" else "sae"
+    if (spec.d_in, spec.d_out) != (site.d_in, site.d_out):
+        raise CoderError(
+            f"the coder in {path} has widths {spec.d_in} -> {spec.d_out}, but {site.module} has {site.d_in} -> "
+            f"{site.d_out}; take a coder that was trained on this model, or name the site that it was trained at"
+        )
+    if spec.kind != kind:
+        what = {"transcoder": "a transcoder", "sae": "an sae"}
+        where = {"mlp": "an FFN, read at its input and written at its output", "resid": "a decoder layer's output"}
+        raise CoderError(
+            f"the coder in {path} is {what[spec.kind]}, but {site.module} is {where[site.kind]}: that takes "
+            f"{what[kind]}; name the site that it was trained at"
+        )

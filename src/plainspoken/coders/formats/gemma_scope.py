@@ -1,0 +1,56 @@
+"""Gemma Scope's checkpoint: `params.npz`, JumpReLU (Lieberum et al. 2024, arXiv 2408.05147).
+
+W_enc [d_in latents], W_dec [latents d_out]. Nothing in the file tells a transcoder from an SAE: it is taken for one
+where `transcoder` stands in its path, as in the names of the published repositories.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from plainspoken.coders.base import Coder
+from plainspoken.coders.formats.format import CheckpointFormat, folder_of, site_of
+from plainspoken.coders.formats.tensors import AGAIN, Tensors
+from plainspoken.coders.formats.weights import Weights
+from plainspoken.errors import CoderError
+from plainspoken.types import Site
+
+_WEIGHTS = "params.npz"
+
+
+def _recognises(path: Path) -> bool:
+    return (path / _WEIGHTS).is_file() or (path.is_file() and path.suffix == ".npz")
+
+
+def _load(path: Path) -> tuple[Coder, Site]:
+    file = path / _WEIGHTS if path.is_dir() else path
+    tensors = Tensors(file, _arrays(file), "Gemma Scope")
+    (d_in, latents), (_, d_out) = tensors.widths("W_enc"), tensors.widths("W_dec")
+    weights = Weights(
+        W_enc=tensors.take("W_enc", d_in, latents).T,
+        b_enc=tensors.take("b_enc", latents),
+        W_dec=tensors.take("W_dec", latents, d_out),
+        b_dec=tensors.take("b_dec", d_out),
+        threshold=tensors.take("threshold", latents),
+    )
+    tensors.none_left()
+    named = any("transcoder" in part for part in file.resolve().parts)
+    coder = weights.coder(file, "transcoder" if named or d_in != d_out else "sae", "jump_relu", None)
+    return coder, site_of(coder, folder_of(file).resolve().name)
+
+
+def _arrays(file: Path) -> dict[str, Any]:
+    """The arrays by name, as tensors; some files have `w_enc` for `W_enc`."""
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            if not isinstance(held, np.lib.npyio.NpzFile):
+                raise ValueError("one array")
+            return {f"W{n[1:]}" if n.startswith("w_") else n: torch.from_numpy(held[n]) for n in held.files}
+    except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise CoderError(f"{file} is truncated or no .npz of plain numbers ({error}); {AGAIN}") from error
+
+
+GEMMA_SCOPE = CheckpointFormat("gemma_scope", "jump_relu saes and transcoders", _recognises, _load, save=None)

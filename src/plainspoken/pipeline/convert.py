@@ -1,0 +1,57 @@
+"""Convert: coders from any format that is read into one that is written, a run's own coders among them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from plainspoken.coders import FORMATS, CoderSpec, load_any
+from plainspoken.errors import UsageError
+from plainspoken.pipeline.workplace import is_run_folder
+from plainspoken.types import Site
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One coder as it was written."""
+
+    source: Path
+    format: str
+    """Of the source."""
+    target: Path
+    spec: CoderSpec
+    site: Site
+
+
+def convert(source: Path, target: Path, to: str, site: str | None = None) -> Iterator[Converted]:
+    """Writes the coder at `source` into the folder `target` in the format `to`, and tells of each as soon as it stands.
+
+    source: a checkpoint in any format of `FORMATS`, or a run folder: then the coders of all its sites, or of `site`.
+    target: new or empty; several coders get a folder each in it, named after their modules.
+    Raises UsageError for what cannot be asked for and CoderError for a checkpoint that came to harm or that `to` cannot
+    express; the output of what is written is that of what was read.
+    """
+    save = FORMATS[to].save if to in FORMATS else None
+    if save is None:
+        kept = ", ".join(form.name for form in FORMATS.values() if form.save is not None)
+        raise UsageError(f"--to {to}: no format that is written; there are: {kept}")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is not empty; name a new folder, or clear it away")
+    for folder, path in _sources(source, target, site).items():
+        coder, where, name = load_any(path)
+        save(folder, coder, where)
+        yield Converted(path, name, folder, coder.spec, where)
+
+
+def _sources(source: Path, target: Path, site: str | None) -> Mapping[Path, Path]:
+    """Folder to be written to checkpoint that goes there."""
+    if any(form.recognises(source) for form in FORMATS.values()) or not is_run_folder(source):
+        if site is not None:
+            raise UsageError(f"--site goes with a run folder, and {source} is none; leave it out")
+        return {target: source}
+    trained = {path.parent.name: path.parent for path in sorted(source.glob("train/*/coder.json"))}
+    if not trained:
+        raise UsageError(f"{source} has no coder yet; train one with: plainspoken train {source}")
+    if site is not None and site not in trained:
+        raise UsageError(f"{site} is no site of {source}; its sites: {', '.join(trained)}")
+    chosen = trained if site is None else {site: trained[site]}
+    return {target / module if len(chosen) > 1 else target: path for module, path in chosen.items()}

@@ -1,0 +1,92 @@
+"""One step of training: loss → gradients → weights, and the thresholds and the penalty's weight that follow them."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from plainspoken.config import TrainConfig
+from plainspoken.train.checkpoint import Run
+from plainspoken.train.losses import Objective, Terms, terms
+from plainspoken.train.processes import Processes, gradients
+
+STEER = 0.02
+"""How fast the weight of a penalty on activations follows: by a factor e in 50 steps where twice too many fire."""
+PUSH = 0.3
+"""Weight of a penalty on thresholds where twice too many latents fire; negative where too few do, since nothing else
+brings a threshold down again: the gradient of (L0 / k - 1)² (Rajamanoharan et al., arXiv 2407.14435, appendix)."""
+FOLLOW = 0.01
+"""Share of a batch in the running mean of BatchTopK's threshold."""
+
+
+def step(
+    run: Run,
+    x: Float[Tensor, "n d_in"],
+    y: Float[Tensor, "n d_out"],
+    objective: Objective,
+    config: TrainConfig,
+    rate: float,
+    processes: Processes,
+) -> None:
+    """One step of Adam on this process's share of a batch; adds the step's figures to those that the log will show."""
+    rows = max(1, int(processes.gather(torch.tensor([len(x)], device=x.device)).sum()))
+    found = terms(
+        run.coder, x, y, objective, rows, _dead(run, config) if objective.aux else None, run.sparsity, processes.gather
+    )
+    run.optimizer.zero_grad()
+    found.total.backward()
+    processes.add(*gradients(run.parameters))
+    norm = descend(run, rate, config.grad_clip)
+    figures = torch.stack([found.fvu.double(), found.l0.double()])
+    fired = found.fired.int()
+    processes.add(figures, fired)
+    run.sums += torch.cat([figures, norm.double()[None]])
+    run.summed += 1
+    run.fired_at[fired > 0] = run.step
+    _follow(run, found, figures[1], config, processes)
+    run.step += 1
+
+
+def descend(run: Run, rate: float, grad_clip: float) -> Float[Tensor, ""]:
+    """Moves the weights along their gradients; the gradient's norm before clipping."""
+    norm = torch.nn.utils.get_total_norm(gradients(run.parameters))
+    shrink = (norm / grad_clip).clamp(min=1.0)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    if run.optimizer.defaults["fused"]:
+        # Divided by in the optimizer's own pass over the gradients, as a GradScaler has it done.
+        run.optimizer.grad_scale = shrink  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        for gradient in gradients(run.parameters):
+            gradient.div_(shrink)
+    run.optimizer.step()
+    return norm
+
+
+def _follow(run: Run, found: Terms, l0: Float[Tensor, ""], config: TrainConfig, processes: Processes) -> None:
+    """Brings thresholds and the penalty's weight after the step."""
+    coder, activation = run.coder, run.coder.activation
+    with torch.no_grad():
+        if coder.threshold is not None and activation.learned:
+            coder.threshold.clamp_(min=0.0)
+        elif coder.threshold is not None:
+            smallest = processes.gather(found.smallest[None]).min()
+            if math.isfinite(smallest):
+                coder.threshold.lerp_(smallest.expand(1), FOLLOW if run.step else 1.0)
+        if activation.penalty is not None and config.sparsity is None:
+            assert coder.spec.k is not None
+            excess = (l0 / coder.spec.k - 1.0).clamp(-1.0, 1.0)
+            if activation.learned:
+                run.sparsity.copy_(PUSH * excess)
+            else:
+                run.sparsity.mul_(torch.exp(STEER * excess))
+
+
+def dead_latents(run: Run, config: TrainConfig) -> torch.Tensor:
+    """Which latents did not fire in the last `dead_after` vectors."""
+    return run.fired_at < run.step - -(-config.dead_after // config.batch)
+
+
+def _dead(run: Run, config: TrainConfig) -> Int[Tensor, " some"]:
+    return dead_latents(run, config).nonzero().squeeze(1)

@@ -1,0 +1,110 @@
+"""A run with a coder from elsewhere: the results are the same, and what does not fit is told before anything else."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from plainspoken.coders import FORMATS, Coder, CoderSpec, load_any, load_coder, save_coder
+from plainspoken.config import Config
+from plainspoken.errors import CoderError, ConfigError
+from plainspoken.pipeline import run
+from plainspoken.pipeline.results import Results
+from plainspoken.store import sha256_file
+from plainspoken.types import Site
+
+SITE = "gpt_neox.layers.0.mlp"
+
+
+def loading(config: Config, path: Path, site: str | None = None) -> Config:
+    return dataclasses.replace(
+        config, site=site or config.site, coder=dataclasses.replace(config.coder, latents=999, load=str(path))
+    )
+
+
+def made(folder: Path, form: str, spec: CoderSpec) -> Coder:
+    coder = Coder(spec)
+    with torch.no_grad():
+        for parameter in coder.parameters():
+            parameter.normal_()
+    save = FORMATS[form].save
+    assert save is not None
+    save(folder, coder, Site(folder.name, "mlp", spec.d_in, spec.d_out))
+    return coder
+
+
+@pytest.mark.slow
+def test_a_run_of_the_same_coder_has_the_same_results(finished: Path, tiny: Config, tmp_path: Path) -> None:
+    """Whatever is said of the latents in the settings; its place may be gone afterwards."""
+    there = tmp_path / "theirs" / "layers.0.mlp"
+    coder, site, _ = load_any(finished / "train" / SITE)
+    save = FORMATS["sparsify"].save
+    assert save is not None
+    save(there, coder, site)
+    config = loading(tiny, there)
+    run(config, tmp_path / "run")
+    assert Results.read(tmp_path / "run").conditions == Results.read(finished).conditions
+    manifest = json.loads((tmp_path / "run" / "train" / SITE / "manifest.json").read_text())
+    assert manifest["counts"]["loaded"]["format"] == "sparsify"
+    assert len(manifest["counts"]["loaded"]["sha256"]) == 64
+    assert manifest["config"]["coder.load"] == str(there)
+    shutil.rmtree(tmp_path / "theirs")
+    run(config, tmp_path / "run")
+
+
+def test_a_run_takes_its_coders_from_another_run_or_from_folders_named_after_the_sites(
+    finished: Path, tiny: Config, tmp_path: Path
+) -> None:
+    run(loading(tiny, finished), tmp_path / "one", target="train")
+    weights = Path("train") / SITE / "coder.safetensors"
+    assert sha256_file(tmp_path / "one" / weights) == sha256_file(finished / weights)
+    spec = CoderSpec("transcoder", "relu", 10, None, True, 16, 16)
+    coders = [made(tmp_path / "theirs" / f"layers.{layer}.mlp", "saelens", spec) for layer in (0, 1)]
+    every = loading(tiny, tmp_path / "theirs", site="gpt_neox.layers.*.mlp")
+    run(every, tmp_path / "two", target="encode")
+    for layer, coder in enumerate(coders):
+        found = load_coder(tmp_path / "two" / "train" / f"gpt_neox.layers.{layer}.mlp")
+        assert torch.equal(found.W_dec, coder.W_dec)
+
+
+def test_what_does_not_fit_is_told_before_anything_is_read(tiny: Config, tmp_path: Path) -> None:
+    made(tmp_path / "wide", "sparsify", CoderSpec("transcoder", "topk", 10, 2, False, 32, 32))
+    made(tmp_path / "sae", "sparsify", CoderSpec("sae", "topk", 10, 2, False, 16, 16))
+    made(tmp_path / "some" / "layers.1.mlp", "sparsify", CoderSpec("transcoder", "topk", 10, 2, False, 16, 16))
+    both = "gpt_neox.layers.*.mlp"
+    for path, site, words in (
+        (tmp_path / "wide", None, rf"widths 32 -> 32, but {SITE} has 16 -> 16"),
+        (tmp_path / "sae", None, rf"an sae, but {SITE} is an FFN"),
+        (tmp_path / "nowhere", None, "nowhere is not there"),
+        (tmp_path / "wide", both, "names one coder .* 2 sites; name a folder"),
+        (tmp_path / "some", both, rf"no folder for {SITE}; there are: layers\.1\.mlp"),
+        (tmp_path / "some", None, "but below it do: .*layers.1.mlp"),
+    ):
+        with pytest.raises(CoderError, match=words):
+            run(loading(tiny, path, site), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_coder_of_unknown_k_is_told_where_the_evaluation_needs_it(tiny: Config, tmp_path: Path) -> None:
+    made(tmp_path / "relu", "saelens", CoderSpec("transcoder", "relu", 10, None, False, 16, 16))
+    config = loading(tiny, tmp_path / "relu")
+    config = dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, keep="top-k"))
+    with pytest.raises(ConfigError, match=r"keep is top-k, but nothing in .*relu tells its k; use evaluate\.keep=all"):
+        run(config, tmp_path / "run")
+
+
+def test_a_coder_that_was_changed_in_its_place_does_not_change_the_run(tiny: Config, tmp_path: Path) -> None:
+    spec = CoderSpec("transcoder", "topk", 10, 2, False, 16, 16)
+    first = made(tmp_path / "theirs", "sparsify", spec)
+    config = loading(tiny, tmp_path / "theirs")
+    run(config, tmp_path / "run", target="train")
+    made(tmp_path / "theirs", "sparsify", spec)
+    run(config, tmp_path / "run", target="train")
+    assert torch.equal(load_coder(tmp_path / "run" / "train" / SITE).W_dec, first.W_dec)
+    run(config, tmp_path / "run", target="train", force=["train"])
+    assert not torch.equal(load_coder(tmp_path / "run" / "train" / SITE).W_dec, first.W_dec)
+    save_coder(tmp_path / "ours", first, Site("elsewhere", "mlp", 16, 16))
+    assert load_any(tmp_path / "ours")[1].module == "elsewhere"
