@@ -36,9 +36,10 @@ def test_encoding_is_measured_and_told(load, tmp_path: Path) -> None:
     assert min(ours["seconds"], encode.floor(tmp_path, TOKENS, K)["float32"]) > 0
     told = {"plainspoken": [{"seconds": 2.0, "peak_mb": 50.0}], "delphi": [{"seconds": 8.0, "peak_mb": 900.0}]}
     told["floor"] = [{"forward": 0.5, "float32": 0.5}]
-    block = encode.report(rounds.Rounds(told, [0.1]), {name: facts[0] for name, facts in told.items()}, 8000)
+    told |= {encode.LARGER.format(name): [{"peak_mb": 60.0}] for name in ("plainspoken", "delphi")}
+    block = encode.report(rounds.Rounds(told, [0.1]), 8000)
     # Seconds, speed, times the floor, times delphi's speed, memory twice.
-    assert "| plainspoken | 2.00 | 4,000 | 2.00 | 4.00 | 50 | 50 |" in block
+    assert "| plainspoken | 2.00 | 4,000 | 2.00 | 4.00 | 50 | 60 |" in block
     assert "NOT QUIET" not in block
 
 

@@ -45,6 +45,7 @@ def test_batches_and_chunks_change_nothing(
     at_once: int,
 ) -> None:
     monkeypatch.setattr(encode, "CHUNK", chunk)
+    monkeypatch.setattr(encode, "PIECE", 5)
     monkeypatch.setattr(encode, "ENCODE_AT_ONCE", at_once)
     told: list[int] = []
     folders = {site: tmp_path / site.module for site in coders}

@@ -3,7 +3,7 @@
 The pass writes the firings as they come, in the order of the text, to a spill file, and counts them by latent. The
 counts say where each latent's firings will stand; reading the spill a chunk at a time, every firing goes straight to
 its place in a mapped file. Memory: one batch of activations, one batch of pre-activations [tokens of a batch, latents],
-one chunk of the spill; the mapped files' pages are given back after each chunk.
+one chunk of the spill; the mapped files' pages are given back as they are written.
 """
 
 import mmap
@@ -26,8 +26,10 @@ from plainspoken.store import write_json
 from plainspoken.types import Rows, Site
 
 FIRING = np.dtype([("position", np.int64), ("value", np.float32), ("latent", np.int32)])
-CHUNK = 2**20
+CHUNK = 2**18
 """Firings sorted at a time."""
+PIECE = 2**15
+"""Firings written to a mapped file before its pages are given back; at worst each has a page of its own."""
 ENCODE_AT_ONCE = 6 * 2**20
 """Pre-activations computed at a time: bounds [tokens, latents].
 
@@ -107,9 +109,8 @@ class _Spill:
         cursor = pointer[:-1].copy()
         while len(firings := np.fromfile(self._file, FIRING, CHUNK)):
             order, places = _places(firings["latent"], cursor)
-            for table, column in ((position, "position"), (value, "value")):
-                table[places] = firings[column][order]
-                _give_back(table)
+            _fill(position, places, firings["position"][order])
+            _fill(value, places, firings["value"][order])
         for table in (position, value):
             if isinstance(table, np.memmap):
                 table.flush()
@@ -137,10 +138,16 @@ def _places(
     return order, places
 
 
-def _give_back(table: np.ndarray) -> None:
-    """Takes a mapped table's pages out of the process; the system writes them to the file when it likes."""
-    if isinstance(table.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        table.base.madvise(mmap.MADV_DONTNEED)
+def _fill(table: np.ndarray, places: Int[np.ndarray, " n"], entries: np.ndarray) -> None:
+    """Writes entries to their places, which ascend; the pages of a mapped table leave the process as it goes.
+
+    The system writes them to the file when it likes. Kept, they would add up to the table.
+    """
+    for first in range(0, len(places), PIECE):
+        part = slice(first, first + PIECE)
+        table[places[part]] = entries[part]
+        if isinstance(table.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            table.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _new(path: Path, n: int, kind: type) -> np.ndarray:
