@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,13 @@ def processes_of_torchrun(cuda: bool) -> Iterator[Processes]:
     """The processes that torchrun started, joined by NCCL on GPUs, one each, and by Gloo elsewhere."""
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    store, rank, world = next(rendezvous("env://"))
+    # Processes that are started again meet in the store of those that died, where these' addresses still stand.
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     # Between two trainings the others wait for what the first does alone, however long that takes.
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=30))
+    dist.init_process_group(
+        "nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(days=30)
+    )
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:

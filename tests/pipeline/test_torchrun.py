@@ -1,0 +1,90 @@
+"""`torchrun -m plainspoken train`: the coders of one process; a rank that is killed costs nothing but time."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SITES = "gpt_neox.layers.0.mlp,gpt_neox.layers.1.mlp"
+STEPS = 500
+
+
+def settings(lm: Path, corpus: Path, source: str) -> list[str]:
+    values = {
+        "coder.latents": 48, "coder.k": 3, "train.tokens": 64 * STEPS, "train.batch": 64, "train.buffer": 2048,
+        "train.checkpoint_every": 50, "train.lr": 0.001, "train.source": source, "evaluate.bootstrap": 50,
+    }  # fmt: skip
+    words = ["--lm", str(lm), "--corpus", str(corpus), "--site", SITES, "--device", "cpu"]
+    return words + [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+
+
+def start(words: list[str], out: Path, processes: int) -> subprocess.Popen[str]:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--max-restarts", "1", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launch if processes > 1 else ()), "-m", "plainspoken", "train", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--out", str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said[-3000:]
+    return said
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{path.parent.name}.{name}": tensor
+        for path in sorted(out.glob("train/*/coder.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+
+
+def process_of_rank(rank: int, out: Path) -> int | None:
+    """The process that torchrun started for this run and rank."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words, environment = (entry / "cmdline").read_bytes().split(b"\0"), (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(out).encode() in words and f"\0RANK={rank}\0".encode() in b"\0" + environment:
+            return int(entry.name)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["store", "buffer"])
+def test_a_killed_rank_starts_again_from_the_last_checkpoint_to_the_same_result(
+    neox_folder: Path, corpus: Path, tmp_path: Path, source: str
+) -> None:
+    words = settings(neox_folder, corpus, source)
+    alone, whole, cut = tmp_path / "alone", tmp_path / "whole", tmp_path / "cut"
+    finish(start(words, alone, 1))
+    said = finish(start(words, whole, 2))
+    assert said.count("measure the coder") == 1, "one of the processes speaks"
+    process = start(words, cut, 2)
+    killed = False
+    while process.poll() is None and not killed:
+        if any(cut.glob("train/*/checkpoint.safetensors")) and (victim := process_of_rank(1, cut)) is not None:
+            os.kill(victim, signal.SIGKILL)
+            killed = True
+        time.sleep(0.01)
+    assert killed, "the training was over before a rank could be killed"
+    assert "goes on from its last checkpoint" in finish(process)
+    one, two, three = weights(alone), weights(whole), weights(cut)
+    assert len(one) == 8 and one.keys() == two.keys() == three.keys()
+    for name, weight in one.items():
+        assert torch.allclose(two[name], weight, atol=1e-5, rtol=1e-5), name
+        assert torch.equal(three[name], two[name]), name
+    assert all((cut / path).read_bytes() == (whole / path).read_bytes() for path in logs(whole))
+
+
+def logs(out: Path) -> list[Path]:
+    return [path.relative_to(out) for path in out.glob("train/*/log.jsonl")]

@@ -1,0 +1,56 @@
+"""A program that trains coders of every activation from both sources, alone or as one of torchrun's processes.
+
+together.py LM_FOLDER OUT_FOLDER    the first process writes OUT_FOLDER/{source}-{activation}.safetensors
+"""
+
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from plainspoken.activations import ALONE, MixingBuffer, Share, store_vectors
+from plainspoken.coders import CoderSpec
+from plainspoken.config import TrainConfig
+from plainspoken.lm import load_lm, resolve_sites
+from plainspoken.train import train_coders
+from plainspoken.train.processes import Processes, processes_of_torchrun
+from plainspoken.types import Rows
+
+
+def rows() -> Rows:
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(1, 300, (96, 16)).astype(np.int32)
+    mask = np.ones_like(tokens, bool)
+    mask[:, 0] = False
+    return Rows(tokens, mask, np.arange(96, dtype=np.int32), tuple(map(str, range(96))), "fit")
+
+
+def main(lm_folder: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    lm = load_lm(str(lm_folder), device="cpu", dtype="float32")
+    sites = resolve_sites(lm, "gpt_neox.layers.*.mlp")
+    with processes_of_torchrun(cuda=False) if "RANK" in os.environ else nullcontext(Processes()) as processes:
+        share = ALONE if processes.world == 1 else Share(processes.rank, processes.world, processes.total)
+        settings = {"batch": 96, "seed": 1, "share": share, "batch_rows": 4, "outlier_norm": 1.6}
+        for kind in ("store", "buffer"):
+            if kind == "store":
+                source = store_vectors(lm, sites, rows(), out, **settings)
+            else:
+                source = MixingBuffer(lm, sites, rows(), vectors=600, **settings)
+            for activation in ("topk", "batch_topk", "relu", "jump_relu"):
+                spec = CoderSpec("transcoder", activation, 48, 4, True, 16, 16)
+                config = TrainConfig(tokens=96 * 100, batch=96, lr=0.003, aux_k=0.03, dead_after=960)
+                specs = {site.module: spec for site in sites}
+                folders = {site.module: out / f"{kind}-{activation}-{site.module}" for site in sites}
+                coders = train_coders(source, specs, config, folders, 0, processes=processes)
+                if processes.first:
+                    for module, coder in coders.items():
+                        save_file(coder.state_dict(), out / f"{kind}-{activation}-{module}.safetensors")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
