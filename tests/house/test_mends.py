@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from plainspoken.activations import ActivationStore
+from plainspoken.activations import ActivationStore, StoredVectors
 from plainspoken.coders import CoderSpec
 from plainspoken.config import TrainConfig
 from plainspoken.errors import PlainspokenError
@@ -19,7 +19,8 @@ from plainspoken.pipeline.machine import content_hash
 from plainspoken.pipeline.shelves import load_tensors
 from plainspoken.store import Manifest, StageFolder, read_json, write_json
 from plainspoken.store.atomic import storage_error
-from plainspoken.train import train_coder
+from plainspoken.train import train_coders
+from plainspoken.types import Rows
 
 
 def broken(path: Path) -> Path:
@@ -39,7 +40,9 @@ def load_other_manifest(path: Path) -> None:
 def train_on_another_site(path: Path) -> None:
     vectors = torch.zeros(4, 3)
     spec = CoderSpec("transcoder", "topk", 8, 2, False, 5, 3)
-    train_coder(ActivationStore(vectors, vectors, ""), spec, TrainConfig(), path, 0)
+    rows = Rows(np.zeros((4, 1), np.int32), np.ones((4, 1), bool), np.zeros(4, np.int32), ("made",), "fit")
+    source = StoredVectors({"site": ActivationStore(vectors, vectors, "")}, rows, batch=2, seed=0)
+    train_coders(source, {"site": spec}, TrainConfig(), {"site": path}, 0)
 
 
 @pytest.mark.parametrize(

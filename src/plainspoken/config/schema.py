@@ -118,6 +118,11 @@ class TrainConfig:
     sparsity: PositiveFloat | None = None
     """Weight of the penalty on firing of `relu` (L1) and `jump_relu` (L0) coders, beside FVU; none: steered so that
     `coder.k` latents fire at a token in the mean."""
+    finish_tokens: Count = 0
+    """After that, at least so many tokens more with the coder spliced into the model, on FVU and the KL divergence of
+    what the model then predicts from what it predicted (0: none). Text is read as the model reads it, in rows."""
+    finish_lr_scale: PositiveFloat = 0.3
+    """Learning rate at the start of the finishing phase, in peaks of the training before; it falls to zero."""
     multi_topk: bool = False
     """Ask a `topk` coder for a good code with 4 k latents as well (at an eighth of the weight)."""
     prefixes: tuple[Positive, ...] = ()

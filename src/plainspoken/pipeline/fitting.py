@@ -12,7 +12,7 @@ from plainspoken.activations.stored import StoredVectors
 from plainspoken.coders import CoderSpec, save_coder
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.train import has_checkpoint, remove_checkpoint, train_coders
+from plainspoken.train import FinishText, has_checkpoint, remove_checkpoint, train_coders
 from plainspoken.train.processes import Processes
 from plainspoken.types import Rows, Site
 
@@ -58,6 +58,7 @@ def fit(
     sites: Mapping[str, Site],
     specs: Mapping[str, CoderSpec],
     folders: Mapping[str, Path],
+    rows: Rows,
     label: str,
 ) -> dict[str, dict[str, Any]]:
     """A coder for each of the source's sites, trained in its folder, from its last checkpoint where there is one.
@@ -74,8 +75,10 @@ def fit(
             )
     if any(has_checkpoint(folders[site]) for site in source.sites):
         workplace.progress.say(f"training {label} goes on from its last checkpoint")
-    with workplace.progress.track(f"training {label}", config.train.tokens) as advance:
-        coders = train_coders(source, specs, config.train, folders, config.seed, advance, lm.device, processes)
+    text = FinishText(lm, sites, rows) if config.train.finish_tokens else None
+    total = config.train.tokens + config.train.finish_tokens * len(source.sites)
+    with workplace.progress.track(f"training {label}", total) as advance:
+        coders = train_coders(source, specs, config.train, folders, config.seed, advance, lm.device, processes, text)
     extra = {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
     found = {}
     for site, coder in coders.items() if processes.first else ():

@@ -33,10 +33,12 @@ class Run:
     log_bytes: int = 0
     summed: int = 0
     """Steps in `sums`."""
+    seen: int = 0
+    """Vectors that were trained on; those that were masked are not among them."""
     sparsity: Tensor = field(init=False)
     """Weight of the penalty on firing."""
     sums: Tensor = field(init=False)
-    """FVU, L0 and gradient norm summed since the last line of the log."""
+    """FVU, L0, KL (0 but in a finishing phase) and gradient norm summed since the last line of the log."""
     fired_at: Tensor = field(init=False)
     """The step at which each latent last fired."""
     optimizer: torch.optim.Adam = field(init=False)
@@ -44,7 +46,7 @@ class Run:
     def __post_init__(self) -> None:
         device = self.coder.W_enc.device
         self.sparsity = torch.tensor(FIRST_SPARSITY, dtype=torch.float64, device=device)
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.fired_at = torch.full((self.coder.spec.latents,), -1, dtype=torch.long, device=device)
         self.optimizer = torch.optim.Adam(self.parameters, fused=device.type in ("cpu", "cuda"))
 
@@ -55,6 +57,7 @@ class Run:
 
 
 _OWN = ("sparsity", "sums", "fired_at")
+_COUNTS = ("step", "log_bytes", "summed", "seen")
 
 
 def identity(fingerprint: str, spec: CoderSpec, config: TrainConfig, seed: int, rounded: bool) -> dict[str, str]:
@@ -75,7 +78,7 @@ def save_checkpoint(folder: Path, run: Run) -> None:
     for name, parameter in run.coder.named_parameters():
         for key, value in run.optimizer.state[parameter].items():
             tensors[f"adam.{name}.{key}"] = value
-    counts = {"step": str(run.step), "log_bytes": str(run.log_bytes), "summed": str(run.summed)}
+    counts = {name: str(getattr(run, name)) for name in _COUNTS}
     metadata = {**counts, "identity": json.dumps(run.identity)}
     with write_atomic(folder / CHECKPOINT) as file:
         file.write(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata))
@@ -101,7 +104,8 @@ def load_checkpoint(folder: Path, run: Run) -> None:
             raise ConfigError(
                 f"{path} is of another training: {key} was {found.get(key)}, now {wanted}; delete it or choose --out"
             )
-    run.step, run.log_bytes, run.summed = (int(metadata[key]) for key in ("step", "log_bytes", "summed"))
+    for name in _COUNTS:
+        setattr(run, name, int(metadata[name]))
     for name in _OWN:
         getattr(run, name).copy_(tensors[name])
     run.coder.load_state_dict({name: tensors[f"coder.{name}"] for name in run.coder.state_dict()})

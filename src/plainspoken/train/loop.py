@@ -14,12 +14,14 @@ from plainspoken.errors import ActivationError, ConfigError
 from plainspoken.train.allocation import freed_memory_kept
 from plainspoken.train.batches import in_units, units_of
 from plainspoken.train.checkpoint import Run, identity, load_checkpoint, save_checkpoint
+from plainspoken.train.finish import FinishText, batches, finish_schedule, finish_step
 from plainspoken.train.log import TrainingLog
 from plainspoken.train.losses import Objective
 from plainspoken.train.objective import objective_of, schedule_of
 from plainspoken.train.processes import Processes
 from plainspoken.train.schedule import Schedule
 from plainspoken.train.step import dead_latents, step
+from plainspoken.types import Site
 
 LOG_EVERY = 50
 """Steps between lines of the log."""
@@ -47,6 +49,7 @@ def train_coders(
     progress: Callable[[int], object] | None = None,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
+    text: FinishText | None = None,
 ) -> dict[str, Coder]:
     """Coders fitted by Adam to the vectors of each of the source's sites, all in one pass over them.
 
@@ -54,8 +57,9 @@ def train_coders(
     `checkpoint.safetensors` into a site's folder. Where a checkpoint of the same vectors, spec, config and seed stands
     there, training goes on from it, and weights and log come out the same bytes as without the interruption. `progress`
     is told how many more vectors were seen. processes: those that train together, each given its share of every batch
-    by its source; the first of them writes. Raises ConfigError where the checkpoint is of another training, CoderError
-    where it is truncated, ActivationError where the loss is no longer finite.
+    by its source; the first of them writes. text: what `config.finish_tokens` are read from. Raises ConfigError where
+    the checkpoint is of another training, CoderError where it is truncated, ActivationError where the loss is no longer
+    finite.
 
     Protocol: arXiv 2501.18838, section 3 (FVU; Adam; linear warm-up, linear decay; gradient clipped at norm 1).
     """
@@ -66,6 +70,8 @@ def train_coders(
     schedules = {site: schedule_of(config, specs[site]) for site in source.sites}
     steps = -(-config.tokens // config.batch)
     first = min(training.run.step for training in trainings.values())
+    if config.finish_tokens and text is None:
+        raise ConfigError("train.finish_tokens asks for a finishing phase, for which there is no model and no text")
     if progress is not None:
         progress(first * config.batch)
     with freed_memory_kept():
@@ -77,9 +83,12 @@ def train_coders(
                     x, y = in_units(training.units, *batch[site], where)
                     rate = schedules[site].rate(number)
                     step(training.run, x, y, training.objective, config, rate, processes)
-                    _keep(training, schedules[site], config)
+                    _keep(training, steps, rate, config)
             if progress is not None:
                 progress(config.batch)
+        if text is not None:
+            for site, training in trainings.items():
+                _finish(training, text, text.sites[site], schedules[site], config, seed, progress, processes)
     return {
         site: fold_units(training.run.coder, training.units).eval().requires_grad_(False)
         for site, training in trainings.items()
@@ -115,31 +124,58 @@ def _start(
     return Training(run, objective, units, folder, log)
 
 
-def _keep(training: Training, schedule: Schedule, config: TrainConfig) -> None:
-    """After a step: a line of the log where one is due, and a checkpoint."""
+def _finish(
+    training: Training,
+    text: FinishText,
+    site: Site,
+    schedule: Schedule,
+    config: TrainConfig,
+    seed: int,
+    progress: Callable[[int], object] | None,
+    processes: Processes,
+) -> None:
+    """The finishing phase of one site, from wherever the run stands in it."""
+    run, steps = training.run, text.steps(config)
+    falling = finish_schedule(config, schedule.peak, steps)
+    done = run.step - schedule.steps
+    for number, rows in zip(range(done, steps), batches(text, config, seed, done), strict=False):
+        rate = falling.rate(number)
+        finish_step(run, text, site, rows, training.units, training.objective, config, rate, processes)
+        _keep(training, schedule.steps + steps, rate, config)
+        if progress is not None:
+            progress(-(-config.finish_tokens // steps))
+
+
+def _keep(training: Training, steps: int, rate: float, config: TrainConfig) -> None:
+    """After one of `steps` steps: a line of the log where one is due, and a checkpoint."""
     run = training.run
-    if run.step % LOG_EVERY == 0 or run.step == schedule.steps:
-        _write_log(training, schedule, config)
-    due = config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step < schedule.steps
+    if run.step % LOG_EVERY == 0 or run.step == steps:
+        _write_log(training, rate, config)
+    due = config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step != steps
     if due and training.log is not None:
         save_checkpoint(training.folder, run)
 
 
-def _write_log(training: Training, schedule: Schedule, config: TrainConfig) -> None:
-    """A line of the means since the line before."""
+def _write_log(training: Training, rate: float, config: TrainConfig) -> None:
+    """A line of the means since the line before; `masked`: places of the order whose vectors were left out."""
     run = training.run
-    fvu, l0, grad_norm = (run.sums / run.summed).tolist()
-    if not math.isfinite(fvu):
-        raise ActivationError(f"the loss is {fvu} at step {run.step}: lower train.lr (now {schedule.peak:g}) and redo")
+    fvu, l0, kl, grad_norm = (run.sums / run.summed).tolist()
+    if not math.isfinite(fvu + kl):
+        raise ActivationError(f"the loss is {fvu + kl} at step {run.step}: lower train.lr or train.lr_scale and redo")
+    places = min(run.step, -(-config.tokens // config.batch)) * config.batch
     record = {
         "step": run.step,
-        "vectors": run.step * config.batch,
+        "vectors": run.seen,
         "fvu": fvu,
         "l0": l0,
         "grad_norm": grad_norm,
-        "lr": schedule.rate(run.step - 1),
+        "lr": rate,
         "dead": dead_latents(run, config).double().mean().item(),
     }
+    if run.step * config.batch <= places:
+        record["masked"] = places - run.seen
+    else:
+        record["kl"] = kl
     if run.coder.activation.penalty is not None:
         record["sparsity"] = run.sparsity.item()
     run.sums.zero_()

@@ -39,12 +39,14 @@ class Objective:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """A step's loss and what it is made of; all but `total` without gradients."""
+    """A step's loss and what it is made of; all but `total` and `output` without gradients."""
 
     total: Float[Tensor, ""]
     fvu: Float[Tensor, ""]
     l0: Float[Tensor, ""]
     fired: Bool[Tensor, " latents"]
+    output: Float[Tensor, "n d_out"]
+    """What the coder makes of x, with gradients."""
     smallest: Float[Tensor, ""]
     """The smallest activation of the batch that fired; infinite where none did."""
 
@@ -86,10 +88,10 @@ def terms(
     if penalty is not None:
         held = penalty(firing.support, firing.pre, firing.threshold, coder.W_dec, objective.variance)
         total = total + sparsity * held / rows
-    return _told(total, fvus[-1], firing, z, rows)
+    return _told(total, fvus[-1], outputs[-1], firing, z, rows)
 
 
-def _told(total: Tensor, fvu: Tensor, firing: Firing, z: Tensor, rows: int) -> Terms:
+def _told(total: Tensor, fvu: Tensor, output: Tensor, firing: Firing, z: Tensor, rows: int) -> Terms:
     positive = z.detach() > 0
     smallest = torch.where(positive, z.detach(), torch.inf)
     return Terms(
@@ -97,6 +99,7 @@ def _told(total: Tensor, fvu: Tensor, firing: Firing, z: Tensor, rows: int) -> T
         fvu=fvu.detach(),
         l0=positive.sum() / rows,
         fired=firing.support.latents_where(positive),
+        output=output,
         smallest=smallest.min() if smallest.numel() else z.new_tensor(torch.inf),
     )
 

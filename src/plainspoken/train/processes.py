@@ -37,6 +37,10 @@ class Processes:
         self.add(there)
         return there.to(partial.device)
 
+    def count(self, mine: int, device: torch.device) -> int:
+        """The sum of what each process has."""
+        return mine if self.world == 1 else int(self.gather(torch.tensor([mine], device=device)).sum())
+
     def gather(self, vector: Shaped[Tensor, " mine"]) -> Shaped[Tensor, " all"]:
         """What all processes hold, one after the other, of vectors whose lengths may differ."""
         if self.world == 1:
@@ -67,7 +71,8 @@ def processes_of_torchrun(cuda: bool) -> Iterator[Processes]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, world = next(rendezvous("env://"))
     # Processes that are started again meet in the store of those that died, where these' addresses still stand.
-    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(attempt, store)  # pyright: ignore[reportPrivateImportUsage]
     # Between two trainings the others wait for what the first does alone, however long that takes.
     dist.init_process_group(
         "nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(days=30)

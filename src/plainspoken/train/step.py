@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plainspoken.config import TrainConfig
@@ -29,20 +29,47 @@ def step(
     rate: float,
     processes: Processes,
 ) -> None:
-    """One step of Adam on this process's share of a batch; adds the step's figures to those that the log will show."""
-    rows = max(1, int(processes.gather(torch.tensor([len(x)], device=x.device)).sum()))
-    found = terms(
-        run.coder, x, y, objective, rows, _dead(run, config) if objective.aux else None, run.sparsity, processes.gather
-    )
+    """One step of Adam on this process's share of a batch."""
+    rows = processes.count(len(x), x.device)
+    found = terms_of(run, x, y, objective, config, rows, processes)
+    move(run, found, found.total, rows, config, rate, processes)
+
+
+def terms_of(
+    run: Run,
+    x: Float[Tensor, "n d_in"],
+    y: Float[Tensor, "n d_out"],
+    objective: Objective,
+    config: TrainConfig,
+    rows: int,
+    processes: Processes,
+) -> Terms:
+    """The loss of this process's share of a batch of `rows` rows, from where the run stands."""
+    dead = dead_latents(run, config).nonzero().squeeze(1) if objective.aux else None
+    return terms(run.coder, x, y, objective, max(1, rows), dead, run.sparsity, processes.gather)
+
+
+def move(
+    run: Run,
+    found: Terms,
+    total: Float[Tensor, ""],
+    rows: int,
+    config: TrainConfig,
+    rate: float,
+    processes: Processes,
+    kl: Float[Tensor, ""] | None = None,
+) -> None:
+    """Takes the step down `total`, and adds its figures to those that the log will show."""
     run.optimizer.zero_grad()
-    found.total.backward()
+    total.backward()
     processes.add(*gradients(run.parameters))
     norm = descend(run, rate, config.grad_clip)
-    figures = torch.stack([found.fvu.double(), found.l0.double()])
+    figures = torch.stack([found.fvu.double(), found.l0.double(), (found.fvu * 0 if kl is None else kl).double()])
     fired = found.fired.int()
     processes.add(figures, fired)
     run.sums += torch.cat([figures, norm.double()[None]])
     run.summed += 1
+    run.seen += rows
     run.fired_at[fired > 0] = run.step
     _follow(run, found, figures[1], config, processes)
     run.step += 1
@@ -83,10 +110,6 @@ def _follow(run: Run, found: Terms, l0: Float[Tensor, ""], config: TrainConfig, 
                 run.sparsity.mul_(torch.exp(STEER * excess))
 
 
-def dead_latents(run: Run, config: TrainConfig) -> torch.Tensor:
+def dead_latents(run: Run, config: TrainConfig) -> Bool[Tensor, " latents"]:
     """Which latents did not fire in the last `dead_after` vectors."""
     return run.fired_at < run.step - -(-config.dead_after // config.batch)
-
-
-def _dead(run: Run, config: TrainConfig) -> Int[Tensor, " some"]:
-    return dead_latents(run, config).nonzero().squeeze(1)

@@ -58,9 +58,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             {site.module: store}, rows, batch=train.batch, seed=workplace.config.seed, outlier_norm=train.outlier_norm
         )
         folders = {site.module: workplace.path(unit.stage, unit.site)}
-        [counts] = fit(
-            workplace, source, {site.module: variant.site}, {site.module: variant.spec}, folders, unit.site
-        ).values()
+        sites, specs = {site.module: variant.site}, {site.module: variant.spec}
+        [counts] = fit(workplace, source, sites, specs, folders, rows, unit.site).values()
         yield Outcome(unit, {"fit_tokens": rows.token_count, **counts})
 
 
