@@ -131,14 +131,14 @@ def time_steps(given: argparse.Namespace) -> None:
 
 
 def fit(given: argparse.Namespace) -> None:
-    """Trains on the vectors in their order and writes the output for those held out."""
+    """Trains on the vectors in their order, at rates.npy (NaN: its own), and writes the output for those held out."""
     torch.manual_seed(given.seed)
     x, y, held = (torch.from_numpy(np.load(given.folder / f"{name}.npy")) for name in ("x", "y", "held_x"))
     rates = np.load(given.folder / "rates.npy")
     step, decode = made(given.name, x.shape[1], given, (x.mean(0), y.mean(0)))
     for i, rate in enumerate(rates.tolist()):
         part = slice(i * given.batch, (i + 1) * given.batch)
-        step(x[part], y[part], rate)
+        step(x[part], y[part], None if rate != rate else rate)
     np.save(given.folder / f"{given.name}.npy", decode(held).numpy())
     tell(steps=len(rates))
 

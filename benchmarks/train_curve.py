@@ -1,0 +1,151 @@
+"""The fast step beside plain autograd in float32, and what it comes to beside sparsify, on the same real activations.
+
+    scripts/peers.sh coders                        # once
+    .venv/bin/python benchmarks/train_curve.py     # a few minutes
+
+A skip transcoder of 4,096 latents, k = 32, at the pocket model's middle FFN, on the standard library: 300 steps of
+2,048 vectors, in one order for all, from our initial weights (sparsify: from its own). Held out: the last tenth of the
+fit part's vectors. Prints a table and puts it into benchmarks/README.md.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import plainspoken
+
+# isort: split
+import numpy as np
+import rounds
+import torch
+from torch import Tensor
+
+from plainspoken.activations import collect
+from plainspoken.activations.order import derived_generator
+from plainspoken.coders import Coder, CoderSpec, initialise
+from plainspoken.config import TrainConfig, load_config
+from plainspoken.pipeline.shelves import load_rows
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.train.checkpoint import Run
+from plainspoken.train.objective import objective_of, schedule_of
+from plainspoken.train.processes import Processes
+from plainspoken.train.step import step
+
+CPU = torch.device("cpu")
+
+
+def vectors(folder: Path) -> tuple[Tensor, Tensor]:
+    """Inputs and outputs at the fit part's tokens, in order, of mean 0 and variance 1 a coordinate."""
+    from plainspoken.pipeline import STAGES
+
+    config = load_config(overrides=["corpus.fit_tokens=700000", "corpus.explain_tokens=1000"])
+    plainspoken.run(config, folder, target="corpus")
+    workplace = Workplace(folder, config, STAGES)
+    [store] = collect(workplace.lm, workplace.sites, load_rows(workplace, "fit"), folder).values()
+    scale_x, scale_y = ((v / t.shape[1]) ** 0.5 for v, t in ((store.variance_x, store.x), (store.variance, store.y)))
+    return (store.x - store.mean_x) / scale_x, (store.y - store.mean_y) / scale_y
+
+
+def fast(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> list[float]:
+    """The FVU of every step of `train.step`."""
+    run = Run(coder, {})
+    objective, schedule = objective_of(config, coder.spec, float(y.shape[1]), CPU), schedule_of(config, coder.spec)
+    curve = []
+    for number in range(schedule.steps):
+        part, before = slice(number * config.batch, (number + 1) * config.batch), float(run.sums[0])
+        step(run, x[part], y[part], objective, config, schedule.rate(number), Processes())
+        curve.append(float(run.sums[0]) - before)
+    return curve
+
+
+def plain(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> list[float]:
+    """The same by autograd through dense codes, torch's own Adam and its clipping, all in float32."""
+    schedule = schedule_of(config, coder.spec)
+    parameters = list(coder.parameters())
+    adam = torch.optim.Adam(parameters)
+    curve = []
+    for number in range(schedule.steps):
+        part = slice(number * config.batch, (number + 1) * config.batch)
+        pre = torch.nn.functional.linear(x[part], coder.W_enc, coder.b_enc)
+        top = pre.topk(coder.spec.k, dim=1)
+        z = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+        out = z @ coder.W_dec + coder.b_dec + torch.nn.functional.linear(x[part], coder.W_skip)
+        loss = (out - y[part]).square().sum(1).mean() / y.shape[1]
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+        adam.param_groups[0]["lr"] = schedule.rate(number)
+        adam.step()
+        curve.append(loss.item())
+    return curve
+
+
+def fvu(out: Tensor, y: Tensor) -> float:
+    """Globally centred, in float64."""
+    return float((out.double() - y).square().sum() / (y.double() - y.double().mean(0)).square().sum())
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("latents", 4096), ("k", 32), ("steps", 300), ("batch", 2048), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--peers", type=Path, default=rounds.TRAINERS, help="Python of an environment that has them")
+    parser.add_argument("--readme", type=Path, default=rounds.README, help="the page with the block to write")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        x, y = vectors(folder / "run")
+        block = compared(x, y, given, folder)
+    print("\n" + block)
+    if given.peers.exists():
+        rounds.write_block(given.readme, "train-curve", block)
+
+
+def compared(x: Tensor, y: Tensor, given: argparse.Namespace, folder: Path) -> str:
+    """The table."""
+    seen, wanted = len(x) * 9 // 10, given.steps * given.batch
+    order = torch.randperm(seen, generator=derived_generator("curve", given.seed))
+    order = order.repeat(-(-wanted // seen))[:wanted]
+    fit_x, fit_y, held_x, held_y = x[order], y[order], x[seen:], y[seen:]
+    spec = CoderSpec("transcoder", "topk", given.latents, given.k, True, x.shape[1], y.shape[1])
+    curves, rows = {}, []
+    for name, train, precision in (
+        ("plain autograd, float32", plain, "float32"),
+        ("plainspoken, float32", fast, "float32"),
+        ("plainspoken, candidates in bfloat16", fast, "bfloat16"),
+    ):
+        config = TrainConfig(tokens=wanted, batch=given.batch, warm_up=30, precision=precision)
+        generator = torch.Generator().manual_seed(given.seed)
+        coder = initialise(spec, torch.zeros(x.shape[1]), torch.zeros(y.shape[1]), generator)
+        curves[name] = np.array(train(coder, fit_x, fit_y, config))
+        apart = np.abs(curves[name] / curves["plain autograd, float32"] - 1)
+        with torch.no_grad():
+            rows.append([name, f"{apart.max():.3%}", f"{apart.mean():.3%}", f"{fvu(coder(held_x), held_y):.4f}"])
+        print(rows[-1], flush=True)
+    if given.peers.exists():
+        for name, array in (("x", fit_x), ("y", fit_y), ("held_x", held_x)):
+            np.save(folder / f"{name}.npy", array.numpy())
+        ours = [schedule_of(config, spec).rate(number) for number in range(given.steps)]
+        own = [float("nan")] * given.steps
+        for title, name, rates in (
+            ("sparsify, Adam at our rates", "sparsify", ours),
+            ("sparsify, Adam at its own rate", "sparsify", own),
+            ("sparsify, signum (its default)", "sparsify-signum", own),
+        ):
+            np.save(folder / "rates.npy", np.array(rates))
+            sizes = [f"--{size}={getattr(given, size)}" for size in ("latents", "k", "batch", "seed")]
+            rounds.run([given.peers, rounds.HERE / "peers" / "with_trainers.py", "fit", name, folder, *sizes], 2)
+            made = torch.from_numpy(np.load(folder / f"{name}.npy"))
+            rows.append([title, "", "", f"{fvu(made, held_y):.4f}"])
+            print(rows[-1], flush=True)
+    head = [
+        f"{given.steps} steps, {given.latents:,} latents",
+        "largest distance of its loss curve from plain autograd's",
+    ]
+    head += ["mean distance", f"FVU on {len(held_x):,} vectors held out"]
+    return rounds.table(head, rows) + f"\n\nSeed {given.seed}; {rounds.cpu()}, torch {torch.__version__}."
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
