@@ -11,6 +11,7 @@ fit part's vectors. Prints a table and puts it into benchmarks/README.md.
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import plainspoken
@@ -102,6 +103,15 @@ def main(arguments: list[str]) -> None:
         rounds.write_block(given.readme, "train-curve", block)
 
 
+RATES = {"the paper's rate": (1.0, 1.0), "the presets' rate": (2.0, 0.5)}
+"""(train.lr_scale, train.decay)."""
+TRAINERS = {
+    "plain autograd, float32": (plain, "float32"),
+    "plainspoken, float32": (fast, "float32"),
+    "plainspoken, candidates in bfloat16": (fast, "bfloat16"),
+}
+
+
 def compared(x: Tensor, y: Tensor, given: argparse.Namespace, folder: Path) -> str:
     """The table."""
     seen, wanted = len(x) * 9 // 10, given.steps * given.batch
@@ -109,42 +119,40 @@ def compared(x: Tensor, y: Tensor, given: argparse.Namespace, folder: Path) -> s
     order = order.repeat(-(-wanted // seen))[:wanted]
     fit_x, fit_y, held_x, held_y = x[order], y[order], x[seen:], y[seen:]
     spec = CoderSpec("transcoder", "topk", given.latents, given.k, True, x.shape[1], y.shape[1])
-    curves, rows = {}, []
-    for name, train, precision in (
-        ("plain autograd, float32", plain, "float32"),
-        ("plainspoken, float32", fast, "float32"),
-        ("plainspoken, candidates in bfloat16", fast, "bfloat16"),
-    ):
-        config = TrainConfig(tokens=wanted, batch=given.batch, warm_up=30, precision=precision)
-        generator = torch.Generator().manual_seed(given.seed)
-        coder = initialise(spec, torch.zeros(x.shape[1]), torch.zeros(y.shape[1]), generator)
-        curves[name] = np.array(train(coder, fit_x, fit_y, config))
-        apart = np.abs(curves[name] / curves["plain autograd, float32"] - 1)
-        with torch.no_grad():
-            rows.append([name, f"{apart.max():.3%}", f"{apart.mean():.3%}", f"{fvu(coder(held_x), held_y):.4f}"])
-        print(rows[-1], flush=True)
-    if given.peers.exists():
-        for name, array in (("x", fit_x), ("y", fit_y), ("held_x", held_x)):
-            np.save(folder / f"{name}.npy", array.numpy())
-        ours = [schedule_of(config, spec).rate(number) for number in range(given.steps)]
-        own = [float("nan")] * given.steps
-        for title, name, rates in (
-            ("sparsify, Adam at our rates", "sparsify", ours),
-            ("sparsify, Adam at its own rate", "sparsify", own),
-            ("sparsify, signum (its default)", "sparsify-signum", own),
-        ):
-            np.save(folder / "rates.npy", np.array(rates))
-            sizes = [f"--{size}={getattr(given, size)}" for size in ("latents", "k", "batch", "seed")]
-            rounds.run([given.peers, rounds.HERE / "peers" / "with_trainers.py", "fit", name, folder, *sizes], 2)
-            made = torch.from_numpy(np.load(folder / f"{name}.npy"))
-            rows.append([title, "", "", f"{fvu(made, held_y):.4f}"])
+    for name, array in (("x", fit_x), ("y", fit_y), ("held_x", held_x)):
+        np.save(folder / f"{name}.npy", array.numpy())
+    rows = []
+    for title, (lr_scale, decay) in RATES.items():
+        config = TrainConfig(tokens=wanted, batch=given.batch, warm_up=30, lr_scale=lr_scale, decay=decay)
+        curves: dict[str, np.ndarray] = {}
+        for name, (train, precision) in TRAINERS.items():
+            generator = torch.Generator().manual_seed(given.seed)
+            coder = initialise(spec, torch.zeros(x.shape[1]), torch.zeros(y.shape[1]), generator)
+            curves[name] = np.array(train(coder, fit_x, fit_y, replace(config, precision=precision)))
+            apart = np.abs(curves[name] / curves["plain autograd, float32"] - 1)
+            with torch.no_grad():
+                rows.append([f"{name}; {title}", f"{apart.max():.3%}", f"{apart.mean():.3%}"])
+                rows[-1].append(f"{fvu(coder(held_x), held_y):.4f}")
             print(rows[-1], flush=True)
-    head = [
-        f"{given.steps} steps, {given.latents:,} latents",
-        "largest distance of its loss curve from plain autograd's",
-    ]
+        schedule = schedule_of(config, spec)
+        if given.peers.exists():
+            rates = [schedule.rate(number) for number in range(given.steps)]
+            rows.append([f"sparsify, Adam; {title}", "", "", theirs("sparsify", rates, held_y, given, folder)])
+    if given.peers.exists():
+        for title, name in (("Adam", "sparsify"), ("signum, its default", "sparsify-signum")):
+            own = theirs(name, [float("nan")] * given.steps, held_y, given, folder)
+            rows.append([f"sparsify, {title}; its own rate", "", "", own])
+    head = [f"{given.steps} steps, {given.latents:,} latents", "loss curve from plain autograd's: largest distance"]
     head += ["mean distance", f"FVU on {len(held_x):,} vectors held out"]
     return rounds.table(head, rows) + f"\n\nSeed {given.seed}; {rounds.cpu()}, torch {torch.__version__}."
+
+
+def theirs(name: str, rates: list[float], held_y: Tensor, given: argparse.Namespace, folder: Path) -> str:
+    """FVU of the coder that a peer trains on the same vectors in the same order."""
+    np.save(folder / "rates.npy", np.array(rates))
+    sizes = [f"--{size}={getattr(given, size)}" for size in ("latents", "k", "batch", "seed")]
+    rounds.run([given.peers, rounds.HERE / "peers" / "with_trainers.py", "fit", name, folder, *sizes], 2)
+    return f"{fvu(torch.from_numpy(np.load(folder / f'{name}.npy')), held_y):.4f}"
 
 
 if __name__ == "__main__":
