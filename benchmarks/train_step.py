@@ -121,7 +121,7 @@ def report(found: rounds.Rounds, given: argparse.Namespace, latents: int) -> str
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latents", type=int, nargs="+", default=[12288, 32768])
-    for name, value in (("rounds", 5), ("steps", 6), ("width", 768), ("batch", 2048), ("k", 32), ("threads", 2)):
+    for name, value in (("rounds", 5), ("steps", 10), ("width", 768), ("batch", 2048), ("k", 32), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--peers", type=Path, default=rounds.TRAINERS, help="Python of an environment that has them")
     parser.add_argument("--readme", type=Path, default=rounds.README, help="the page with the block to write")

@@ -1,31 +1,12 @@
 """The benchmarks of encoding and of examples at sizes of no interest: they run, and both sides do the same work."""
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TOKENS, LATENTS, K = 4096, 96, 4
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):
-    """A benchmark's module by its file's name, as `python benchmarks/NAME.py` sees it."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look for it
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 def test_encoding_is_measured_and_told(load, tmp_path: Path) -> None:
@@ -90,4 +71,8 @@ def test_delphi_finds_the_same_firings(load, tmp_path: Path) -> None:
 
 def test_the_page_has_the_blocks_that_are_written() -> None:
     page = (BENCHMARKS / "README.md").read_text()
-    assert all(page.count(f"<!-- {mark}{name} -->") == 1 for name in ("encode", "examples") for mark in ("", "/"))
+    assert all(
+        page.count(f"<!-- {mark}{name} -->") == 1
+        for name in ("encode", "examples", "train-step", "train-curve")
+        for mark in ("", "/")
+    )
