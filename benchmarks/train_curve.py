@@ -44,8 +44,8 @@ def vectors(folder: Path) -> tuple[Tensor, Tensor]:
     plainspoken.run(config, folder, target="corpus")
     workplace = Workplace(folder, config, STAGES)
     [store] = collect(workplace.lm, workplace.sites, load_rows(workplace, "fit"), folder).values()
-    scale_x, scale_y = ((v / t.shape[1]) ** 0.5 for v, t in ((store.variance_x, store.x), (store.variance, store.y)))
-    return (store.x - store.mean_x) / scale_x, (store.y - store.mean_y) / scale_y
+    x, y = (table - table.double().mean(0).float() for table in (store.x, store.y))
+    return tuple(table / table.double().square().mean().sqrt().float() for table in (x, y))
 
 
 def fast(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> list[float]:

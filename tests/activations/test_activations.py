@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from plainspoken.activations import ActivationStore, collect, store, stream
+from plainspoken.activations import ALONE, collect, store, stream
+from plainspoken.activations.moments import moments
 from plainspoken.errors import ActivationError, LeakError
 from plainspoken.lm import LanguageModel, capture, resolve_sites
 from plainspoken.types import Part, Rows
@@ -115,9 +116,10 @@ def test_nan_names_document_token_and_site(neox: LanguageModel, value: float) ->
         hook.remove()
 
 
-def test_moments_are_those_of_the_whole_store() -> None:
-    x, y = torch.randn(1000, 3) + 5.0, torch.randn(1000, 2) * 3.0 - 1.0
-    kept = ActivationStore(x, y, "")
-    torch.testing.assert_close(kept.mean_x, x.mean(0))
-    torch.testing.assert_close(kept.mean_y, y.mean(0))
-    assert kept.variance == pytest.approx(float((y - y.mean(0)).square().sum(1).mean()), rel=1e-6)
+def test_moments_are_those_of_all_that_is_kept() -> None:
+    x, y, kept = torch.randn(1000, 3) + 5.0, torch.randn(1000, 2) * 3.0 - 1.0, torch.rand(1000) < 0.7
+    found = moments(x, y, kept, ALONE)
+    torch.testing.assert_close(found.mean_x, x[kept].mean(0))
+    torch.testing.assert_close(found.mean_y, y[kept].mean(0))
+    spread = (y[kept] - y[kept].mean(0)).square().sum(1).mean()
+    assert found.variance_y == pytest.approx(float(spread), rel=1e-6) and found.vectors == int(kept.sum())

@@ -86,6 +86,21 @@ def test_with_a_rate_of_nothing_the_kl_that_is_logged_is_that_of_the_coder(
     assert log["kl"] == pytest.approx(slow_kl(neox, site, coder, rows), rel=1e-4)
 
 
+def test_the_phase_leaves_out_what_training_leaves_out(
+    neox: LanguageModel, rows: Rows, site: Site, tmp_path: Path
+) -> None:
+    """Outliers are neither trained on nor spliced: with a limit that masks many, the log counts the others."""
+    config = replace(CONFIG, tokens=3 * rows.token_count, batch=rows.token_count, finish_tokens=rows.token_count)
+    source = store_vectors(neox, [site], rows, tmp_path, batch=config.batch, seed=0, outlier_norm=1.2)
+    masked = source.counts(site.module).outliers
+    assert masked > 20
+    text = FinishText(neox, {site.module: site}, rows)
+    train_coders(source, {site.module: SPEC}, config, {site.module: tmp_path}, 0, text=text)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["outliers_masked"] == 3 * masked and lines[0]["bos_masked"] == 60
+    assert lines[-1]["vectors"] == 4 * (rows.token_count - masked)
+
+
 class Killed(BaseException):
     """What stops a training here."""
 

@@ -6,6 +6,7 @@ together.py LM_FOLDER OUT_FOLDER    the first process writes OUT_FOLDER/{source}
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,17 @@ from plainspoken.activations import ALONE, MixingBuffer, Share, store_vectors
 from plainspoken.coders import CoderSpec
 from plainspoken.config import TrainConfig
 from plainspoken.lm import load_lm, resolve_sites
-from plainspoken.train import train_coders
+from plainspoken.train import FinishText, train_coders
 from plainspoken.train.processes import Processes, processes_of_torchrun
 from plainspoken.types import Rows
 
 
-def rows() -> Rows:
+def rows(n: int = 96, t: int = 16) -> Rows:
     generator = np.random.default_rng(0)
-    tokens = generator.integers(1, 300, (96, 16)).astype(np.int32)
+    tokens = generator.integers(1, 300, (n, t)).astype(np.int32)
     mask = np.ones_like(tokens, bool)
     mask[:, 0] = False
-    return Rows(tokens, mask, np.arange(96, dtype=np.int32), tuple(map(str, range(96))), "fit")
+    return Rows(tokens, mask, np.arange(n, dtype=np.int32), tuple(map(str, range(n))), "fit")
 
 
 def main(lm_folder: Path, out: Path) -> None:
@@ -36,6 +37,7 @@ def main(lm_folder: Path, out: Path) -> None:
     with processes_of_torchrun(cuda=False) if "RANK" in os.environ else nullcontext(Processes()) as processes:
         share = ALONE if processes.world == 1 else Share(processes.rank, processes.world, processes.total)
         settings = {"batch": 96, "seed": 1, "share": share, "batch_rows": 4, "outlier_norm": 1.6}
+        text = FinishText(lm, {site.module: site for site in sites}, rows(n=12, t=64))
         for kind in ("store", "buffer"):
             if kind == "store":
                 source = store_vectors(lm, sites, rows(), out, **settings)
@@ -44,9 +46,15 @@ def main(lm_folder: Path, out: Path) -> None:
             for activation in ("topk", "batch_topk", "relu", "jump_relu"):
                 spec = CoderSpec("transcoder", activation, 48, 4, True, 16, 16)
                 config = TrainConfig(tokens=96 * 100, batch=96, lr=0.003, aux_k=0.03, dead_after=960)
+                if activation == "topk":
+                    config = replace(config, multi_topk=True, prefixes=(8, 20))
+                if kind == "store":  # on two rows a step, of which the third process has none
+                    config = replace(config, finish_tokens=1500)
                 specs = {site.module: spec for site in sites}
                 folders = {site.module: out / f"{kind}-{activation}-{site.module}" for site in sites}
-                coders = train_coders(source, specs, config, folders, 0, processes=processes)
+                coders = train_coders(
+                    source, specs, config, folders, 0, processes=processes, text=text if config.finish_tokens else None
+                )
                 if processes.first:
                     for module, coder in coders.items():
                         save_file(coder.state_dict(), out / f"{kind}-{activation}-{module}.safetensors")

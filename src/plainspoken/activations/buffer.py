@@ -92,6 +92,10 @@ class MixingBuffer:
         """Of the first chunk."""
         return self._counts[site]
 
+    def limits(self, site: str) -> NormLimits:
+        """Times the median norm of the first chunk."""
+        return self._limits[site]
+
     def fingerprint(self, site: str) -> str:
         """Of the model, the site, the rows, the mask and the buffer's size."""
         [where] = (where for where in self._where if where.module == site)

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from plainspoken.activations.masks import MaskCounts
+from plainspoken.activations.masks import MaskCounts, NormLimits
 from plainspoken.activations.moments import Moments
 
 
@@ -30,6 +30,10 @@ class VectorSource(Protocol):
 
     def counts(self, site: str) -> MaskCounts:
         """What is masked at the site; equal in all processes."""
+        ...
+
+    def limits(self, site: str) -> NormLimits:
+        """The largest norms that are trained on at the site; equal in all processes."""
         ...
 
     def fingerprint(self, site: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plainspoken.activations.mapped import reserve
-from plainspoken.activations.moments import Moments, moments
 from plainspoken.activations.shares import ALONE, Portion, Share
 from plainspoken.activations.stream import BATCH_ROWS
 from plainspoken.activations.tables import fill, fingerprint, vector_bytes
@@ -38,31 +36,6 @@ class ActivationStore:
 
     def __len__(self) -> int:
         return len(self.x)
-
-    @cached_property
-    def moments(self) -> Moments:
-        """Mean and variance of all the vectors."""
-        return moments(self.x, self.y, torch.ones(len(self), dtype=torch.bool), ALONE)
-
-    @property
-    def mean_x(self) -> Float[Tensor, " d_in"]:
-        """Mean input."""
-        return self.moments.mean_x
-
-    @property
-    def mean_y(self) -> Float[Tensor, " d_out"]:
-        """Mean output."""
-        return self.moments.mean_y
-
-    @property
-    def variance(self) -> float:
-        """mean ||y - mean y||²: the denominator of FVU."""
-        return self.moments.variance_y
-
-    @property
-    def variance_x(self) -> float:
-        """mean ||x - mean x||²."""
-        return self.moments.variance_x
 
 
 def collect(

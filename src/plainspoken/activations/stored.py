@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from plainspoken.activations.masks import MaskCounts, find_outliers, norms
+from plainspoken.activations.masks import MaskCounts, NormLimits, find_outliers, norms
 from plainspoken.activations.moments import Moments, moments
 from plainspoken.activations.order import EpochOrder
 from plainspoken.activations.shares import ALONE, Portion, Share
@@ -44,12 +44,13 @@ class StoredVectors:
         self._portion = Portion(rows.mask.sum(1), batch_rows, share)
         self._order = EpochOrder(rows.token_count, seed)
         self._kept: dict[str, Tensor] = {}
+        self._limits: dict[str, NormLimits] = {}
         self._counts: dict[str, MaskCounts] = {}
         self._moments: dict[str, Moments] = {}
         for site, store in stores.items():
             lengths = norms(store.x, store.y)
-            limits, self._counts[site] = find_outliers(*lengths, outlier_norm, rows, share)
-            self._kept[site] = limits.kept(*lengths)
+            self._limits[site], self._counts[site] = find_outliers(*lengths, outlier_norm, rows, share)
+            self._kept[site] = self._limits[site].kept(*lengths)
             self._moments[site] = moments(store.x, store.y, self._kept[site], share)
 
     def moments(self, site: str) -> Moments:
@@ -59,6 +60,10 @@ class StoredVectors:
     def counts(self, site: str) -> MaskCounts:
         """Of all the text."""
         return self._counts[site]
+
+    def limits(self, site: str) -> NormLimits:
+        """Times the median norm of all the text."""
+        return self._limits[site]
 
     def fingerprint(self, site: str) -> str:
         """Of the model, the site, the rows and the mask."""

@@ -33,16 +33,18 @@ def choose(pre: Float[Tensor, "n m"], k: int | None, _: Tensor | None, gather: G
     spread = min(_SPREAD * k, pre.shape[1])
     values, columns = largest(pre, spread)
     mask = torch.zeros_like(pre, dtype=torch.bool).scatter_(1, columns, values >= _cut(values, k, gather))
-    if gather(mask.sum(1).max()[None]).max() == spread < pre.shape[1]:
+    most = mask.sum(1).max()[None] if len(pre) else torch.zeros(1, dtype=torch.long, device=pre.device)
+    if gather(most).max() == spread < pre.shape[1]:
         mask = pre >= _cut(pre, k, gather)
     return Sparse.where(mask & (pre > 0))
 
 
 def _cut(pre: Float[Tensor, "n c"], k: int, gather: Gather) -> Float[Tensor, ""]:
-    """The (n k)-th largest of the batch."""
+    """The (n k)-th largest of the batch, of which this process's part may be empty; infinite where all of it is."""
     rows = int(gather(torch.tensor([len(pre)], device=pre.device)).sum())
     top = pre.flatten().topk(min(rows * k, pre.numel()), sorted=False).values
-    return gather(top).topk(rows * k).values[-1]
+    everybody = gather(top)
+    return everybody.topk(rows * k).values[-1] if rows else pre.new_tensor(torch.inf)
 
 
 BATCH_TOPK = Activation("batch_topk", encode, choose, relu, by="batch", threshold="one")

@@ -75,5 +75,6 @@ def require_fits(coder: Coder, site: Site, path: Path) -> None:
         where = {"mlp": "an FFN, read at its input and written at its output", "resid": "a decoder layer's output"}
         raise CoderError(
             f"the coder in {path} is {what[spec.kind]}, but {site.module} is {where[site.kind]}: that takes "
-            f"{what[kind]}; name the site that it was trained at"
+            f"{what[kind]}; name the site that it was trained at, or say what is to be done there with coder.kind="
+            f"{spec.kind}"
         )

@@ -80,8 +80,8 @@ class CoderConfig:
     """Whether a transcoder has a linear skip connection beside its latents."""
     load: Name | None = None
     """Take the coder from here instead of training one, in any format that `plainspoken convert` reads: its folder or
-    file, and of several sites a folder with one for each, named after the site. What else is said of the coder here
-    then counts for nothing. none: train."""
+    file, and of several sites a folder with one for each, named after the site. Of what else is said of the coder here
+    only `kind` then counts: an SAE at an FFN reads its output. none: train."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ class TrainConfig:
     dead_after: Positive = 200_000
     """A latent is dead when it did not fire in the last so many vectors."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`bfloat16`: look for the largest latents by a product in bfloat16, and compute those in float32; auto: where the
-    machine multiplies it fast and the coder is large."""
+    """`bfloat16`: look for a `topk` coder's largest latents by a product in bfloat16, and compute those in float32; the
+    skip's products are rounded too. auto: where the machine multiplies bfloat16 fast and the coder is large."""
     checkpoint_every: Count = 500
     """Steps between checkpoints, from which a killed run resumes bit for bit (0: none)."""
 

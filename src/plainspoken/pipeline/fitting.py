@@ -1,7 +1,7 @@
 """Fit coders to a source of vectors, in the run's folders: what the stages that train have in common."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,11 @@ def fit(
     folders: Mapping[str, Path],
     rows: Rows,
     label: str,
-) -> dict[str, dict[str, Any]]:
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """A coder for each of the source's sites, trained in its folder, from its last checkpoint where there is one.
 
-    Writes coder.safetensors, coder.json and log.jsonl. By site: what was masked, and the last line of the log.
+    Writes coder.safetensors, coder.json and log.jsonl. Site by site: what was masked, and the last line of the log. A
+    site's checkpoint goes when its coder stands, so that a kill costs one site at most.
     """
     config, lm, processes = workplace.config, workplace.lm, workplace.processes
     for site in source.sites:
@@ -80,14 +81,12 @@ def fit(
     with workplace.progress.track(f"training {label}", total) as advance:
         coders = train_coders(source, specs, config.train, folders, config.seed, advance, lm.device, processes, text)
     extra = {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
-    found = {}
     for site, coder in coders.items() if processes.first else ():
         save_coder(folders[site], coder, sites[site], extra)
         remove_checkpoint(folders[site])
         counts = source.counts(site)
         masked = {"text_tokens": counts.text, "bos_masked": counts.bos, "outliers_masked": counts.outliers}
-        found[site] = {**masked, **_last_line(folders[site] / "log.jsonl")}
-    return found
+        yield site, {**masked, **_last_line(folders[site] / "log.jsonl")}
 
 
 def _last_line(path: Path) -> dict[str, float | int]:

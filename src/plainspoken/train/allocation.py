@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
-_DEFAULTS = ((_TRIM_THRESHOLD, 128 * 1024), (_MMAP_MAX, 65536))
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of mallopt(3)
+_AFTER = ((_TRIM_THRESHOLD, 2**26), (_MMAP_THRESHOLD, 2**25), (_MMAP_MAX, 65536))
+"""What the C library's own thresholds grow to in a process that frees large blocks: once set, they grow no more."""
 
 
 @contextmanager
@@ -25,6 +26,6 @@ def freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        for setting, value in _DEFAULTS:
+        for setting, value in _AFTER:
             library.mallopt(setting, value)
         library.malloc_trim(0)

@@ -96,9 +96,9 @@ def load_checkpoint(folder: Path, run: Run) -> None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        found = json.loads(metadata["identity"])
+    except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise CoderError(f"{path} is truncated or altered ({error}); delete it to train anew") from error
-    found = json.loads(metadata["identity"])
     for key, wanted in run.identity.items():
         if found.get(key) != wanted:
             raise ConfigError(

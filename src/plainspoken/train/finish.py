@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import kl_div
 
+from plainspoken.activations.masks import NormLimits, norms
 from plainspoken.activations.order import EpochOrder
 from plainspoken.coders import Units
 from plainspoken.config import TrainConfig
@@ -70,38 +71,58 @@ def finish_step(
     site: Site,
     rows: Int[Tensor, " rows"],
     units: Units,
+    limits: NormLimits,
     objective: Objective,
     config: TrainConfig,
     rate: float,
     processes: Processes,
 ) -> None:
-    """One step on whole rows, of which each process takes its share.
+    """One step on whole rows, of which each process takes its share, which may be none.
 
     The loss is that of training plus KL * (FVU / KL), the quotient taken as a constant. KL is the mean over the tokens
-    of the text that are predicted, in nats.
+    of the text that are predicted, in nats. Vectors above the limits are not trained on here either: the model keeps
+    its own output at them.
     """
     mine = rows[processes.rank :: processes.world].numpy()
     tokens = torch.from_numpy(text.rows.tokens[mine]).long().to(text.lm.device)
     mask = torch.from_numpy(text.rows.mask[mine]).to(text.lm.device)
-    count = processes.count(int(mask.sum()), tokens.device)
-    with torch.no_grad():
-        wanted = predictions(text.lm, tokens, mask)
-    found: list[Terms] = []
+    predicted = processes.count(int(mask[:, 1:].sum()), tokens.device)
+    found: list[tuple[Terms, int]] = []
 
-    def coded(x: Float[Tensor, "b t d_in"], y: Float[Tensor, "b t d_out"]) -> Float[Tensor, "b t d_out"]:
-        own_x, own_y = (tensor[mask].float() for tensor in (x, y))
-        scaled = in_units(units, own_x, own_x if y is x else own_y, run.coder.W_enc.device)
-        found.append(terms_of(run, *scaled, objective, config, count, processes))
-        made = found[0].output * units.y_scale + units.y_mean.to(y.device)
-        return y.masked_scatter(mask[..., None], made.to(y))
+    def coded(x: Float[Tensor, "n d_in"], y: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_out"]:
+        count = processes.count(len(x), x.device)
+        scaled = in_units(units, x, y, run.coder.W_enc.device)
+        found.append((terms_of(run, *scaled, objective, config, count, processes), count))
+        return found[0][0].output * units.y_scale + units.y_mean.to(y.device)
 
-    with splice(text.lm, {site: coded}):
-        kl = kl_div(predictions(text.lm, tokens, mask), wanted, reduction="sum", log_target=True) / max(1, count)
-    [terms] = found
+    def spliced(x: Float[Tensor, "b t d_in"], y: Float[Tensor, "b t d_out"]) -> Float[Tensor, "b t d_out"]:
+        own_x = x[mask].float()
+        own_y = own_x if y is x else y[mask].float()
+        kept = limits.kept(*norms(own_x, own_y))
+        x_kept = own_x[kept]
+        made = coded(x_kept, x_kept if y is x else own_y[kept])
+        place = mask.masked_scatter(mask, kept)
+        return y.masked_scatter(place[..., None], made.to(y))
+
+    if len(mine):
+        with torch.no_grad():
+            wanted = predictions(text.lm, tokens, mask)
+        with splice(text.lm, {site: spliced}):
+            distance = kl_div(predictions(text.lm, tokens, mask), wanted, reduction="sum", log_target=True)
+    else:
+        x, y = (torch.zeros(0, d, device=tokens.device) for d in (site.d_in, site.d_out))
+        distance = coded(x, x if site.kind == "resid" else y).sum()
+    kl = distance / max(1, predicted)
+    [(terms, count)] = found
     sums = torch.stack([terms.fvu, kl.detach()])
     processes.add(sums)
-    weight = float(sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny))
+    # Where the model does not notice the splice, KL is rounding, and so may be its sign.
+    weight = float(sums[0] / sums[1].clamp(min=LEAST_KL))
     move(run, terms, terms.total + weight * kl, count, config, rate, processes, kl.detach())
+
+
+LEAST_KL = 1e-6
+"""Nats a token below which KL weighs no more."""
 
 
 def predictions(

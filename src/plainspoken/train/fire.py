@@ -33,7 +33,7 @@ def fire(
     share the batch.
     """
     with torch.no_grad():
-        if rounded and coder.activation.by == "row":
+        if rounded:
             assert k is not None
             support, known = _searched(coder, x, k)
         else:

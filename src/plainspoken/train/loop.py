@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from plainspoken.activations import VectorSource, derived_generator
+from plainspoken.activations.masks import NormLimits
 from plainspoken.coders import Coder, CoderSpec, Units, fold_units, initialise
 from plainspoken.config import TrainConfig
 from plainspoken.errors import ActivationError, ConfigError
@@ -35,6 +36,9 @@ class Training:
     run: Run
     objective: Objective
     units: Units
+    limits: NormLimits
+    bos: int
+    """BOS tokens of the text, none of which is trained on."""
     folder: Path
     log: TrainingLog | None
     """None where another process writes."""
@@ -121,7 +125,7 @@ def _start(
         run.sparsity.fill_(config.sparsity)
     load_checkpoint(folder, run)
     log = TrainingLog(folder / "log.jsonl", run.log_bytes) if processes.first else None
-    return Training(run, objective, units, folder, log)
+    return Training(run, objective, units, source.limits(site), source.counts(site).bos, folder, log)
 
 
 def _finish(
@@ -140,7 +144,7 @@ def _finish(
     done = run.step - schedule.steps
     for number, rows in zip(range(done, steps), batches(text, config, seed, done), strict=False):
         rate = falling.rate(number)
-        finish_step(run, text, site, rows, training.units, training.objective, config, rate, processes)
+        finish_step(run, text, site, rows, training.units, training.limits, training.objective, config, rate, processes)
         _keep(training, schedule.steps + steps, rate, config)
         if progress is not None:
             progress(-(-config.finish_tokens // steps))
@@ -157,12 +161,15 @@ def _keep(training: Training, steps: int, rate: float, config: TrainConfig) -> N
 
 
 def _write_log(training: Training, rate: float, config: TrainConfig) -> None:
-    """A line of the means since the line before; `masked`: places of the order whose vectors were left out."""
+    """A line of the means since the line before.
+
+    `outliers_masked`: places of the order so far whose vectors were left out; `bos_masked`: an epoch's.
+    """
     run = training.run
     fvu, l0, kl, grad_norm = (run.sums / run.summed).tolist()
     if not math.isfinite(fvu + kl):
         raise ActivationError(f"the loss is {fvu + kl} at step {run.step}: lower train.lr or train.lr_scale and redo")
-    places = min(run.step, -(-config.tokens // config.batch)) * config.batch
+    steps = -(-config.tokens // config.batch)
     record = {
         "step": run.step,
         "vectors": run.seen,
@@ -172,8 +179,8 @@ def _write_log(training: Training, rate: float, config: TrainConfig) -> None:
         "lr": rate,
         "dead": dead_latents(run, config).double().mean().item(),
     }
-    if run.step * config.batch <= places:
-        record["masked"] = places - run.seen
+    if run.step <= steps:
+        record |= {"outliers_masked": run.step * config.batch - run.seen, "bos_masked": training.bos}
     else:
         record["kl"] = kl
     if run.coder.activation.penalty is not None:

@@ -18,9 +18,9 @@ from plainspoken.coders.sparse import decode_at, pre_at
 from plainspoken.coders.support import Sparse, Support
 from plainspoken.train.fire import Firing, fire
 
-SEVERAL = 4
+MULTI = 4
 """Multi-TopK asks for a good code with this many times k latents as well."""
-SEVERAL_WEIGHT = 1 / 8
+MULTI_WEIGHT = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Objective:
     """mean ||y - mean y||² over the whole text: the denominator of FVU."""
     prefixes: tuple[int, ...] = ()
     """Matryoshka: numbers of latents that must do without the rest."""
-    several_k: bool = False
-    aux: float = 0.0
+    multi_topk: bool = False
+    aux_k: float = 0.0
     rounded: bool = False
     """Products in bfloat16 where that decides nothing."""
 
@@ -65,14 +65,16 @@ def terms(
 
     dead: latents that the aux term tries to bring back. sparsity: weight of the activation's penalty.
 
-    total = FVU (or the mean FVU of all prefixes) + FVU with 4 k latents / 8 + aux * FVU of the residual as dead latents
-    explain it + sparsity * penalty / rows. (Gao et al. 2024, arXiv 2406.04093, sections 2 and A.2, and appendix D for
-    several k; Bussmann et al. 2025, arXiv 2503.17547, for prefixes.)
+    total = FVU (or the mean FVU of all prefixes) + FVU with 4 k latents / 8 + aux_k * what dead latents leave of the
+    residual, over y's variance as well, + sparsity * penalty / rows. (Gao et al. 2024, arXiv 2406.04093, sections 2 and
+    A.2, and appendix D for several k; Bussmann et al. 2025, arXiv 2503.17547, for prefixes.)
     """
     k = coder.spec.k
-    wide = min(SEVERAL * k, coder.spec.latents) if objective.several_k and k is not None else k
+    wide = min(MULTI * k, coder.spec.latents) if objective.multi_topk and k is not None else k
     firing = fire(coder, x, wide, objective.rounded, gather)
-    z = firing.z if wide == k else _strongest(firing.z, len(x), k)
+    z = firing.z
+    if wide is not None and k is not None and wide != k:
+        z = _strongest(z.view(len(x), wide), k)
     straight = _beside_latents(coder, x, objective.rounded)
     scale = rows * objective.variance
     outputs = _outputs(coder, firing.support, z, straight, objective.prefixes)
@@ -80,10 +82,10 @@ def terms(
     total = torch.stack(fvus).mean() if len(fvus) > 1 else fvus[0]
     if wide != k:
         out = straight + decode_at(firing.z, coder.W_dec, firing.support)
-        total = total + SEVERAL_WEIGHT * (out - y).square().sum() / scale
-    if objective.aux and dead is not None and len(dead):
+        total = total + MULTI_WEIGHT * (out - y).square().sum() / scale
+    if objective.aux_k and dead is not None and len(dead):
         residual = (y - outputs[-1]).detach()
-        total = total + objective.aux * (_revived(coder, x, dead) - residual).square().sum() / scale
+        total = total + objective.aux_k * (_revived(coder, x, dead) - residual).square().sum() / scale
     penalty = coder.activation.penalty
     if penalty is not None:
         held = penalty(firing.support, firing.pre, firing.threshold, coder.W_dec, objective.variance)
@@ -127,10 +129,8 @@ def _outputs(
     return outputs
 
 
-def _strongest(z: Float[Tensor, " nnz"], n: int, k: int | None) -> Float[Tensor, " nnz"]:
+def _strongest(rows: Float[Tensor, "n wide"], k: int) -> Float[Tensor, " nnz"]:
     """The k largest of each row's entries, the others 0."""
-    assert k is not None
-    rows = z.view(n, -1)
     kept = torch.zeros_like(rows, dtype=torch.bool).scatter_(1, rows.topk(k, dim=1, sorted=False).indices, True)
     return torch.where(kept, rows, 0).flatten()
 

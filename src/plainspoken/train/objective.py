@@ -25,7 +25,11 @@ def objective_of(config: TrainConfig, spec: CoderSpec, variance: float, device: 
         raise ConfigError(
             f"train.prefixes are of topk and batch_topk coders, but coder.activation is {spec.activation}"
         )
-    rounded = config.precision == "bfloat16" or (config.precision == "auto" and pays(device, spec.latents, spec.d_in))
+    by_row = ACTIVATIONS[spec.activation].by == "row"
+    if config.precision == "bfloat16" and not by_row:
+        raise ConfigError(f"train.precision=bfloat16 is of topk coders, not coder.activation={spec.activation}")
+    fast = config.precision == "auto" and by_row and pays(device, spec.latents, spec.d_in)
+    rounded = config.precision == "bfloat16" or fast
     return Objective(variance, config.prefixes, config.multi_topk, config.aux_k, rounded)
 
 

@@ -45,7 +45,7 @@ def terms_of(
     processes: Processes,
 ) -> Terms:
     """The loss of this process's share of a batch of `rows` rows, from where the run stands."""
-    dead = dead_latents(run, config).nonzero().squeeze(1) if objective.aux else None
+    dead = dead_latents(run, config).nonzero().squeeze(1) if objective.aux_k else None
     return terms(run.coder, x, y, objective, max(1, rows), dead, run.sparsity, processes.gather)
 
 

@@ -33,8 +33,13 @@ class Variant:
 
 
 def check(workplace: Workplace) -> None:
-    """SiteError unless the site is one FFN, ConfigError for a k that is larger than the number of latents."""
+    """SiteError unless the site is one FFN; ConfigError for a k above the number of latents, and for settings that a
+    comparison has no use for."""
     variants(workplace)
+    if workplace.config.coder.load is not None:
+        raise ConfigError("coder.load is set, but compare-coders trains every coder that it compares; leave it out")
+    if workplace.config.train.source == "buffer":
+        raise ConfigError("train.source is buffer, but compare-coders keeps the activations for all of its coders")
 
 
 def parts(workplace: Workplace) -> Sequence[str]:
@@ -59,8 +64,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         )
         folders = {site.module: workplace.path(unit.stage, unit.site)}
         sites, specs = {site.module: variant.site}, {site.module: variant.spec}
-        [counts] = fit(workplace, source, sites, specs, folders, rows, unit.site).values()
-        yield Outcome(unit, {"fit_tokens": rows.token_count, **counts})
+        for _, counts in fit(workplace, source, sites, specs, folders, rows, unit.site):
+            yield Outcome(unit, {"fit_tokens": rows.token_count, **counts})
 
 
 def variants(workplace: Workplace) -> tuple[Variant, ...]:

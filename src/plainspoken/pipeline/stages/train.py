@@ -35,7 +35,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     rows = load_rows(workplace, "fit")
     for source in sources(workplace, list(sites.values()), rows, workplace.path("train")):
         label = source.sites[0] if len(source.sites) == 1 else f"coders at {len(source.sites)} sites"
-        for module, counts in fit(workplace, source, sites, specs, folders, rows, label).items():
+        for module, counts in fit(workplace, source, sites, specs, folders, rows, label):
             yield Outcome(Unit("train", module), {"fit_tokens": rows.token_count, **counts})
 
 
