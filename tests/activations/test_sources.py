@@ -157,8 +157,8 @@ def test_shares_together_are_the_batch_of_one_process(
     """To the last bit, each vector in one share, and every process knows the same moments and counts."""
     together, alone = Together(world), make(neox, rows)
 
-    # Each has its own, as the hooks are the model's; loaded one after the other, since transformers takes its weight tying
-    # out of the class while it loads, and two at once leave it out for good.
+    # Each has its own, as the hooks are the model's; loaded one after the other, since transformers takes weight tying
+    # out of its class while it loads, and two loads at once leave it out for good.
     lms = [load_lm(str(neox_folder), device="cpu", dtype="float32") for _ in range(world)]
 
     def work(rank: int) -> VectorSource:
