@@ -156,6 +156,14 @@ def test_every_activation_fires_as_often_as_it_is_asked_to(
     assert float(residual) == pytest.approx(log[-1]["fvu"], rel=0.1)
 
 
+def test_the_threshold_of_batch_topk_keeps_up_in_a_short_training(mixed: ActivationStore, tmp_path: Path) -> None:
+    """Forty steps, in which pre-activations grow many times over."""
+    spec = CoderSpec("transcoder", "batch_topk", 48, 4, False, 12, 8)
+    coder = train(mixed, spec, replace(CONFIG, tokens=40 * 64, lr=0.02), tmp_path, seed=0)
+    dense = coder.dense(coder.encode(mixed.x))
+    assert float((dense > 0).double().sum(1).mean()) == pytest.approx(4.0, rel=0.25)
+
+
 @pytest.mark.parametrize(
     ("activation", "changes"),
     [

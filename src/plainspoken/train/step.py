@@ -100,7 +100,8 @@ def _follow(run: Run, found: Terms, l0: Float[Tensor, ""], config: TrainConfig, 
         elif coder.threshold is not None:
             smallest = processes.gather(found.smallest[None]).min()
             if math.isfinite(smallest):
-                coder.threshold.lerp_(smallest.expand(1), FOLLOW if run.step else 1.0)
+                # In a short training the first thresholds are soon far off: its last tenth counts most.
+                coder.threshold.lerp_(smallest.expand(1), max(FOLLOW, 10 / (run.step + 10)))
         if activation.penalty is not None and config.sparsity is None:
             assert coder.spec.k is not None
             excess = (l0 / coder.spec.k - 1.0).clamp(-1.0, 1.0)
