@@ -7,6 +7,8 @@ from pathlib import Path
 from plainspoken.coders.base import Coder
 from plainspoken.coders.formats import FORMATS, CheckpointFormat
 from plainspoken.errors import CoderError
+from plainspoken.store import sha256_file
+from plainspoken.store.manifest import digest
 from plainspoken.types import Site
 
 _SHOWN = 8
@@ -40,6 +42,12 @@ def format_of(path: Path) -> CheckpointFormat:
         more = f" and {len(below) - _SHOWN} more" if len(below) > _SHOWN else ""
         raise CoderError(f"{path} holds no coder itself, but below it do: {', '.join(below[:_SHOWN])}{more}; name one")
     raise CoderError(f"{path} holds no coder in any format that is known here: {', '.join(FORMATS)}")
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over the files that the checkpoint at a path is read from. Raises CoderError as `format_of` does."""
+    files = [file for file in format_of(path).files(path) if file.is_file()]
+    return digest([(file.name, sha256_file(file)) for file in files])
 
 
 def checkpoints_below(path: Path) -> list[Path]:

@@ -26,7 +26,7 @@ def _recognises(path: Path) -> bool:
 
 
 def _load(path: Path) -> tuple[Coder, Site]:
-    file = path / _WEIGHTS if path.is_dir() else path
+    file = _file_of(path)
     tensors = Tensors(file, _arrays(file), "Gemma Scope")
     (d_in, latents), (_, d_out) = tensors.widths("W_enc"), tensors.widths("W_dec")
     weights = Weights(
@@ -42,6 +42,10 @@ def _load(path: Path) -> tuple[Coder, Site]:
     return coder, site_of(coder, folder_of(file).resolve().name)
 
 
+def _file_of(path: Path) -> Path:
+    return path / _WEIGHTS if path.is_dir() else path
+
+
 def _arrays(file: Path) -> dict[str, Any]:
     """The arrays by name, as tensors; some files have `w_enc` for `W_enc`."""
     try:
@@ -53,4 +57,6 @@ def _arrays(file: Path) -> dict[str, Any]:
         raise CoderError(f"{file} is truncated or no .npz of plain numbers ({error}); {AGAIN}") from error
 
 
-GEMMA_SCOPE = CheckpointFormat("gemma_scope", "jump_relu saes and transcoders", _recognises, _load, save=None)
+GEMMA_SCOPE = CheckpointFormat(
+    "gemma_scope", "jump_relu saes and transcoders", _recognises, lambda path: [_file_of(path)], _load, save=None
+)

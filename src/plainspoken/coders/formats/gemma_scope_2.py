@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plainspoken.coders.base import Coder
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by, site_of
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by, site_of
 from plainspoken.coders.formats.tensors import read_safetensors, read_settings
 from plainspoken.coders.formats.weights import Weights
 from plainspoken.errors import CoderError
@@ -48,5 +48,10 @@ def _load(path: Path) -> tuple[Coder, Site]:
 
 
 GEMMA_SCOPE_2 = CheckpointFormat(
-    "gemma_scope_2", "jump_relu saes and transcoders", marked_by(_WEIGHTS), _load, save=None
+    "gemma_scope_2",
+    "jump_relu saes and transcoders",
+    marked_by(_WEIGHTS),
+    files_named(_WEIGHTS, _SETTINGS),
+    _load,
+    save=None,
 )

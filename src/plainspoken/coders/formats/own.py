@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save
 
 from plainspoken.coders.base import Coder, CoderSpec
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by
 from plainspoken.coders.formats.tensors import read_safetensors
 from plainspoken.errors import CoderError, ConfigError, StoreError
 from plainspoken.store import read_json, write_atomic, write_json
@@ -75,4 +75,6 @@ def _read_header(folder: Path) -> tuple[CoderSpec, Site, dict[str, Any]]:
         raise CoderError(f"{path} is truncated or altered ({error}); train the coder again") from error
 
 
-OWN = CheckpointFormat("plainspoken", "every coder of ours", marked_by(HEADER, WEIGHTS), _load, save_coder)
+OWN = CheckpointFormat(
+    "plainspoken", "every coder of ours", marked_by(HEADER, WEIGHTS), files_named(HEADER, WEIGHTS), _load, save_coder
+)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from plainspoken.coders.base import Coder, CoderKind
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by, site_of
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by, site_of
 from plainspoken.coders.formats.gated import ungated
 from plainspoken.coders.formats.saelens_write import save
 from plainspoken.coders.formats.tensors import AGAIN, Tensors, read_safetensors, read_settings
@@ -183,5 +183,10 @@ def _module(cfg: _Cfg) -> str | None:
 
 
 SAELENS = CheckpointFormat(
-    "saelens", "every sae, and transcoders but topk", marked_by(_WEIGHTS, _SETTINGS), _load, save
+    "saelens",
+    "every sae, and transcoders but topk",
+    marked_by(_WEIGHTS, _SETTINGS),
+    files_named(_WEIGHTS, _SETTINGS, _SCALER),
+    _load,
+    save,
 )

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save as safetensors
 
 from plainspoken.coders.base import Coder
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by, site_of
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by, site_of
 from plainspoken.coders.formats.tensors import read_safetensors, read_settings
 from plainspoken.coders.formats.weights import Weights, times
 from plainspoken.errors import CoderError
@@ -93,4 +93,6 @@ def _save(folder: Path, coder: Coder, site: Site) -> None:
     write_json(folder / _SETTINGS, cfg)
 
 
-SPARSIFY = CheckpointFormat("sparsify", "topk, one width", marked_by(_WEIGHTS, _SETTINGS), _load, _save)
+SPARSIFY = CheckpointFormat(
+    "sparsify", "topk, one width", marked_by(_WEIGHTS, _SETTINGS), files_named(_WEIGHTS, _SETTINGS), _load, _save
+)
