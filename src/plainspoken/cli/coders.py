@@ -49,7 +49,7 @@ def compare_coders(
         )  # fmt: skip
         if run is None and out is None:  # not the folder of a run, whose settings these would replace
             folder = folder.with_name(f"compare-{folder.name}")
-    with reporting_errors(folder), progress_on_terminal(quiet) as progress:
+    with reporting_errors(folder, "compare-coders"), progress_on_terminal(quiet) as progress:
         comparison = pipeline.compare_coders(settings, folder, force=force or (), progress=progress)
     if not quiet:
         show_comparison(comparison)

@@ -13,8 +13,8 @@ from plainspoken.pipeline.workplace import is_run_folder
 
 
 @contextmanager
-def reporting_errors(out: Path | None) -> Iterator[None]:
-    """Errors of ours become a message and an exit code; Ctrl-C says how to go on."""
+def reporting_errors(out: Path | None, verb: str = "run") -> Iterator[None]:
+    """Errors of ours become a message and an exit code; Ctrl-C says how to go on, with the verb that goes on there."""
     try:
         yield
     except PlainspokenError as error:
@@ -22,6 +22,6 @@ def reporting_errors(out: Path | None) -> Iterator[None]:
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         known = out is not None and is_run_folder(out)
-        again = f"plainspoken run {shlex.quote(str(out))}" if known else "the same command"
+        again = f"plainspoken {verb} {shlex.quote(str(out))}" if known else "the same command"
         show_error(f"interrupted; what is done is kept. Go on with: {again}")
         raise typer.Exit(130) from error
