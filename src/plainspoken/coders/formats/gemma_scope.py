@@ -28,18 +28,25 @@ def _recognises(path: Path) -> bool:
 def _load(path: Path) -> tuple[Coder, Site]:
     file = _file_of(path)
     tensors = Tensors(file, _arrays(file), "Gemma Scope")
-    (d_in, latents), (_, d_out) = tensors.widths("W_enc"), tensors.widths("W_dec")
-    weights = Weights(
-        W_enc=tensors.take("W_enc", d_in, latents).T,
+    weights = jump_relu_weights(tensors)
+    tensors.none_left()
+    named = any("transcoder" in part for part in file.resolve().parts)
+    coder = weights.coder(
+        file, "transcoder" if named or weights.W_enc.shape[1] != weights.W_dec.shape[1] else "sae", "jump_relu", None
+    )
+    return coder, site_of(coder, folder_of(file).resolve().name)
+
+
+def jump_relu_weights(tensors: Tensors, W: str = "W") -> Weights:
+    """The weights of either Gemma Scope; the second calls its matrices w_enc and w_dec."""
+    (d_in, latents), (_, d_out) = tensors.widths(f"{W}_enc"), tensors.widths(f"{W}_dec")
+    return Weights(
+        W_enc=tensors.take(f"{W}_enc", d_in, latents).T,
         b_enc=tensors.take("b_enc", latents),
-        W_dec=tensors.take("W_dec", latents, d_out),
+        W_dec=tensors.take(f"{W}_dec", latents, d_out),
         b_dec=tensors.take("b_dec", d_out),
         threshold=tensors.take("threshold", latents),
     )
-    tensors.none_left()
-    named = any("transcoder" in part for part in file.resolve().parts)
-    coder = weights.coder(file, "transcoder" if named or d_in != d_out else "sae", "jump_relu", None)
-    return coder, site_of(coder, folder_of(file).resolve().name)
 
 
 def _file_of(path: Path) -> Path:
