@@ -22,7 +22,7 @@ _FORMAT = "plainspoken coder 1"
 
 
 def save_coder(folder: Path, coder: Coder, site: Site, extra: Mapping[str, Any] | None = None) -> None:
-    """Writes the coder; `extra` is any JSON that should travel with it (figures of its training, say)."""
+    """Writes the coder; `extra`: any JSON that tells whoever finds the file where it is from; nothing here reads it."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in coder.state_dict().items()}
     header = {"format": _FORMAT, "spec": asdict(coder.spec), "site": asdict(site), "extra": dict(extra or {})}
     with write_atomic(folder / WEIGHTS) as file:
@@ -44,14 +44,9 @@ def read_spec(folder: Path) -> CoderSpec:
     return _read_header(folder)[0]
 
 
-def read_extra(folder: Path) -> dict[str, Any]:
-    """What `save_coder` was given as `extra`. Raises CoderError as `load_coder` does, of the header alone."""
-    return _read_header(folder)[2]
-
-
 def _load(path: Path) -> tuple[Coder, Site]:
     folder = folder_of(path)
-    spec, site, _ = _read_header(folder)
+    spec, site = _read_header(folder)
     with torch.device("meta"):  # the file's tensors take the place of its own
         coder = Coder(spec)
     tensors = read_safetensors(folder / WEIGHTS, HEADER)
@@ -61,7 +56,7 @@ def _load(path: Path) -> tuple[Coder, Site]:
     return coder.requires_grad_(False), site
 
 
-def _read_header(folder: Path) -> tuple[CoderSpec, Site, dict[str, Any]]:
+def _read_header(folder: Path) -> tuple[CoderSpec, Site]:
     path = folder / HEADER
     if not path.is_file():
         raise CoderError(f"{path} is absent: this folder holds no coder of ours; train one, or convert")
@@ -70,7 +65,7 @@ def _read_header(folder: Path) -> tuple[CoderSpec, Site, dict[str, Any]]:
         if header["format"] != _FORMAT:
             raise CoderError(f"{path}: format '{header['format']}', where this version reads '{_FORMAT}'")
         spec = TypeAdapter(CoderSpec).validate_python(header["spec"])
-        return spec, TypeAdapter(Site).validate_python(header["site"]), header["extra"]
+        return spec, TypeAdapter(Site).validate_python(header["site"])
     except (StoreError, KeyError, TypeError, ValidationError, ConfigError) as error:
         raise CoderError(f"{path} is truncated or altered ({error}); train the coder again") from error
 
