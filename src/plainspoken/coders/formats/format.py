@@ -24,7 +24,7 @@ class CheckpointFormat:
     recognises: Callable[[Path], bool]
     """Whether a checkpoint of this format lies at the path."""
     files: Callable[[Path], Sequence[Path]]
-    """The files that the checkpoint at the path is read from; some may be absent."""
+    """The files that the checkpoint at the path is read from, first the one it is known by; others may be absent."""
     load: Callable[[Path], tuple[Coder, Site]]
     save: Callable[[Path, Coder, Site], None] | None
     """(folder, coder, site): raises CoderError, before anything is written, for what the format cannot express.

@@ -56,9 +56,9 @@ def _file_of(path: Path) -> Path:
 def _arrays(file: Path) -> dict[str, Any]:
     """The arrays by name, as tensors; some files have `w_enc` for `W_enc`."""
     try:
+        if not zipfile.is_zipfile(file):  # numpy would take it for one array, or for a pickle, and tell how to trust it
+            raise ValueError("it is no zip of arrays")
         with np.load(file, allow_pickle=False) as held:
-            if not isinstance(held, np.lib.npyio.NpzFile):
-                raise ValueError("one array")
             return {f"W{n[1:]}" if n.startswith("w_") else n: torch.from_numpy(held[n]) for n in held.files}
     except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise CoderError(f"{file} is truncated or no .npz of plain numbers ({error}); {AGAIN}") from error

@@ -6,7 +6,6 @@ x - b_dec; so do the checkpoints of January 2025, transcoders among them, whose 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import save as safetensors
@@ -28,7 +27,7 @@ class _Cfg:
     k: int
     num_latents: int = 0
     expansion_factor: int = 32
-    activation: Literal["topk", "groupmax"] = "topk"
+    activation: str = "topk"
     signed: bool = False
     transcode: bool = False
     skip_connection: bool = False
