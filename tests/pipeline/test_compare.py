@@ -131,6 +131,12 @@ def test_a_comparison_that_is_interrupted_goes_on_to_the_same_bytes(
         ({"site": "gpt_neox.layers.*.mlp"}, SiteError, "at one FFN"),
         ({"site": "gpt_neox.layers.0"}, SiteError, "at one FFN"),
         ({"compare__k": [3, 13]}, ConfigError, "k = 13, but coder.latents is 12"),
+        ({"coder__load": "theirs"}, ConfigError, "coder.load is set, .* trains every coder .*; use coder.load=none"),
+        (
+            {"train__source": "buffer"},
+            ConfigError,
+            "train.source is buffer, .* keeps activations .*; use train.source=store",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_begun(

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from plainspoken.coders import FORMATS, Coder, CoderSpec, load_any, load_coder, save_coder
+from plainspoken.coders import FORMATS, Coder, CoderSpec, load_any, load_coder
 from plainspoken.config import Config
-from plainspoken.errors import CoderError, ConfigError
-from plainspoken.pipeline import run
+from plainspoken.errors import CoderError, ConfigError, RunError
+from plainspoken.pipeline import Progress, run
 from plainspoken.pipeline.results import Results
+from plainspoken.pipeline.workplace import stored_config
 from plainspoken.store import sha256_file
 from plainspoken.types import Site
 
@@ -50,7 +51,7 @@ def test_a_run_of_the_same_coder_has_the_same_results(finished: Path, tiny: Conf
     manifest = json.loads((tmp_path / "run" / "train" / SITE / "manifest.json").read_text())
     assert manifest["counts"]["loaded"]["format"] == "sparsify"
     assert len(manifest["counts"]["loaded"]["sha256"]) == 64
-    assert manifest["config"]["coder.load"] == str(there)
+    assert manifest["config"]["coder.load"] == there.name
     shutil.rmtree(tmp_path / "theirs")
     run(config, tmp_path / "run")
 
@@ -96,15 +97,77 @@ def test_a_coder_of_unknown_k_is_told_where_the_evaluation_needs_it(tiny: Config
         run(config, tmp_path / "run")
 
 
-def test_a_coder_that_was_changed_in_its_place_does_not_change_the_run(tiny: Config, tmp_path: Path) -> None:
+SKIPPED = "train: done before, skipped"
+
+
+@pytest.mark.parametrize("form", ["sparsify", "plainspoken"])
+@pytest.mark.parametrize("above", ["one", "layers"])
+def test_a_coder_in_another_place_is_the_same_by_its_name_and_content(
+    tiny: Config, tmp_path: Path, form: str, above: str
+) -> None:
+    """Whether it is named itself, or a folder above it; its time of writing does not count, nor what lies beside it."""
+    folder = {"one": Path("layers.0.mlp"), "layers": Path("theirs") / "layers.0.mlp"}[above]
+    made(tmp_path / "here" / folder, form, CoderSpec("transcoder", "topk", 10, 2, False, 16, 16))
+    run(loading(tiny, tmp_path / "here" / folder.parts[0]), tmp_path / "run", target="train")
+    weights = (tmp_path / "run" / "train" / SITE / "coder.safetensors").read_bytes()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").rename(tmp_path / "there" / "deep")
+    (tmp_path / "there" / "deep" / folder / "notes.txt").write_text("mine")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    news: list[str] = []
+    moved = loading(tiny, tmp_path / "there" / "deep" / folder.parts[0])
+    run(moved, tmp_path / "moved", target="train", progress=Progress(say=news.append))
+    assert news[-1] == SKIPPED
+    assert (tmp_path / "moved" / "train" / SITE / "coder.safetensors").read_bytes() == weights
+    assert stored_config(tmp_path / "moved").coder.load == str(tmp_path / "there" / "deep" / folder.parts[0])
+
+
+def test_other_content_in_the_same_place_is_another_coder(tiny: Config, tmp_path: Path, contents) -> None:
+    """As another text in a corpus's place is: refused, and redone where that is asked for."""
     spec = CoderSpec("transcoder", "topk", 10, 2, False, 16, 16)
     first = made(tmp_path / "theirs", "sparsify", spec)
     config = loading(tiny, tmp_path / "theirs")
     run(config, tmp_path / "run", target="train")
-    made(tmp_path / "theirs", "sparsify", spec)
-    run(config, tmp_path / "run", target="train")
-    assert torch.equal(load_coder(tmp_path / "run" / "train" / SITE).W_dec, first.W_dec)
+    second = made(tmp_path / "theirs", "sparsify", spec)
+    before = contents(tmp_path / "run")
+    with pytest.raises(RunError, match=r"content of coder\.load: .* → .*\(train\)\n.*--force train"):
+        run(config, tmp_path / "run", target="train")
+    assert contents(tmp_path / "run") == before
     run(config, tmp_path / "run", target="train", force=["train"])
-    assert not torch.equal(load_coder(tmp_path / "run" / "train" / SITE).W_dec, first.W_dec)
-    save_coder(tmp_path / "ours", first, Site("elsewhere", "mlp", 16, 16))
-    assert load_any(tmp_path / "ours")[1].module == "elsewhere"
+    assert torch.equal(load_coder(tmp_path / "run" / "train" / SITE).W_dec, second.W_dec)
+    assert not torch.equal(first.W_dec, second.W_dec)
+
+
+def test_the_settings_beside_a_file_that_was_named_count_as_well(tiny: Config, tmp_path: Path) -> None:
+    made(tmp_path / "theirs", "sparsify", CoderSpec("transcoder", "topk", 10, 2, False, 16, 16))
+    config = loading(tiny, tmp_path / "theirs" / "sae.safetensors")
+    run(config, tmp_path / "run", target="train")
+    cfg = json.loads((tmp_path / "theirs" / "cfg.json").read_text())
+    (tmp_path / "theirs" / "cfg.json").write_text(json.dumps(cfg | {"k": 3}))
+    with pytest.raises(RunError, match=r"content of coder\.load"):
+        run(config, tmp_path / "run", target="train")
+
+
+def test_a_coder_that_has_gone_is_missed_only_where_it_is_read_anew(tiny: Config, tmp_path: Path, contents) -> None:
+    made(tmp_path / "theirs", "sparsify", CoderSpec("transcoder", "topk", 10, 2, False, 16, 16))
+    run(loading(tiny, tmp_path / "theirs"), tmp_path / "run", target="train")
+    (tmp_path / "theirs").rename(tmp_path / "away")
+    stored, before = stored_config(tmp_path / "run"), contents(tmp_path / "run")
+    warned: list[str] = []
+    run(stored, tmp_path / "run", target="train", progress=Progress(warn=warned.append))
+    assert len(warned) == 1 and "coder.load is gone" in warned[0] and "theirs" in warned[0]
+    with pytest.raises(CoderError, match=r"theirs is not there"):
+        run(stored, tmp_path / "run", target="train", force=["corpus"])
+    with pytest.raises(CoderError, match=r"other is not there"):
+        run(loading(tiny, tmp_path / "other"), tmp_path / "run", target="train")
+    assert contents(tmp_path / "run") == before
+
+
+def test_one_more_site_leaves_the_coder_of_the_first_where_it_is(tiny: Config, tmp_path: Path) -> None:
+    spec = CoderSpec("transcoder", "topk", 10, 2, False, 16, 16)
+    for layer in (0, 1):
+        made(tmp_path / "theirs" / f"layers.{layer}.mlp", "sparsify", spec)
+    run(loading(tiny, tmp_path / "theirs"), tmp_path / "run", target="train")
+    first = (tmp_path / "run" / "train" / SITE / "manifest.json").read_bytes()
+    run(loading(tiny, tmp_path / "theirs", site="gpt_neox.layers.*.mlp"), tmp_path / "run", target="train")
+    assert (tmp_path / "run" / "train" / SITE / "manifest.json").read_bytes() == first

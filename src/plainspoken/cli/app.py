@@ -1,9 +1,7 @@
-"""The verbs."""
+"""The verbs: those of a run here, those of coders joined to them."""
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,20 +9,19 @@ import typer
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
+from plainspoken.cli.coders import compare_coders, convert
+from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.formats_help import FormatsCommand
 from plainspoken.cli.show import (
     OUT,
     progress_on_terminal,
     show_coders,
-    show_comparison,
     show_conditions,
-    show_converted,
     show_edits,
     show_error,
     show_scores,
 )
 from plainspoken.config import settings_help
-from plainspoken.errors import PlainspokenError
 from plainspoken.pipeline import launched
 from plainspoken.pipeline.workplace import is_run_folder
 
@@ -67,21 +64,6 @@ a run killed at any moment goes on where it was: plainspoken run FOLDER""",
 )
 
 
-@contextmanager
-def _work(out: Path | None) -> Iterator[None]:
-    """Errors of ours become a message and an exit code; Ctrl-C says how to go on."""
-    try:
-        yield
-    except PlainspokenError as error:
-        show_error(str(error))
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        known = out is not None and is_run_folder(out)
-        again = f"plainspoken run {shlex.quote(str(out))}" if known else "the same command"
-        show_error(f"interrupted; what is done is kept. Go on with: {again}")
-        raise typer.Exit(130) from error
-
-
 def _run_folder(run: Path | None, example: str) -> Path:
     """The run folder that was named; else an error with the command that was most likely meant."""
     if run is not None:
@@ -119,13 +101,13 @@ def _register(stage: str, does: str, title: str) -> None:
         quiet: o.Quiet = False,
     ) -> None:
         quiet = quiet or launched.rank() > 0  # of several processes one speaks
-        with _work(None):
+        with reporting_errors(None):
             settings, folder = o.config_and_folder(
                 run, out, preset, config, overrides, lm__name=lm, corpus__source=corpus,
                 corpus__eval_source=eval_corpus, site=site, lm__device=device, lm__dtype=dtype,
                 report__frontier=list(o.FRONTIER) if frontier else None,
             )  # fmt: skip
-        with _work(folder), progress_on_terminal(quiet) as progress:
+        with reporting_errors(folder), progress_on_terminal(quiet) as progress:
             results = pipeline.run(settings, folder, force=force or (), target=stage, progress=progress)
         if quiet:
             return
@@ -192,7 +174,7 @@ def generate(
     plainspoken generate runs/stories --original --prompt "Once upon a time"
     """
     folder = _run_folder(run, 'generate {} --prompt "Once upon a time"')
-    with _work(folder), progress_on_terminal(quiet) as progress:
+    with reporting_errors(folder), progress_on_terminal(quiet) as progress:
         text = pipeline.generate(
             folder, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed, device=device,
             progress=progress,
@@ -232,89 +214,14 @@ def score(
     plainspoken score runs/pocket --sort auprc --rows 0
     """
     folder = _run_folder(run, "score {}")
-    with _work(folder), progress_on_terminal(quiet) as progress:
+    with reporting_errors(folder), progress_on_terminal(quiet) as progress:
         table = pipeline.scores(folder, site=site, sort=sort, progress=progress)
     for module, lines in table.rows.items():
         show_scores(f"{module}: {len(lines)} latents", table.columns, lines[:rows] if rows else lines)
 
 
-@app.command(rich_help_panel="Beside runs")
-def compare_coders(
-    run: o.Run = None,
-    preset: o.Preset = None,
-    config: o.ConfigFile = None,
-    lm: o.Lm = None,
-    corpus: o.Corpus = None,
-    eval_corpus: o.EvalCorpus = None,
-    site: o.SiteOption = None,
-    kinds: o.Kinds = None,
-    k: o.K = None,
-    overrides: o.Set = None,
-    out: o.Out = None,
-    force: o.Force = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    quiet: o.Quiet = False,
-) -> None:
-    """Compare transcoders, skip transcoders and SAEs: what each costs the model, against how sparse it is.
-
-    Trains a coder of every kind at every k on the same activations of one
-    FFN, splices each into the model, and measures loss, FVU and the rest on
-    the evaluate part: a table, compare/compare.json and compare/compare.png.
-    Coders that are trained are kept; a killed training goes on.
-
-    plainspoken compare-coders
-
-    plainspoken compare-coders --lm ./my-model --corpus books/ --site model.layers.2.mlp --k 8,32 --out runs/compare
-
-    plainspoken compare-coders runs/compare --k 8,16,32        (one more k)
-    """
-    with _work(None):
-        more = [f"compare.{name}={value}" for name, value in (("kinds", kinds), ("k", k)) if value is not None]
-        settings, folder = o.config_and_folder(
-            run, out, preset, config, [*(overrides or ()), *more], lm__name=lm, corpus__source=corpus,
-            corpus__eval_source=eval_corpus, site=site, lm__device=device, lm__dtype=dtype,
-        )  # fmt: skip
-        if run is None and out is None:  # not the folder of a run, whose settings these would replace
-            folder = folder.with_name(f"compare-{folder.name}")
-    with _work(folder), progress_on_terminal(quiet) as progress:
-        comparison = pipeline.compare_coders(settings, folder, force=force or (), progress=progress)
-    if not quiet:
-        show_comparison(comparison)
-
-
-@app.command(rich_help_panel="Coders of other projects", cls=FormatsCommand)
-def convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A coder's folder or file, or a run folder.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write: new or empty.")],
-    to: Annotated[str, typer.Option(help="The format to write.")],
-    site: Annotated[str | None, typer.Option(help="Of a run folder: one of its sites; default: all.")] = None,
-    quiet: o.Quiet = False,
-) -> None:
-    """Bring a coder from one project's checkpoint format into another's; its output stays what it was.
-
-    Nothing in a checkpoint is executed, and what a format cannot express is
-    refused, not bent.
-
-    [bold]Formats[/]
-
-    FORMATS
-
-    plainspoken convert runs/pocket pocket-sparsify --to sparsify
-
-    plainspoken convert layers.3.mlp mine/layers.3.mlp --to plainspoken
-
-    To use another project's coder in a run, no conversion is needed:
-
-    plainspoken run --lm EleutherAI/pythia-70m --corpus books/
-    --site gpt_neox.layers.3.mlp --set coder.load=layers.3.mlp --out runs/theirs
-    """
-    with _work(None):
-        from plainspoken.pipeline.convert import convert
-
-        for done in convert(source, target, to, site):
-            if not quiet:
-                show_converted(done)
+app.command(rich_help_panel="Beside runs")(compare_coders)
+app.command(rich_help_panel="Coders of other projects", cls=FormatsCommand)(convert)
 
 
 @app.command(rich_help_panel="What a run is good for")

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 else:  # what converts brings torch
     Converted = Any
 
+Pair = tuple[str, str]
+"""What stands in a table's two lines a row."""
 OUT = Console()
 ERR = Console(stderr=True)
 
@@ -97,7 +99,7 @@ def show_coders(coders: Sequence[CoderResult]) -> None:
     """One row a site: what its coder keeps, means over their 95 % intervals; and where the figures lie."""
     if coders:
         OUT.print(f"\n[bold]coders[/] {_measured_on(coders[0].record)}", highlight=False)
-        _coder_table([(coder.site, coder.record) for coder in coders])
+        _coder_table([((coder.site, ""), coder.record) for coder in coders])
     for coder in coders:
         OUT.print(f"figure: {coder.picture}", soft_wrap=True, highlight=False)
 
@@ -106,7 +108,7 @@ def show_comparison(comparison: Comparison) -> None:
     """One row a coder, the differences at equal k, what is compared, and where the figure lies."""
     head = f"\n[bold]{escape(comparison.site)}[/]: {len(comparison.points)} coders"
     OUT.print(f"{head} {_measured_on(comparison.points[0])}", highlight=False)
-    _coder_table([(f"{point['kind']}\nk = {point['k']}", point) for point in comparison.points])
+    _coder_table([((point["kind"], f"k = {point['k']}"), point) for point in comparison.points])
     if comparison.differences:
         OUT.print(
             "\n[bold]at equal k[/]: difference in loss (nats a token) and in FVU, paired by document", highlight=False
@@ -122,13 +124,13 @@ def show_comparison(comparison: Comparison) -> None:
 
 
 _CODER_COLUMNS = (
-    ("FVU", "fvu", "{:.3f}"),
-    ("L0", "l0", "{:.1f}"),
-    ("dead", "dead", "{:.1%}"),
-    ("loss over\noriginal", "increase", "{:+.3f}"),
-    ("KL", "kl", "{:.3f}"),
-    ("recovered\nover zero", "recovered_zero", "{:.2f}"),
-    ("recovered\nover mean", "recovered_mean", "{:.2f}"),
+    (("", "FVU"), "fvu", "{:.3f}"),
+    (("", "L0"), "l0", "{:.1f}"),
+    (("", "dead"), "dead", "{:.1%}"),
+    (("loss over", "original"), "increase", "{:+.3f}"),
+    (("", "KL"), "kl", "{:.3f}"),
+    (("recovered", "over zero"), "recovered_zero", "{:.2f}"),
+    (("recovered", "over mean"), "recovered_mean", "{:.2f}"),
 )
 _WITH_RANGE = ("fvu", "increase", "recovered_zero", "recovered_mean")
 
@@ -139,19 +141,30 @@ def _measured_on(record: Mapping[str, Any]) -> str:
     return f"on {tokens} {record.get('part', 'evaluate')} tokens of {documents} documents, where {loss}"
 
 
-def _coder_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("", overflow="fold")
-    for title, _, _ in _CODER_COLUMNS:
-        table.add_column(Text(title), justify="right", no_wrap=True)
-    for name, record in rows:
-        cells = []
-        for _, figure, form in _CODER_COLUMNS:
-            low, high = (_figure(record, f"{figure}_{end}", form.replace("+", "")) for end in ("low", "high"))
-            shown = _figure(record, figure, form) or "undefined"
-            cells.append(f"{shown}\n{low}…{high}" if figure in _WITH_RANGE and low and high else shown)
-        table.add_row(Text(name), *map(Text, cells))
-    OUT.print(table)
+def _coder_table(rows: Sequence[tuple[Pair, Mapping[str, Any]]]) -> None:
+    """Two lines a coder: figures over their ranges, its name before them; above, where the terminal is too narrow."""
+    head = [title for title, _, _ in _CODER_COLUMNS]
+    body = [[_figure_and_range(record, *column[1:]) for column in _CODER_COLUMNS] for _, record in rows]
+    widths = [max(len(part) for cell in column for part in cell) for column in zip(head, *body, strict=True)]
+    margin = max((len(part) for name, _ in rows for part in name), default=0) + 1
+    beside = margin + sum(widths) + len(widths) - 1 <= OUT.width
+
+    def show(name: Pair, cells: Sequence[Pair], style: str | None = None) -> None:
+        lines = [] if beside else [", ".join(filter(None, name))]
+        for start, *parts in zip(name, *cells, strict=True):
+            figures = " ".join(part.rjust(width) for part, width in zip(parts, widths, strict=True))
+            lines.append((start.ljust(margin) if beside else "") + figures)
+        for line in filter(str.strip, lines):
+            OUT.print(line.rstrip(), markup=False, highlight=False, style=style, soft_wrap=True)
+
+    show(("", ""), head, "dim")
+    for (name, _), cells in zip(rows, body, strict=True):
+        show(name, cells)
+
+
+def _figure_and_range(record: Mapping[str, Any], name: str, form: str) -> Pair:
+    low, high = (_figure(record, f"{name}_{end}", form.replace("+", "")) for end in ("low", "high"))
+    return _figure(record, name, form) or "undefined", f"{low}…{high}" if name in _WITH_RANGE and low and high else ""
 
 
 def show_converted(done: Converted) -> None:

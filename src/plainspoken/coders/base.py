@@ -36,7 +36,8 @@ class CoderSpec:
     def __post_init__(self) -> None:
         named(ACTIVATIONS, self.activation, "coder.activation")
         if min(self.latents, self.d_in, self.d_out) < 1 or (self.k is not None and self.k < 1):
-            raise ConfigError(f"coder sizes must be at least 1: {self}")
+            sizes = f"latents = {self.latents}, k = {self.k}, d_in = {self.d_in}, d_out = {self.d_out}"
+            raise ConfigError(f"a coder's sizes must be at least 1, and here {sizes}")
         if self.k is None and self.activation == "topk":
             raise ConfigError("a topk coder needs k: how many latents fire at a token")
         if self.k is not None and self.k > self.latents:

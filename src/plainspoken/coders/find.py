@@ -6,7 +6,10 @@ from pathlib import Path
 
 from plainspoken.coders.base import Coder
 from plainspoken.coders.formats import FORMATS, CheckpointFormat
+from plainspoken.coders.formats.tensors import AGAIN
 from plainspoken.errors import CoderError
+from plainspoken.store import sha256_file
+from plainspoken.store.manifest import digest
 from plainspoken.types import Site
 
 _SHOWN = 8
@@ -31,15 +34,36 @@ def format_of(path: Path) -> CheckpointFormat:
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(form.name for form in found)
-        raise CoderError(f"{path} holds checkpoints of several formats ({names}); name the file of the one you mean")
+        names = ", ".join(f"{form.files(path)[0]} ({form.name})" for form in found)
+        raise CoderError(f"{path} holds checkpoints of several formats; name the file of the one you mean: {names}")
     if not path.exists():
         raise CoderError(f"{path} is not there; name a coder's folder or file")
     below = [str(folder) for folder in checkpoints_below(path)]
     if below:
         more = f" and {len(below) - _SHOWN} more" if len(below) > _SHOWN else ""
         raise CoderError(f"{path} holds no coder itself, but below it do: {', '.join(below[:_SHOWN])}{more}; name one")
-    raise CoderError(f"{path} holds no coder in any format that is known here: {', '.join(FORMATS)}")
+    if lacking := _lacking(path):
+        raise CoderError(f"{path} holds no whole coder: it lacks {' or '.join(lacking)}; {AGAIN}")
+    raise CoderError(
+        f"{path} holds no coder in any format that is known here: {', '.join(FORMATS)}; name a coder's folder or file "
+        "(docs/formats.md says what they look like)"
+    )
+
+
+def _lacking(path: Path) -> list[str]:
+    """The first file, by which a format is known, where others of its files lie in the folder."""
+    found = []
+    for form in FORMATS.values():
+        first, *others = form.files(path)
+        if path.is_dir() and any(file.is_file() for file in others):
+            found.append(f"{first.name} ({form.name})")
+    return found
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over the files that the checkpoint at a path is read from. Raises CoderError as `format_of` does."""
+    files = [file for file in format_of(path).files(path) if file.is_file()]
+    return digest([(file.name, sha256_file(file)) for file in files])
 
 
 def checkpoints_below(path: Path) -> list[Path]:
@@ -72,9 +96,15 @@ def require_fits(coder: Coder, site: Site, path: Path) -> None:
         )
     if spec.kind != kind:
         what = {"transcoder": "a transcoder", "sae": "an sae"}
-        where = {"mlp": "an FFN, read at its input and written at its output", "resid": "a decoder layer's output"}
+        where = {
+            "mlp": "an FFN, read at its input, written at its output",
+            "resid": "read and written at its output",
+        }
+        mend = {
+            "transcoder": "name the FFN that it was trained at, and leave coder.kind at auto",
+            "sae": "name the site that it was trained at; if that is this FFN's output, use coder.kind=sae",
+        }
         raise CoderError(
             f"the coder in {path} is {what[spec.kind]}, but {site.module} is {where[site.kind]}: that takes "
-            f"{what[kind]}; name the site that it was trained at, or say what is to be done there with coder.kind="
-            f"{spec.kind}"
+            f"{what[kind]}; {mend[spec.kind]}"
         )

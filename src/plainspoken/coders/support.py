@@ -97,21 +97,21 @@ class Sparse(Support):
         return counts.cumsum(0) - counts
 
     def row_sum(self, values: Float[Tensor, " nnz"], table: Float[Tensor, "latents d"]) -> Float[Tensor, "n d"]:
-        """As the abstract method says."""
+        """One embedding bag a row."""
         return torch.nn.functional.embedding_bag(
             self.latent, table, self.start[:-1], mode="sum", per_sample_weights=values
         )
 
     def latent_sum(self, values: Float[Tensor, " nnz"], table: Float[Tensor, "n d"]) -> Float[Tensor, "latents d"]:
-        """As the abstract method says."""
+        """One embedding bag a latent, over the entries sorted by latent."""
         return torch.nn.functional.embedding_bag(
             self.row_in_order, table, self.latent_start, mode="sum", per_sample_weights=values[self.order]
         )
 
     def dot(self, left: Float[Tensor, "n d"], table: Float[Tensor, "latents d"]) -> Float[Tensor, " nnz"]:
-        """As the abstract method says."""
+        """A product of matrices sampled at the entries; on a GPU the gradient of an embedding bag to its weights."""
         left = left.contiguous()
-        if left.is_cuda:  # where the gradient of an embedding bag to its weights, which is this, is the faster kernel
+        if left.is_cuda:  # the faster kernel there
             return torch.ops.aten._embedding_bag_per_sample_weights_backward(
                 left, table, self.latent, self.start[:-1], self.row, 0
             )
@@ -121,16 +121,16 @@ class Sparse(Support):
         return torch.sparse.sampled_addmm(blank, left, table.T, beta=0.0).values()
 
     def of_latent(self, vector: Shaped[Tensor, " latents"]) -> Shaped[Tensor, " nnz"]:
-        """As the abstract method says."""
+        """The vector gathered entry by entry."""
         return vector[self.latent]
 
     def total(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " latents"]:
-        """As the abstract method says."""
+        """`latent_sum` with a table of ones."""
         # One column of `latent_sum`: adding up by index would not be deterministic on a GPU.
         return self.latent_sum(values, values.new_ones(len(self.start) - 1, 1)).squeeze(1)
 
     def latents_where(self, chosen: Bool[Tensor, " nnz"]) -> Bool[Tensor, " latents"]:
-        """As the abstract method says."""
+        """Marks them one by one: in no order that could count."""
         return chosen.new_zeros(self.latents).index_fill_(0, self.latent[chosen], True)
 
 
@@ -141,15 +141,15 @@ class Dense(Support):
     latents: int
 
     def row_sum(self, values: Float[Tensor, "n latents"], table: Float[Tensor, "latents d"]) -> Float[Tensor, "n d"]:
-        """As the abstract method says."""
+        """values · table."""
         return values @ table
 
     def latent_sum(self, values: Float[Tensor, "n latents"], table: Float[Tensor, "n d"]) -> Float[Tensor, "latents d"]:
-        """As the abstract method says."""
+        """valuesᵀ · table."""
         return values.T @ table
 
     def dot(self, left: Float[Tensor, "n d"], table: Float[Tensor, "latents d"]) -> Float[Tensor, "n latents"]:
-        """As the abstract method says."""
+        """left · tableᵀ."""
         return left @ table.T
 
     def of_latent(self, vector: Shaped[Tensor, " latents"]) -> Shaped[Tensor, " latents"]:
@@ -157,9 +157,9 @@ class Dense(Support):
         return vector
 
     def total(self, values: Float[Tensor, "n latents"]) -> Float[Tensor, " latents"]:
-        """As the abstract method says."""
+        """The sum over rows."""
         return values.sum(0)
 
     def latents_where(self, chosen: Bool[Tensor, "n latents"]) -> Bool[Tensor, " latents"]:
-        """As the abstract method says."""
+        """Whether any row has it chosen."""
         return chosen.any(0)

@@ -60,6 +60,7 @@ STAGES: tuple[Stage, ...] = (
         after=("corpus",),
         work=_late("train"),
         check=_late_check("train"),
+        needs=_late_check("train", "needs"),
         per_site=True,
     ),
     Stage(

@@ -85,7 +85,7 @@ def _refuse_other_settings(workplace: Workplace, chain: Sequence[Stage], forced:
             before = workplace.folder(unit).settings()
             if before is None:
                 continue
-            now = {**workplace.settings(stage), "stage version": stage.version}
+            now = {**workplace.settings(stage, unit.site), "stage version": stage.version}
             found = setting_differences(before, now)
             if found and stage.name not in earliest:
                 earliest.append(stage.name)
@@ -108,15 +108,16 @@ def _refuse_other_settings(workplace: Workplace, chain: Sequence[Stage], forced:
 def _require_sources(workplace: Workplace, chain: Sequence[Stage], forced: Collection[str]) -> None:
     """What is read from outside the run must be there, unless it has been read: before an old reading is cleared."""
     for stage in chain:
-        if stage.needs is None or stage.after:
-            continue
-        folders = {unit: workplace.folder(unit) for unit in workplace.units(stage)}
-        if (
-            stage.name in forced
-            or any(folder.manifest() is None for folder in folders.values())
-            or not all(folder.is_done(_key(workplace, stage, unit)) for unit, folder in folders.items())
-        ):
+        if stage.needs is not None and (stage.name in forced or (not stage.after and _is_open(workplace, stage))):
             stage.needs(workplace)
+
+
+def _is_open(workplace: Workplace, stage: Stage) -> bool:
+    """Whether anything is to be done in a stage that reads no other."""
+    folders = {unit: workplace.folder(unit) for unit in workplace.units(stage)}
+    if any(folder.manifest() is None for folder in folders.values()):
+        return True
+    return not all(folder.is_done(_key(workplace, stage, unit)) for unit, folder in folders.items())
 
 
 def _bring_up_stage(workplace: Workplace, stage: Stage) -> None:
@@ -174,7 +175,7 @@ def _key(workplace: Workplace, stage: Stage, unit: Unit) -> StageKey:
         for source in workplace.units(before):
             if source.site in (None, unit.site) or unit.site is None:
                 inputs[source.name] = content_hash(before, workplace.folder(source))
-    return StageKey(stage.name, unit.site, stage.version, workplace.settings(stage), inputs)
+    return StageKey(stage.name, unit.site, stage.version, workplace.settings(stage, unit.site), inputs)
 
 
 def content_hash(stage: Stage, folder: StageFolder) -> str:

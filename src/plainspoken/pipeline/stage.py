@@ -60,7 +60,8 @@ class Stage:
     check: Check | None = None
     """Called before anything is begun: what its work would refuse after hours is refused at once."""
     needs: Check | None = None
-    """Called before a run is touched where a stage that reads no other is to be done: is what it reads there?"""
+    """Called before a run is touched where the stage is forced, or reads no other and is to be done: is what it reads
+    from outside the run there?"""
     per_site: bool = False
     parts: Callable[[Workplace], Sequence[str]] | None = None
     """Names of its units, MODULE/PART, where several are made at one site."""

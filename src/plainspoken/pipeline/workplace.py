@@ -28,7 +28,8 @@ else:  # they bring torch; a workplace is made before anything is loaded
 CONFIG = "config.json"
 LOCK = ".lock"
 SOURCES = ("corpus.source", "corpus.eval_source")
-_NAMES = ("lm.name", *SOURCES)
+_NAMES = ("lm.name", *SOURCES, "coder.load")
+_LOADED = "content of coder.load"
 T = TypeVar("T")
 
 
@@ -94,6 +95,20 @@ class Workplace:
         require_source(source)
         raise AssertionError(f"{source} is gone and is not")
 
+    def _content_of_coder(self, stage: Stage, site: str) -> str:
+        """Hash of the coder that `coder.load` has for a site; where it is gone, of what the run made its own of it."""
+        from plainspoken.coders import fingerprint
+        from plainspoken.pipeline.coder_source import coder_path, is_coder
+
+        load = self._settings["coder.load"]
+        path = coder_path(Path(load), site, [each.module for each in self.sites])
+        kept = self.folder(Unit(stage.name, site))
+        before = kept.settings() or {}
+        if not is_coder(path) and _LOADED in before and self._is_of("coder.load", load):
+            self.progress.warn(f"coder.load is gone ({path}): going on with what {kept.path} holds of it")
+            return before[_LOADED]
+        return fingerprint(path)[:16]
+
     def _is_of(self, setting: str, value: str) -> bool:
         """Whether this is what the run folder was made with."""
         section, _, name = setting.partition(".")
@@ -132,10 +147,11 @@ class Workplace:
         stage = self._stages[unit.stage]
         return StageFolder(self.path(unit.stage, unit.site), stage.editable, stage.beside)
 
-    def settings(self, stage: Stage) -> dict[str, Any]:
-        """The settings that the stage reads, by dotted name; `site` stands for what it resolves to.
+    def settings(self, stage: Stage, site: str | None = None) -> dict[str, Any]:
+        """The settings that the stage reads (at a site), by dotted name; `site` stands for what it resolves to.
 
-        A model or text in another place is the same by its name and content: what folders it lies in does not count.
+        A model, text or coder in another place is the same by its name and content: what folders it lies in does not
+        count.
         """
         found = {
             n: v for n, v in self._settings.items() if any(n == s or n.startswith(s + ".") for s in stage.settings)
@@ -143,6 +159,8 @@ class Workplace:
         found |= {n: short_name(found[n]) for n in _NAMES if found.get(n) is not None}
         if not stage.after:
             found.update(self._external)
+        if site is not None and found.get("coder.load") is not None:
+            found[_LOADED] = self.remembered(f"{_LOADED} at {site}", lambda: self._content_of_coder(stage, site))
         if "site" in found:
             found["site"] = ", ".join(site.module for site in self.sites)
         return found

@@ -152,6 +152,32 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
             load_any(path)
 
 
+def test_half_a_checkpoint_is_told_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "cfg.json").write_text("{}")
+    with pytest.raises(CoderError, match=r"it lacks sae\.safetensors \(sparsify\) or sae_weights\.safetensors \(sael"):
+        load_any(tmp_path)
+
+
+def test_a_pickle_s_names_may_be_anything_and_complex_numbers_are_no_weights(tmp_path: Path) -> None:
+    dictionary_learning(tmp_path / "dl")
+    held = held_in(tmp_path / "dl" / "ae.pt")
+    torch.save({**held, 3: torch.ones(1)}, tmp_path / "dl" / "ae.pt")
+    with pytest.raises(CoderError, match=r"holds the tensor '3', which config\.json does not provide for"):
+        load_any(tmp_path / "dl")
+    gemma_scope(tmp_path / "gs")
+    arrays = dict(np.load(tmp_path / "gs" / "params.npz"))
+    np.savez(tmp_path / "gs" / "params.npz", **{**arrays, "W_dec": arrays["W_dec"] * 1j})
+    with pytest.raises(CoderError, match="'W_dec' holds complex numbers"):
+        load_any(tmp_path / "gs")
+
+
+def test_no_advice_to_load_a_pickle_is_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "params.npz").write_bytes(b"hello")
+    with pytest.raises(CoderError, match="it is no zip of arrays") as told:
+        load_any(tmp_path)
+    assert "allow_pickle" not in str(told.value)
+
+
 def test_coders_further_down_are_named(tmp_path: Path) -> None:
     for module in ("layers.2.mlp", "layers.3.mlp"):
         by_saving("sparsify")(tmp_path / "run" / module)
@@ -166,7 +192,7 @@ def test_coders_further_down_are_named(tmp_path: Path) -> None:
 def test_two_checkpoints_in_one_folder_are_told_apart_by_their_files(tmp_path: Path) -> None:
     by_saving("plainspoken")(tmp_path)
     by_saving("sparsify")(tmp_path)
-    with pytest.raises(CoderError, match=r"several formats \(plainspoken, sparsify\); name the file"):
+    with pytest.raises(CoderError, match=r"several formats; name the file .*coder\.json \(plainspoken\), \S+sae\.saf"):
         load_any(tmp_path)
     assert load_any(tmp_path / "sae.safetensors")[2] == "sparsify"
 
@@ -227,7 +253,7 @@ def test_a_kill_while_writing_leaves_no_checkpoint(tmp_path: Path) -> None:
     for name in ("plainspoken", "sparsify", "saelens"):
         MADE[name][0](tmp_path / name)
         (tmp_path / name / str(MADE[name][2])).unlink()
-        with pytest.raises(CoderError, match=r"holds no coder|is absent"):
+        with pytest.raises(CoderError, match=r"holds no whole coder: it lacks|is absent"):
             load_any(tmp_path / name)
         shutil.rmtree(tmp_path / name)
     save_coder(tmp_path / "whole", coder_of(), SITE)

@@ -1,6 +1,7 @@
 """SAELens's files give here what its definition says, and ours come back from its layout."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,22 @@ def test_before_version_6(tmp_path: Path) -> None:
         ({"architecture": "transcoder", "apply_b_dec_to_input": True}, "moved by its output's bias"),
         ({"metadata": None, "activation_fn": "tanh-relu"}, "activation_fn is tanh-relu"),
         ({"metadata": None, "hook_name": "blocks.3.attn.hook_z", "reshape_activations": None}, "heads of an attention"),
-        ({"d_in": "wide"}, "d_in: .*integer"),
+        ({"d_in": "wide"}, "d_in is 'wide': .*integer"),
+        ({"d_in": None, "metadata": [1]}, "d_in is 'None'"),
+        *(
+            ({"architecture": "topk", "k": k}, f"k is {k:g}, where a number above 0")
+            for k in (0, -5, math.nan, math.inf)
+        ),
+        (
+            {"metadata": None, "activation_fn": "topk", "activation_fn_kwargs": {"k": "many"}},
+            r"activation_fn_kwargs\.k is 'many'",
+        ),
     ],
 )
 def test_what_is_no_coder_of_ours_is_refused(tmp_path: Path, cfg: dict[str, Any], words: str) -> None:
     made(tmp_path, "standard")
     held = json.loads((tmp_path / "cfg.json").read_text())
-    write_json(tmp_path / "cfg.json", {**held, **cfg})
+    (tmp_path / "cfg.json").write_text(json.dumps({**held, **cfg}))  # NaN, too, as Python's json writes it
     with pytest.raises(CoderError, match=rf"cfg\.json.*{words}"):
         load_any(tmp_path)
 

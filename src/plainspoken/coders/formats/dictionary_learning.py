@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plainspoken.coders.base import Coder
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by, site_of
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by, site_of
 from plainspoken.coders.formats.gated import ungated
 from plainspoken.coders.formats.tensors import AGAIN, Tensors, read_settings
 from plainspoken.coders.formats.unpickle import read_pt
@@ -120,4 +120,6 @@ def _load(path: Path) -> tuple[Coder, Site]:
     return coder, site_of(coder, trainer.submodule_name or layer or folder.resolve().name)
 
 
-DICTIONARY_LEARNING = CheckpointFormat("dictionary_learning", "saes", marked_by(_WEIGHTS), _load, save=None)
+DICTIONARY_LEARNING = CheckpointFormat(
+    "dictionary_learning", "saes", marked_by(_WEIGHTS), files_named(_WEIGHTS, _SETTINGS), _load, save=None
+)

@@ -1,6 +1,6 @@
 """What a checkpoint format is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ class CheckpointFormat:
     """Which coders it holds, for the help."""
     recognises: Callable[[Path], bool]
     """Whether a checkpoint of this format lies at the path."""
+    files: Callable[[Path], Sequence[Path]]
+    """The files that the checkpoint at the path is read from, first the one it is known by; others may be absent."""
     load: Callable[[Path], tuple[Coder, Site]]
     save: Callable[[Path, Coder, Site], None] | None
     """(folder, coder, site): raises CoderError, before anything is written, for what the format cannot express.
@@ -36,6 +38,15 @@ def marked_by(mark: str, *others: str) -> Callable[[Path], bool]:
         return (path.is_dir() or path.name in (mark, *others)) and (folder_of(path) / mark).is_file()
 
     return recognises
+
+
+def files_named(*names: str) -> Callable[[Path], Sequence[Path]]:
+    """A format's files where they are always called the same."""
+
+    def files(path: Path) -> Sequence[Path]:
+        return [folder_of(path) / name for name in names]
+
+    return files
 
 
 def folder_of(path: Path) -> Path:

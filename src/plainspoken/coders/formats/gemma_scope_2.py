@@ -3,13 +3,13 @@
 w_enc [d_in latents], w_dec [latents d_out], affine_skip_connection [d_in d_out].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plainspoken.coders.base import Coder
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by, site_of
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by, site_of
+from plainspoken.coders.formats.gemma_scope import jump_relu_weights
 from plainspoken.coders.formats.tensors import read_safetensors, read_settings
-from plainspoken.coders.formats.weights import Weights
 from plainspoken.errors import CoderError
 from plainspoken.types import Site
 
@@ -32,15 +32,10 @@ def _load(path: Path) -> tuple[Coder, Site]:
     if config.architecture != "jump_relu":
         raise CoderError(f"{folder / _SETTINGS}: architecture is {config.architecture}; what is read: jump_relu")
     tensors = read_safetensors(folder / _WEIGHTS, "Gemma Scope 2")
-    (d_in, latents), (_, d_out) = tensors.widths("w_enc"), tensors.widths("w_dec")
-    weights = Weights(
-        W_enc=tensors.take("w_enc", d_in, latents).T,
-        b_enc=tensors.take("b_enc", latents),
-        W_dec=tensors.take("w_dec", latents, d_out),
-        b_dec=tensors.take("b_dec", d_out),
-        threshold=tensors.take("threshold", latents),
-        W_skip=tensors.take(_SKIP, d_in, d_out).T if config.affine_connection or _SKIP in tensors else None,
-    )
+    weights = jump_relu_weights(tensors, "w")
+    if config.affine_connection or _SKIP in tensors:
+        d_in, d_out = weights.W_enc.shape[1], weights.W_dec.shape[1]
+        weights = replace(weights, W_skip=tensors.take(_SKIP, d_in, d_out).T)
     tensors.none_left()
     elsewhere = config.hf_hook_point_out not in (None, config.hf_hook_point_in)
     coder = weights.coder(folder, "transcoder" if elsewhere else "sae", "jump_relu", None)
@@ -48,5 +43,10 @@ def _load(path: Path) -> tuple[Coder, Site]:
 
 
 GEMMA_SCOPE_2 = CheckpointFormat(
-    "gemma_scope_2", "jump_relu saes and transcoders", marked_by(_WEIGHTS), _load, save=None
+    "gemma_scope_2",
+    "jump_relu saes and transcoders",
+    marked_by(_WEIGHTS),
+    files_named(_WEIGHTS, _SETTINGS),
+    _load,
+    save=None,
 )

@@ -1,19 +1,18 @@
 """plainspoken's own checkpoint: `coder.safetensors` with the parameters by name, `coder.json` with spec and site."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save
 
 from plainspoken.coders.base import Coder, CoderSpec
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by
-from plainspoken.coders.formats.tensors import read_safetensors
-from plainspoken.errors import CoderError, ConfigError, StoreError
-from plainspoken.store import read_json, write_atomic, write_json
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by
+from plainspoken.coders.formats.tensors import AGAIN, read_safetensors, read_settings
+from plainspoken.errors import CoderError, ConfigError
+from plainspoken.store import write_atomic, write_json
 from plainspoken.types import Site
 
 WEIGHTS = "coder.safetensors"
@@ -21,8 +20,19 @@ HEADER = "coder.json"
 _FORMAT = "plainspoken coder 1"
 
 
+@dataclass(frozen=True)
+class _Named:
+    format: str
+
+
+@dataclass(frozen=True)
+class _Header:
+    spec: CoderSpec
+    site: Site
+
+
 def save_coder(folder: Path, coder: Coder, site: Site, extra: Mapping[str, Any] | None = None) -> None:
-    """Writes the coder; `extra` is any JSON that should travel with it (figures of its training, say)."""
+    """Writes the coder; `extra`: any JSON that tells whoever finds the file where it is from; nothing here reads it."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in coder.state_dict().items()}
     header = {"format": _FORMAT, "spec": asdict(coder.spec), "site": asdict(site), "extra": dict(extra or {})}
     with write_atomic(folder / WEIGHTS) as file:
@@ -44,14 +54,9 @@ def read_spec(folder: Path) -> CoderSpec:
     return _read_header(folder)[0]
 
 
-def read_extra(folder: Path) -> dict[str, Any]:
-    """What `save_coder` was given as `extra`. Raises CoderError as `load_coder` does, of the header alone."""
-    return _read_header(folder)[2]
-
-
 def _load(path: Path) -> tuple[Coder, Site]:
     folder = folder_of(path)
-    spec, site, _ = _read_header(folder)
+    spec, site = _read_header(folder)
     with torch.device("meta"):  # the file's tensors take the place of its own
         coder = Coder(spec)
     tensors = read_safetensors(folder / WEIGHTS, HEADER)
@@ -61,18 +66,23 @@ def _load(path: Path) -> tuple[Coder, Site]:
     return coder.requires_grad_(False), site
 
 
-def _read_header(folder: Path) -> tuple[CoderSpec, Site, dict[str, Any]]:
+def _read_header(folder: Path) -> tuple[CoderSpec, Site]:
     path = folder / HEADER
     if not path.is_file():
         raise CoderError(f"{path} is absent: this folder holds no coder of ours; train one, or convert")
+    written = read_settings(path, _Named).format
+    if written != _FORMAT:
+        raise CoderError(
+            f"{path}: format '{written}', where this version reads '{_FORMAT}'; use the version of plainspoken that "
+            "wrote it, or train the coder again"
+        )
     try:
-        header = read_json(path)
-        if header["format"] != _FORMAT:
-            raise CoderError(f"{path}: format '{header['format']}', where this version reads '{_FORMAT}'")
-        spec = TypeAdapter(CoderSpec).validate_python(header["spec"])
-        return spec, TypeAdapter(Site).validate_python(header["site"]), header["extra"]
-    except (StoreError, KeyError, TypeError, ValidationError, ConfigError) as error:
-        raise CoderError(f"{path} is truncated or altered ({error}); train the coder again") from error
+        header = read_settings(path, _Header)
+    except ConfigError as error:
+        raise CoderError(f"{path} tells of a coder that cannot be: {error}; {AGAIN}") from error
+    return header.spec, header.site
 
 
-OWN = CheckpointFormat("plainspoken", "every coder of ours", marked_by(HEADER, WEIGHTS), _load, save_coder)
+OWN = CheckpointFormat(
+    "plainspoken", "every coder of ours", marked_by(HEADER, WEIGHTS), files_named(HEADER, WEIGHTS), _load, save_coder
+)

@@ -6,14 +6,13 @@ way keeps beside it. `rescale_acts_by_decoder_norm` picks the k largest by their
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from plainspoken.coders.base import Coder, CoderKind
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by, site_of
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by, site_of
 from plainspoken.coders.formats.gated import ungated
 from plainspoken.coders.formats.saelens_write import save
 from plainspoken.coders.formats.tensors import AGAIN, Tensors, read_safetensors, read_settings
@@ -41,7 +40,7 @@ _TRAINED_AS = ("batchtopk", "matryoshka_batchtopk")
 
 
 @dataclass(frozen=True)
-class _Training:
+class _Details:
     k: float | None = None
 
 
@@ -50,7 +49,7 @@ class _Metadata:
     hook_name: str | None = None
     hf_hook_name: str | None = None
     training_architecture: str | None = None
-    training_architecture_details: _Training | None = None
+    training_architecture_details: _Details | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class _Cfg:
     """None before version 6, which says the following beside the rest."""
     activation_fn: str | None = None
     activation_fn_str: str | None = None
-    activation_fn_kwargs: dict[str, Any] = field(default_factory=dict)
+    activation_fn_kwargs: _Details = _Details()
     hook_name: str | None = None
     hook_point: str | None = None
 
@@ -98,10 +97,12 @@ def _load(path: Path) -> tuple[Coder, Site]:
         activation, k = "batch_topk", details.k if details else None
         assert weights.threshold is not None
         weights = replace(weights, threshold=weights.threshold[:1])
-    coder = weights.coder(folder, kind, activation, None if k is None else max(1, round(k)))
+    coder = weights.coder(folder, kind, activation, _whole(k, where))
     if factor is not None:
         coder = fold_units(coder, Units(torch.zeros(cfg.d_in), 1 / factor, torch.zeros(cfg.d_in), 1 / factor))
         coder.requires_grad_(False)
+        if not all(torch.isfinite(tensor).all() for tensor in coder.state_dict().values()):
+            raise CoderError(f"{where.parent / _SCALER}: with the factor {factor:g} the weights leave float32; {AGAIN}")
     return coder, site_of(coder, _module(cfg) or folder.resolve().name)
 
 
@@ -115,7 +116,7 @@ def _architecture(cfg: _Cfg, where: Path) -> tuple[str, float | None]:
             f"{where}: reshape_activations is {reshape}: it reads the heads of an attention, which is no site of ours"
         )
     if cfg.metadata is None and function == "topk":
-        name, k = "topk", cfg.activation_fn_kwargs.get("k")
+        name, k = "topk", cfg.activation_fn_kwargs.k
     elif cfg.metadata is None and function != "relu":
         raise CoderError(f"{where}: activation_fn is {function}, which is none of ours; there are: relu, topk")
     if name not in _ARCHITECTURES:
@@ -123,6 +124,13 @@ def _architecture(cfg: _Cfg, where: Path) -> tuple[str, float | None]:
             f"{where}: architecture is {name}, which is no coder of ours; what is read: {', '.join(_ARCHITECTURES)}"
         )
     return name, k
+
+
+def _whole(k: float | None, where: Path) -> int | None:
+    """A BatchTopK's k is a mean, which may be a fraction."""
+    if k is not None and not 0 < k < math.inf:
+        raise CoderError(f"{where}: k is {k:g}, where a number above 0 belongs; {AGAIN}")
+    return None if k is None else max(1, round(k))
 
 
 def _factor(cfg: _Cfg, where: Path) -> float | None:
@@ -183,5 +191,10 @@ def _module(cfg: _Cfg) -> str | None:
 
 
 SAELENS = CheckpointFormat(
-    "saelens", "every sae, and transcoders but topk", marked_by(_WEIGHTS, _SETTINGS), _load, save
+    "saelens",
+    "every sae, and transcoders but topk",
+    marked_by(_WEIGHTS, _SETTINGS),
+    files_named(_WEIGHTS, _SETTINGS, _SCALER),
+    _load,
+    save,
 )

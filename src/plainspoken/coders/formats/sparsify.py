@@ -6,13 +6,12 @@ x - b_dec; so do the checkpoints of January 2025, transcoders among them, whose 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import save as safetensors
 
 from plainspoken.coders.base import Coder
-from plainspoken.coders.formats.format import CheckpointFormat, folder_of, marked_by, site_of
+from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by, site_of
 from plainspoken.coders.formats.tensors import read_safetensors, read_settings
 from plainspoken.coders.formats.weights import Weights, times
 from plainspoken.errors import CoderError
@@ -28,7 +27,7 @@ class _Cfg:
     k: int
     num_latents: int = 0
     expansion_factor: int = 32
-    activation: Literal["topk", "groupmax"] = "topk"
+    activation: str = "topk"
     signed: bool = False
     transcode: bool = False
     skip_connection: bool = False
@@ -93,4 +92,6 @@ def _save(folder: Path, coder: Coder, site: Site) -> None:
     write_json(folder / _SETTINGS, cfg)
 
 
-SPARSIFY = CheckpointFormat("sparsify", "topk, one width", marked_by(_WEIGHTS, _SETTINGS), _load, _save)
+SPARSIFY = CheckpointFormat(
+    "sparsify", "topk, one width", marked_by(_WEIGHTS, _SETTINGS), files_named(_WEIGHTS, _SETTINGS), _load, _save
+)

@@ -27,7 +27,8 @@ class Tensors:
     """
 
     def __init__(self, path: Path, held: Mapping[str, Any], says: str) -> None:
-        self._path, self._left, self._says = path, dict(held), says
+        self._path, self._says = path, says
+        self._left = {str(name): tensor for name, tensor in held.items()}  # a pickle's names may be anything
         self._names = ", ".join(sorted(self._left)) or "nothing"
 
     def __contains__(self, name: str) -> bool:
@@ -46,6 +47,8 @@ class Tensors:
             raise CoderError(
                 f"{self._path}: the tensor '{name}' has shape {found}, but {self._says} calls for {wanted}; {AGAIN}"
             )
+        if tensor.is_complex():
+            raise CoderError(f"{self._path}: the tensor '{name}' holds complex numbers, which no coder has; {AGAIN}")
         # A copy: what safetensors gives is the file itself, and would change with it.
         tensor = tensor.detach().to("cpu", torch.float32, copy=True)
         if not torch.isfinite(tensor).all():
@@ -73,7 +76,8 @@ class Tensors:
             raise CoderError(f"{self._path}: '{name}' is no tensor but a {type(tensor).__name__}; {AGAIN}")
         if tensor.ndim != dims:
             shape = list(tensor.shape)
-            raise CoderError(f"{self._path}: the tensor '{name}' has shape {shape}, where {dims} sizes are called for")
+            wanted = f"{dims} sizes are" if dims else "a single number is"
+            raise CoderError(f"{self._path}: the tensor '{name}' has shape {shape}, where {wanted} called for; {AGAIN}")
         return tensor
 
 
@@ -104,9 +108,13 @@ def read_settings(path: Path, kind: type[T]) -> T:
 def settings_from(tree: Any, kind: type[T], where: str) -> T:
     """The same of what such a file holds."""
     assert dataclasses.is_dataclass(kind)
+    if not isinstance(tree, dict):
+        raise CoderError(f"{where} holds a {type(tree).__name__}, where settings by name belong; {AGAIN}")
     try:
         return TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "the file"
-        raise CoderError(f"{where}: {name}: {first['msg']}; {AGAIN}") from error
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise CoderError(f"{where} lacks the setting '{name}'; {AGAIN}") from error
+        raise CoderError(f"{where}: {name} is {str(first['input'])[:80]!r}: {first['msg']}; {AGAIN}") from error

@@ -47,5 +47,5 @@ def _load(path: Path) -> tuple[Coder, Site]:
 
 
 TRANSCODER_CIRCUITS = CheckpointFormat(
-    "transcoder_circuits", "relu transcoders and saes", _recognises, _load, save=None
+    "transcoder_circuits", "relu transcoders and saes", _recognises, lambda path: [path], _load, save=None
 )

@@ -38,8 +38,10 @@ _DTYPES = {
 }
 _BROKEN = (
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, EOFError, AttributeError, ImportError, IndexError, KeyError,
-    TypeError, ValueError, OverflowError, RecursionError, MemoryError, NotImplementedError, RuntimeError, OSError,
+    TypeError, ValueError, OverflowError, MemoryError, OSError,
+    RuntimeError,  # of an encrypted zip, of one packed in a way that zipfile does not know, and of too deep a pickle
 )  # fmt: skip
+"""What the libraries raise over a file that came to harm."""
 
 
 def read_pt(path: Path) -> Any:

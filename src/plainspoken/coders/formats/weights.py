@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plainspoken.coders.base import Coder, CoderKind, CoderSpec
+from plainspoken.coders.formats.tensors import AGAIN
 from plainspoken.errors import CoderError, ConfigError
 
 _ROWS = 4096
@@ -49,7 +50,7 @@ class Weights:
             with torch.device("meta"):  # these tensors take the place of its own
                 coder = Coder(CoderSpec(kind, activation, latents, k, self.W_skip is not None, d_in, d_out))
         except ConfigError as error:
-            raise CoderError(f"{path} holds a coder that cannot be: {error}") from error
+            raise CoderError(f"{path} holds a coder that cannot be: {error}; {AGAIN}") from error
         held = {name: tensor.contiguous() for name, tensor in vars(self).items() if tensor is not None}
         for name, tensor in held.items():
             if not torch.isfinite(tensor).all():

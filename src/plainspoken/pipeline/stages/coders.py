@@ -37,9 +37,13 @@ def check(workplace: Workplace) -> None:
     comparison has no use for."""
     variants(workplace)
     if workplace.config.coder.load is not None:
-        raise ConfigError("coder.load is set, but compare-coders trains every coder that it compares; leave it out")
+        raise ConfigError(
+            "coder.load is set, but compare-coders trains every coder that it compares; use coder.load=none"
+        )
     if workplace.config.train.source == "buffer":
-        raise ConfigError("train.source is buffer, but compare-coders keeps the activations for all of its coders")
+        raise ConfigError(
+            "train.source is buffer, but compare-coders keeps activations for all of its coders; use train.source=store"
+        )
 
 
 def parts(workplace: Workplace) -> Sequence[str]:

@@ -22,6 +22,12 @@ def check(workplace: Workplace) -> None:
         coder_spec(workplace.config.coder, site)
 
 
+def needs(workplace: Workplace) -> None:
+    """CoderError where a coder that is to be loaded again is no longer what it has to be."""
+    if workplace.config.coder.load is not None:
+        require_loadable(workplace, anew=True)
+
+
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes coder.safetensors and coder.json at each site, and of a coder that is trained log.jsonl."""
     if workplace.config.coder.load is not None:

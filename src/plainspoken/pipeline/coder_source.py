@@ -1,0 +1,36 @@
+"""Where the coder of a site lies in what `coder.load` names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from plainspoken.coders import FORMATS
+from plainspoken.errors import CoderError
+from plainspoken.pipeline.workplace import is_run_folder
+
+
+def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
+    """`coder.load` itself, or the folder in it that is named after the site; another run's coder of that site.
+
+    The folder may leave out the first parts of the module's path (`layers.3.mlp` for `gpt_neox.layers.3.mlp`), as
+    sparsify does. CoderError where there is none for this one of several sites; of one site, whoever reads it tells.
+    """
+    if is_coder(given):
+        if len(sites) > 1:
+            raise CoderError(
+                f"coder.load names one coder ({given}), but there are {len(sites)} sites; name a folder that holds one "
+                "for each, in folders named after the sites"
+            )
+        return given
+    above = given / "train" if is_run_folder(given) else given
+    folders = sorted(path.name for path in above.iterdir() if path.is_dir()) if above.is_dir() else []
+    fitting = [name for name in folders if f".{site}".endswith(f".{name}")]
+    if fitting:
+        return above / max(fitting, key=len)
+    if len(sites) > 1 and folders:
+        raise CoderError(f"{above} has no folder for {site}; there are: {', '.join(folders)}")
+    return given
+
+
+def is_coder(path: Path) -> bool:
+    """Whether a checkpoint of some format lies there, whole or not."""
+    return any(form.recognises(path) for form in FORMATS.values())

@@ -1,0 +1,40 @@
+"""The closing tables: whole names and whole figures on terminals of every width."""
+
+from pathlib import Path
+
+import pytest
+
+from plainspoken.cli.show import OUT, show_coders
+from plainspoken.pipeline import CoderResult
+
+RECORD = {
+    "tokens": 5940, "documents": 15, "part": "calibrate", "ce_original": 1.645, "l0": 128.31, "dead": 1.0,
+    "kl": 0.559, "fvu": 0.752, "fvu_low": 0.744, "fvu_high": 0.755, "increase": -0.501, "increase_low": -0.458,
+    "increase_high": 0.53, "recovered_zero": -1.24, "recovered_zero_low": -1.3, "recovered_zero_high": 0.29,
+    "recovered_mean": None,
+}  # fmt: skip
+SITES = ("gpt_neox.layers.2.mlp", "gpt_neox.layers.22.mlp")
+
+
+@pytest.mark.parametrize(("width", "beside"), [(70, False), (80, False), (100, True), (200, True)])
+def test_a_site_s_name_is_never_broken(
+    width: int, beside: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(OUT, "_width", width)
+    show_coders([CoderResult(site, RECORD, Path("coder.svg")) for site in SITES])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    for site in SITES:
+        [start] = [i for i, line in enumerate(lines) if line.startswith(site)]
+        figures, ranges = lines[start : start + 2] if beside else lines[start + 1 : start + 3]
+        assert figures.removeprefix(site).split() == [
+            "0.752",
+            "128.3",
+            "100.0%",
+            "-0.501",
+            "0.559",
+            "-1.24",
+            "undefined",
+        ]
+        assert ranges.split() == ["0.744…0.755", "-0.458…0.530", "-1.30…0.29"]
+        assert figures.index("-0.501") + 6 == ranges.index("-0.458") + 12  # under one another
