@@ -15,8 +15,6 @@ from plainspoken.errors import CoderError, ConfigError
 from plainspoken.store import write_atomic
 
 CHECKPOINT = "checkpoint.safetensors"
-FIRST_SPARSITY = 1e-3
-"""The penalty's weight from which steering starts: about what a latent more at a token wins in FVU."""
 
 
 @dataclass(eq=False)
@@ -36,7 +34,7 @@ class Run:
     seen: int = 0
     """Vectors that were trained on; those that were masked are not among them."""
     sparsity: Tensor = field(init=False)
-    """Weight of the penalty on firing."""
+    """Weight of the penalty on firing: nothing until whoever starts the training sets it."""
     sums: Tensor = field(init=False)
     """FVU, L0, KL (0 but in a finishing phase) and gradient norm summed since the last line of the log."""
     fired_at: Tensor = field(init=False)
@@ -45,7 +43,7 @@ class Run:
 
     def __post_init__(self) -> None:
         device = self.coder.W_enc.device
-        self.sparsity = torch.tensor(FIRST_SPARSITY, dtype=torch.float64, device=device)
+        self.sparsity = torch.zeros((), dtype=torch.float64, device=device)
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.fired_at = torch.full((self.coder.spec.latents,), -1, dtype=torch.long, device=device)
         self.optimizer = torch.optim.Adam(self.parameters, fused=device.type in ("cpu", "cuda"))

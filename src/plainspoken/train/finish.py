@@ -22,10 +22,9 @@ from plainspoken.corpus import require_part
 from plainspoken.lm import LanguageModel, splice
 from plainspoken.train.batches import in_units
 from plainspoken.train.checkpoint import Run
-from plainspoken.train.losses import Objective, Terms
-from plainspoken.train.processes import Processes
+from plainspoken.train.losses import Terms
 from plainspoken.train.schedule import Schedule
-from plainspoken.train.step import move, terms_of
+from plainspoken.train.step import Recipe, move, terms_of
 from plainspoken.types import Rows, Site
 
 
@@ -65,24 +64,25 @@ def batches(text: FinishText, config: TrainConfig, seed: int, first: int) -> Ite
         first += 1
 
 
-def finish_step(
-    run: Run,
-    text: FinishText,
-    site: Site,
-    rows: Int[Tensor, " rows"],
-    units: Units,
-    limits: NormLimits,
-    objective: Objective,
-    config: TrainConfig,
-    rate: float,
-    processes: Processes,
-) -> None:
+@dataclass(frozen=True, eq=False)
+class Finishing:
+    """A finishing phase of one site: what is read, where, in which units, and how steps are taken."""
+
+    text: FinishText
+    site: Site
+    units: Units
+    limits: NormLimits
+    recipe: Recipe
+
+
+def finish_step(run: Run, phase: Finishing, rows: Int[Tensor, " rows"], rate: float) -> None:
     """One step on whole rows, of which each process takes its share, which may be none.
 
     The loss is that of training plus KL * (FVU / KL), the quotient taken as a constant. KL is the mean over the tokens
     of the text that are predicted, in nats. Vectors above the limits are not trained on here either: the model keeps
     its own output at them.
     """
+    text, site, units, processes = phase.text, phase.site, phase.units, phase.recipe.processes
     mine = rows[processes.rank :: processes.world].numpy()
     tokens = torch.from_numpy(text.rows.tokens[mine]).long().to(text.lm.device)
     mask = torch.from_numpy(text.rows.mask[mine]).to(text.lm.device)
@@ -90,15 +90,13 @@ def finish_step(
     found: list[tuple[Terms, int]] = []
 
     def coded(x: Float[Tensor, "n d_in"], y: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_out"]:
-        count = processes.count(len(x), x.device)
-        scaled = in_units(units, x, y, run.coder.W_enc.device)
-        found.append((terms_of(run, *scaled, objective, config, count, processes), count))
+        found.append(terms_of(run, *in_units(units, x, y, run.coder.W_enc.device), phase.recipe))
         return found[0][0].output * units.y_scale + units.y_mean.to(y.device)
 
     def spliced(x: Float[Tensor, "b t d_in"], y: Float[Tensor, "b t d_out"]) -> Float[Tensor, "b t d_out"]:
         own_x = x[mask].float()
         own_y = own_x if y is x else y[mask].float()
-        kept = limits.kept(*norms(own_x, own_y))
+        kept = phase.limits.kept(*norms(own_x, own_y))
         x_kept = own_x[kept]
         made = coded(x_kept, x_kept if y is x else own_y[kept])
         place = mask.masked_scatter(mask, kept)
@@ -118,7 +116,9 @@ def finish_step(
     processes.add(sums)
     # Where the model does not notice the splice, KL is rounding, and so may be its sign.
     weight = float(sums[0] / sums[1].clamp(min=LEAST_KL))
-    move(run, terms, terms.total + weight * kl, count, config, rate, processes, kl.detach())
+    run.optimizer.zero_grad()
+    (terms.total + weight * kl).backward()
+    move(run, terms, count, phase.recipe, rate, kl.detach())
 
 
 LEAST_KL = 1e-6

@@ -64,6 +64,9 @@ class Processes:
         return told[0]
 
 
+ALONE = Processes()
+
+
 @contextmanager
 def processes_of_torchrun(cuda: bool) -> Iterator[Processes]:
     """The processes that torchrun started, joined by NCCL on GPUs, one each, and by Gloo elsewhere."""
