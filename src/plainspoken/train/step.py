@@ -72,7 +72,8 @@ def descend(run: Run, rate: float, grad_clip: float) -> Float[Tensor, ""]:
         group["lr"] = rate
     if run.optimizer.defaults["fused"]:
         # Divided by in the optimizer's own pass over the gradients, as a GradScaler has it done.
-        run.optimizer.grad_scale = shrink  # pyright: ignore[reportAttributeAccessIssue]
+        # It wants a float32, whatever the weights are.
+        run.optimizer.grad_scale = shrink.float()  # pyright: ignore[reportAttributeAccessIssue]
     else:
         for gradient in gradients(run.parameters):
             gradient.div_(shrink)
