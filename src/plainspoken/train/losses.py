@@ -21,6 +21,8 @@ from plainspoken.train.fire import Firing, fire
 MULTI = 4
 """Multi-TopK asks for a good code with this many times k latents as well."""
 MULTI_WEIGHT = 1 / 8
+LEAST_RESIDUAL = 1e-6
+"""FVU below which dead latents are asked for no more."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,11 @@ def terms(
 
     dead: latents that the aux term tries to bring back. sparsity: weight of the activation's penalty.
 
-    total = FVU (or the mean FVU of all prefixes) + FVU with 4 k latents / 8 + aux_k * what dead latents leave of the
-    residual, over y's variance as well, + sparsity * penalty / rows. (Gao et al. 2024, arXiv 2406.04093, sections 2 and
-    A.2, and appendix D for several k; Bussmann et al. 2025, arXiv 2503.17547, for prefixes.)
+    total = FVU (or the mean FVU of all prefixes) + FVU with 4 k latents / 8 + aux_k * the share of the residual that
+    dead latents leave, ||e - what they make||² / ||e||² over the batch, + sparsity * penalty / rows. (Gao et al. 2024,
+    arXiv 2406.04093, sections 2 and A.2, and appendix D for several k; Bussmann et al. 2025, arXiv 2503.17547, for
+    prefixes.) The share is of the residual, not of y, as in Gao et al.'s released code (not in sparsify's): else the
+    term fades as FVU falls, and brings fewer latents back.
     """
     k = coder.spec.k
     wide = min(MULTI * k, coder.spec.latents) if objective.multi_topk and k is not None else k
@@ -85,7 +89,8 @@ def terms(
         total = total + MULTI_WEIGHT * (out - y).square().sum() / scale
     if objective.aux_k and dead is not None and len(dead):
         residual = (y - outputs[-1]).detach()
-        total = total + objective.aux_k * (_revived(coder, x, dead) - residual).square().sum() / scale
+        whole = gather(residual.square().sum()[None]).sum().clamp(min=LEAST_RESIDUAL * scale)
+        total = total + objective.aux_k * (_revived(coder, x, dead) - residual).square().sum() / whole
     penalty = coder.activation.penalty
     if penalty is not None:
         held = penalty(firing.support, firing.pre, firing.threshold, coder.W_dec, objective.variance)
