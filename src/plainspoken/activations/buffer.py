@@ -114,7 +114,7 @@ class MixingBuffer:
             self._limits[site], self._counts[site] = limits, counts
             self._moments[site] = moments(x, y, limits.kept(*chunk.norms[site]), self._share)
 
-    def _draw(self, stretch: Stretch) -> dict[str, tuple[Tensor, Tensor]]:
+    def _draw(self, stretch: Stretch) -> dict[str, tuple[Float[Tensor, "m d_in"], Float[Tensor, "m d_out"]]]:
         """This process's vectors of a stretch."""
         window = self._window
         if window is None or (window.epoch, window.number) != (stretch.epoch, stretch.window):
@@ -159,7 +159,7 @@ class MixingBuffer:
     def _read(self, epoch: int, chunk: int) -> _Chunk:
         chosen = self._order.epoch(epoch).rows_of(chunk)
         portion = Portion(self._tokens[chosen], self._batch_rows, self._share)
-        tables: dict[str, tuple[Tensor, Tensor]] = {}
+        tables: dict[str, tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]] = {}
         for site in self._where:
             x = torch.empty(portion.size, site.d_in, device=self._device)
             y = x if site.kind == "resid" else torch.empty(portion.size, site.d_out, device=self._device)
@@ -181,7 +181,9 @@ def _take(tables: Sequence[Float[Tensor, "_ d"]], places: Int[Tensor, " m"]) -> 
     return taken
 
 
-def _joined(drawn: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _joined(
+    drawn: Sequence[tuple[Float[Tensor, "_ d_in"], Float[Tensor, "_ d_out"]]],
+) -> tuple[Float[Tensor, "m d_in"], Float[Tensor, "m d_out"]]:
     """Stretches of one site after one another."""
     if len(drawn) == 1:
         return drawn[0]

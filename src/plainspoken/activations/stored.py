@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plainspoken.activations.masks import MaskCounts, NormLimits, find_outliers, norms
@@ -43,7 +43,7 @@ class StoredVectors:
         self._stores, self._batch, self._outlier_norm = stores, batch, outlier_norm
         self._portion = Portion(rows.mask.sum(1), batch_rows, share)
         self._order = EpochOrder(rows.token_count, seed)
-        self._kept: dict[str, Tensor] = {}
+        self._kept: dict[str, Bool[Tensor, " n"]] = {}
         self._limits: dict[str, NormLimits] = {}
         self._counts: dict[str, MaskCounts] = {}
         self._moments: dict[str, Moments] = {}

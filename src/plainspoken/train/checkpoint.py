@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -33,11 +34,11 @@ class Run:
     """Steps in `sums`."""
     seen: int = 0
     """Vectors that were trained on; those that were masked are not among them."""
-    sparsity: Tensor = field(init=False)
+    sparsity: Float[Tensor, ""] = field(init=False)
     """Weight of the penalty on firing: nothing until whoever starts the training sets it."""
-    sums: Tensor = field(init=False)
+    sums: Float[Tensor, "4"] = field(init=False)
     """FVU, L0, KL (0 but in a finishing phase) and gradient norm summed since the last line of the log."""
-    fired_at: Tensor = field(init=False)
+    fired_at: Int[Tensor, " latents"] = field(init=False)
     """The step at which each latent last fired."""
     optimizer: torch.optim.Adam = field(init=False)
 

@@ -98,7 +98,14 @@ def terms(
     return _told(total, fvus[-1], outputs[-1], firing, z, rows)
 
 
-def _told(total: Tensor, fvu: Tensor, output: Tensor, firing: Firing, z: Tensor, rows: int) -> Terms:
+def _told(
+    total: Float[Tensor, ""],
+    fvu: Float[Tensor, ""],
+    output: Float[Tensor, "n d_out"],
+    firing: Firing,
+    z: Float[Tensor, "*nnz"],
+    rows: int,
+) -> Terms:
     positive = z.detach() > 0
     smallest = torch.where(positive, z.detach(), torch.inf)
     return Terms(
@@ -111,7 +118,7 @@ def _told(total: Tensor, fvu: Tensor, output: Tensor, firing: Firing, z: Tensor,
     )
 
 
-def _beside_latents(coder: Coder, x: Float[Tensor, "n d_in"], rounded: bool) -> Float[Tensor, "*n d_out"]:
+def _beside_latents(coder: Coder, x: Float[Tensor, "n d_in"], rounded: bool) -> Float[Tensor, "*rows d_out"]:
     """What the output holds beside the latents' part: b_dec, and W_skip x."""
     if coder.W_skip is None:
         return coder.b_dec
@@ -119,7 +126,11 @@ def _beside_latents(coder: Coder, x: Float[Tensor, "n d_in"], rounded: bool) -> 
 
 
 def _outputs(
-    coder: Coder, support: Support, z: Float[Tensor, "*nnz"], straight: Tensor, prefixes: tuple[int, ...]
+    coder: Coder,
+    support: Support,
+    z: Float[Tensor, "*nnz"],
+    straight: Float[Tensor, "*rows d_out"],
+    prefixes: tuple[int, ...],
 ) -> list[Float[Tensor, "n d_out"]]:
     """The coder's output with the latents of each prefix alone, and last with all of them."""
     if not prefixes:
