@@ -229,7 +229,7 @@ def test_the_phase_leaves_out_what_training_leaves_out(
     """Outliers are neither trained on nor spliced: with a limit that masks many, the log counts the others."""
     config = replace(CONFIG, tokens=3 * rows.token_count, batch=rows.token_count, finish_tokens=rows.token_count)
     source = store_vectors(neox, [site], rows, tmp_path, batch=config.batch, seed=0, outlier_norm=1.2)
-    masked = source.counts(site.module).outliers
+    masked = source.survey(site.module).counts.outliers
     assert masked > 20
     text = FinishText(neox, {site.module: site}, rows)
     train_coders(source, {site.module: SPEC}, config, {site.module: tmp_path}, 0, text=text)

@@ -110,7 +110,8 @@ def _start(
     processes: Processes,
 ) -> Training:
     """A site's training at its first step, or where its checkpoint left it."""
-    moments = source.moments(site)
+    known = source.survey(site)
+    moments = known.moments
     if (len(moments.mean_x), len(moments.mean_y)) != (spec.d_in, spec.d_out):
         raise ConfigError(
             f"activations of widths {len(moments.mean_x)} -> {len(moments.mean_y)} cannot fit {spec}; give the spec of "
@@ -125,7 +126,7 @@ def _start(
     load_checkpoint(folder, run)
     log = TrainingLog(folder / "log.jsonl", run.log_bytes) if processes.first else None
     recipe, schedule = Recipe(config, objective, processes), schedule_of(config, spec)
-    return Training(run, recipe, schedule, units, source.limits(site), source.counts(site).bos, folder, log)
+    return Training(run, recipe, schedule, units, known.limits, known.counts.bos, folder, log)
 
 
 def _finish(training: Training, phase: Finishing, seed: int, progress: Callable[[int], object] | None) -> None:
