@@ -45,7 +45,7 @@ def main(lm_folder: Path, out: Path) -> None:
                 source = MixingBuffer(lm, sites, rows(), vectors=600, **settings)
             for activation in ("topk", "batch_topk", "relu", "jump_relu"):
                 spec = CoderSpec("transcoder", activation, 48, 4, True, 16, 16)
-                config = TrainConfig(tokens=96 * 100, batch=96, lr=0.003, aux_k=0.03, dead_after=960)
+                config = TrainConfig(tokens=96 * 100, batch=96, lr=0.003, aux_k=0.03, dead_after=96)
                 if activation == "topk":
                     config = replace(config, multi_topk=True, prefixes=(8, 20))
                 if kind == "store":  # on two rows a step, of which the third process has none
