@@ -30,8 +30,7 @@ from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.train.checkpoint import Run
 from plainspoken.train.objective import objective_of, schedule_of
-from plainspoken.train.processes import Processes
-from plainspoken.train.step import step
+from plainspoken.train.step import Recipe, step
 
 CPU = torch.device("cpu")
 
@@ -55,7 +54,7 @@ def fast(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> list[float]
     curve = []
     for number in range(schedule.steps):
         part, before = slice(number * config.batch, (number + 1) * config.batch), float(run.sums[0])
-        step(run, x[part], y[part], objective, config, schedule.rate(number), Processes())
+        step(run, x[part], y[part], Recipe(config, objective), schedule.rate(number))
         curve.append(float(run.sums[0]) - before)
     return curve
 

@@ -32,8 +32,7 @@ from plainspoken.config import TrainConfig
 from plainspoken.train.allocation import freed_memory_kept
 from plainspoken.train.checkpoint import Run
 from plainspoken.train.loop import objective_of
-from plainspoken.train.processes import Processes
-from plainspoken.train.step import step
+from plainspoken.train.step import Recipe, step
 
 PEERS = ("sparsify", "sparsify-signum", "saelens-sparse", "saelens-dense", "dictionary_learning")
 WIDE = ("sparsify", "saelens-sparse")
@@ -54,10 +53,10 @@ def ours(given: argparse.Namespace) -> None:
         nonlocal run
         if run is None:
             run = Run(initialise(spec, torch.zeros(width), torch.zeros(width), torch.Generator()), {})
-        objective = objective_of(config, spec, float(width), CPU)
+        recipe = Recipe(config, objective_of(config, spec, float(width), CPU))
         for i in range(steps):
             began = time.perf_counter()
-            step(run, *batches[i % 4], objective, config, 1e-4, Processes())
+            step(run, *batches[i % 4], recipe, 1e-4)
             taken.append(time.perf_counter() - began)
 
     with freed_memory_kept():

@@ -40,19 +40,19 @@ def test_a_sink_is_masked_by_its_input_or_its_output_and_counted() -> None:
     found = source(x, y, 10.0)
     served = {row.numpy().tobytes() for row in found.batch(0)["site"][0]}
     assert served == {row.numpy().tobytes() for i, row in enumerate(x) if i not in (17, 400)}
-    counts = found.counts("site")
+    counts = found.survey("site").counts
     assert (counts.text, counts.bos, counts.examined, counts.outliers) == (1000, 100, 1000, 2)
     assert counts.median_x == pytest.approx(float(x.norm(dim=1).median()))
     assert counts.largest_y == pytest.approx(float(y[400].norm()))
-    assert found.moments("site").vectors == 998
-    assert source(x, y, 0.0).counts("site").outliers == 0
+    assert found.survey("site").moments.vectors == 998
+    assert source(x, y, 0.0).survey("site").counts.outliers == 0
 
 
 def test_what_is_masked_moves_neither_mean_nor_variance() -> None:
     x, y = torch.randn(1000, 8), torch.randn(1000, 4)
     x[17], y[17] = 1e4, 1e6
     without = [torch.cat([t[:17], t[18:]]) for t in (x, y)]
-    moments = source(x, y, 10.0).moments("site")
+    moments = source(x, y, 10.0).survey("site").moments
     torch.testing.assert_close(moments.mean_x, without[0].mean(0))
     assert moments.variance_y == pytest.approx(float((without[1] - without[1].mean(0)).square().sum(1).mean()))
 
@@ -60,7 +60,7 @@ def test_what_is_masked_moves_neither_mean_nor_variance() -> None:
 def test_where_most_outputs_are_zero_none_is_an_outlier() -> None:
     x, y = torch.randn(100, 8), torch.zeros(100, 4)
     y[::3] = 1.0
-    assert source(x, y, 10.0).counts("site").outliers == 0
+    assert source(x, y, 10.0).survey("site").counts.outliers == 0
 
 
 @pytest.mark.parametrize("factor", [0.5, -1.0, math.nan])

@@ -98,7 +98,7 @@ def test_an_epoch_serves_each_vector_once_but_for_the_masked(
     """Found again among the vectors of the text by their distance, since other passes give other last bits."""
     source = make(neox, rows, batch=rows.token_count)
     for site, store in collect(neox, resolve_sites(neox, PATTERN), rows, tmp_path).items():
-        counts = source.counts(site)
+        counts = source.survey(site).counts
         limit_x, limit_y = (outlier_norm * median or float("inf") for median in (counts.median_x, counts.median_y))
         wanted = ((store.x.norm(dim=1) <= limit_x) & (store.y.norm(dim=1) <= limit_y)).nonzero().squeeze(1)
         assert (len(wanted) < len(store)) == (outlier_norm > 0)
@@ -171,9 +171,9 @@ def test_shares_together_are_the_batch_of_one_process(
         for site, whole in bits(alone, step).items():
             assert sorted(vector for batch in batches for vector in batch[site]) == sorted(whole)
     for site in alone.sites:
-        assert len({str(flat(share.moments(site))) for share in shares}) == 1
-        assert flat(shares[0].moments(site)) == pytest.approx(flat(alone.moments(site)), rel=1e-6)
-        assert [share.counts(site) for share in shares] == [alone.counts(site)] * world
+        assert len({str(flat(share.survey(site).moments)) for share in shares}) == 1
+        assert flat(shares[0].survey(site).moments) == pytest.approx(flat(alone.survey(site).moments), rel=1e-6)
+        assert [share.survey(site).counts for share in shares] == [alone.survey(site).counts] * world
         assert [share.fingerprint(site) for share in shares] == [alone.fingerprint(site)] * world
 
 
@@ -185,7 +185,7 @@ def test_a_site_does_not_depend_on_which_others_are_read(neox: LanguageModel, ro
     alone, among = make(neox, rows, pattern="gpt_neox.layers.1.mlp"), make(neox, rows)
     [site] = alone.sites
     assert all(bits(alone, step)[site] == bits(among, step)[site] for step in range(12))
-    assert alone.counts(site) == among.counts(site)
+    assert alone.survey(site).counts == among.survey(site).counts
     assert alone.fingerprint(site) == among.fingerprint(site)
 
 
@@ -218,16 +218,16 @@ def test_moments_are_those_of_what_is_served(neox: LanguageModel, rows: Rows, tm
     source = stored(tmp_path, FACTOR)(neox, rows, batch=rows.token_count)
     sample = mixed(FACTOR)(neox, rows)
     for site, (x, y) in source.batch(0).items():
-        found = source.moments(site)
-        assert found.vectors == len(x) == source.counts(site).text - source.counts(site).outliers
+        found = source.survey(site).moments
+        assert found.vectors == len(x) == source.survey(site).counts.text - source.survey(site).counts.outliers
         torch.testing.assert_close(found.mean_x, x.mean(0))
         torch.testing.assert_close(found.mean_y, y.mean(0))
         assert found.variance_x == pytest.approx(float((x - x.mean(0)).square().sum(1).mean()), rel=1e-5)
         assert found.variance_y == pytest.approx(float((y - y.mean(0)).square().sum(1).mean()), rel=1e-5)
-        counts = sample.counts(site)
+        counts = sample.survey(site).counts
         assert VECTORS // 2 - 15 < counts.examined <= VECTORS // 2
-        assert sample.moments(site).vectors == counts.examined - counts.outliers
-        assert sample.moments(site).variance_y == pytest.approx(found.variance_y, rel=0.3)
+        assert sample.survey(site).moments.vectors == counts.examined - counts.outliers
+        assert sample.survey(site).moments.variance_y == pytest.approx(found.variance_y, rel=0.3)
 
 
 def test_fingerprints_tell_what_the_vectors_depend_on(neox: LanguageModel, rows: Rows, tmp_path: Path) -> None:

@@ -151,6 +151,28 @@ def test_folding_units_changes_the_units_and_no_latent(skip: bool) -> None:
     torch.testing.assert_close(folded.dense(folded.encode(moved)), coder.dense(coder.encode(x)))
 
 
+@pytest.mark.parametrize("activation", ["batch_topk", "jump_relu"])
+def test_folding_units_moves_no_threshold_and_no_output(activation: str) -> None:
+    """Thresholds are of pre-activations, which are the same in all units: what fired fires, where it would not without
+    a threshold, and the output in the original units stays, written out here from the coder's formula."""
+    coder, x = Coder(CoderSpec("transcoder", activation, 12, 3, True, 4, 5), dtype=torch.float64), torch.randn(50, 4)
+    x = x.double()
+    with torch.no_grad():
+        for tensor in coder.state_dict().values():
+            tensor.normal_()
+        assert coder.threshold is not None and coder.W_skip is not None
+        coder.threshold.uniform_(0.3, 1.5)
+        units = Units(torch.randn(4, dtype=torch.float64), 40.0, torch.randn(5, dtype=torch.float64), 0.025)
+        folded, moved = fold_units(coder, units), x * 40.0 + units.x_mean
+        pre = x @ coder.W_enc.T + coder.b_enc
+        z = torch.where(pre > coder.threshold, pre, 0.0).relu()
+        assert int(((pre > 0) & (z == 0)).sum()) > 20 and int((z > 0).sum()) > 20
+        torch.testing.assert_close(folded.dense(folded.encode(moved)), z)
+        out = z @ coder.W_dec + coder.b_dec + x @ coder.W_skip.T
+        torch.testing.assert_close(folded(moved), out * 0.025 + units.y_mean)
+        assert folded.threshold is not None and torch.equal(folded.threshold, coder.threshold)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -131,8 +131,8 @@ def test_multi_topk_adds_an_eighth_of_the_fvu_with_four_times_as_many() -> None:
 
 
 def test_aux_k_moves_encoder_and_decoder_of_dead_latents_and_nothing_else() -> None:
-    """Its gradient is the finite difference of ||what dead latents make of the residual - the residual||², the residual
-    held fixed: for W_enc too, to which a peer's fused encoder gives exactly none."""
+    """Its gradient is the finite difference of ||what dead latents make of the residual - the residual||² over
+    ||residual||², the residual held fixed: for W_enc too, to which a peer's fused encoder gives exactly none."""
     coder, (x, y) = made("topk"), data()
     dead = torch.tensor([1, 4, 5, 9, 10])
     plain, helped = Objective(VARIANCE), Objective(VARIANCE, aux_k=0.25)
@@ -147,7 +147,7 @@ def test_aux_k_moves_encoder_and_decoder_of_dead_latents_and_nothing_else() -> N
     def aux() -> Tensor:
         pre = coder.pre(x)[:, dead].relu()
         z = pre * (pre >= pre.topk(2, dim=1).values[:, -1:])  # d_in / 2 of them
-        return 0.25 * (z @ coder.W_dec[dead] - residual).square().sum() / (ROWS * VARIANCE)
+        return 0.25 * (z @ coder.W_dec[dead] - residual).square().sum() / residual.square().sum()
 
     for (name, parameter), first, difference in zip(
         coder.named_parameters(), without, numeric(aux, weights(coder)), strict=True
@@ -155,6 +155,44 @@ def test_aux_k_moves_encoder_and_decoder_of_dead_latents_and_nothing_else() -> N
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad - first, difference, atol=1e-7, rtol=1e-6)
         assert bool((difference.abs().sum() > 0) == (name in ("W_enc", "b_enc", "W_dec")))
+
+
+def aux_term(coder: Coder, x: Tensor, y: Tensor, dead: list[int]) -> float:
+    """What an aux-k of weight 1 adds to the loss."""
+    found = terms(coder, x, y, Objective(VARIANCE, aux_k=1.0), len(x), torch.tensor(dead, dtype=torch.long))
+    return float(found.total.detach() - found.fvu)
+
+
+def test_aux_k_is_a_share_of_the_residual_however_small_that_is() -> None:
+    """One where dead latents decode to nothing, whatever they leave, and zero where they decode to all of it; nothing
+    where none is dead, and where there is no residual (Gao et al. 2024, appendix A.2, and their train.py)."""
+    coder, (x, y) = made("topk"), data()
+    dead = [1, 4, 5]
+    with torch.no_grad():
+        coder.W_dec[dead] = 0.0
+        coder.W_enc[dead], coder.b_enc[dead] = 0.0, -1.0
+    out = coder(x).detach()
+    for size in (1.0, 0.01):
+        assert aux_term(coder, x, out + size * (y - out), dead) == pytest.approx(1.0)
+        assert aux_term(coder, x, out + size * (y - out), []) == 0.0
+    assert aux_term(coder, x, out, dead) == pytest.approx(0.0, abs=1e-12)
+    leave = torch.randn(5, dtype=torch.float64)
+    with torch.no_grad():
+        coder.b_enc[1], coder.W_dec[1] = 1e-3, leave  # which alone of the dead is above zero
+    assert aux_term(coder, x, coder(x).detach() + 1e-3 * leave, dead) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_parts_of_a_batch_share_the_residual_that_aux_k_is_measured_against() -> None:
+    coder, (x, y) = made("topk"), data()
+    objective, dead = Objective(VARIANCE, aux_k=0.25), torch.tensor([1, 4, 5])
+    whole = terms(coder, x, y, objective, ROWS, dead).total.detach()
+    parts, residual = (slice(0, 2), slice(2, ROWS)), (coder(x) - y).detach().square()
+    everybody = torch.stack([residual[part].sum() for part in parts])
+    totals = [
+        terms(coder, x[part], y[part], objective, ROWS, dead, gather=lambda _: everybody).total.detach()
+        for part in parts
+    ]
+    torch.testing.assert_close(torch.stack(totals).sum(), whole)
 
 
 def test_l1_has_the_gradient_of_its_formula_and_does_not_see_a_change_of_scale() -> None:

@@ -1,5 +1,6 @@
 """Several processes train the coders that one would."""
 
+import json
 import os
 import subprocess
 import sys
@@ -31,6 +32,8 @@ def test_processes_that_share_batches_train_what_one_does(neox_folder: Path, tmp
     steps, with two processes and with three."""
     alone = trained(neox_folder, tmp_path / "1", 1)
     assert len(alone) == 16
+    logs = [path.read_text().splitlines() for path in (tmp_path / "1").glob("*/log.jsonl")]
+    assert any(json.loads(line)["dead"] > 0 for log in logs for line in log)  # or there is nothing to bring back
     for world in (2, 3):
         together = trained(neox_folder, tmp_path / str(world), world)
         assert together.keys() == alone.keys()

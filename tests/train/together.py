@@ -37,7 +37,7 @@ def main(lm_folder: Path, out: Path) -> None:
     with processes_of_torchrun(cuda=False) if "RANK" in os.environ else nullcontext(Processes()) as processes:
         share = ALONE if processes.world == 1 else Share(processes.rank, processes.world, processes.total)
         settings = {"batch": 96, "seed": 1, "share": share, "batch_rows": 4, "outlier_norm": 1.6}
-        text = FinishText(lm, {site.module: site for site in sites}, rows(n=12, t=64))
+        text = FinishText(lm, {site.module: site for site in sites}, rows(n=12, t=64), logits=1)  # a row at a time
         for kind in ("store", "buffer"):
             if kind == "store":
                 source = store_vectors(lm, sites, rows(), out, **settings)
@@ -45,7 +45,7 @@ def main(lm_folder: Path, out: Path) -> None:
                 source = MixingBuffer(lm, sites, rows(), vectors=600, **settings)
             for activation in ("topk", "batch_topk", "relu", "jump_relu"):
                 spec = CoderSpec("transcoder", activation, 48, 4, True, 16, 16)
-                config = TrainConfig(tokens=96 * 100, batch=96, lr=0.003, aux_k=0.03, dead_after=960)
+                config = TrainConfig(tokens=96 * 100, batch=96, lr=0.003, aux_k=0.03, dead_after=96)
                 if activation == "topk":
                     config = replace(config, multi_topk=True, prefixes=(8, 20))
                 if kind == "store":  # on two rows a step, of which the third process has none

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plainspoken.activations.masks import MaskCounts, NormLimits, find_outliers, norms
+from plainspoken.activations.masks import norms
 from plainspoken.activations.mixing import MixingOrder, Stretch
-from plainspoken.activations.moments import Moments, moments
 from plainspoken.activations.shares import ALONE, Portion, Share
 from plainspoken.activations.stream import BATCH_ROWS
+from plainspoken.activations.survey import Survey, survey
 from plainspoken.activations.tables import Tables, fill, fingerprint
 from plainspoken.corpus import require_part
 from plainspoken.lm import LanguageModel
@@ -47,7 +47,7 @@ class MixingBuffer:
 
     What it holds at a step follows from seed and step: a training that resumes needs nothing from it but that at most
     two chunks are read again. Limits of norms and moments are those of the first chunk, which is a sample of the text
-    drawn row by row; it is read when the buffer is made, and counted in `moments(site).vectors`.
+    drawn row by row; it is read when the buffer is made, and counted in `survey(site).moments.vectors`.
     """
 
     def __init__(
@@ -79,22 +79,12 @@ class MixingBuffer:
         self._settings = f"mixed {vectors // 2} {outlier_norm} {batch_rows}"
         self._chunks: dict[tuple[int, int], _Chunk] = {}
         self._window: _Window | None = None
-        self._limits: dict[str, NormLimits] = {}
-        self._counts: dict[str, MaskCounts] = {}
-        self._moments: dict[str, Moments] = {}
-        self._examine(outlier_norm)
+        [chunk] = self._hold(0, [0])
+        self._surveys = {site: survey(*table, outlier_norm, rows, share)[0] for site, table in chunk.tables.items()}
 
-    def moments(self, site: str) -> Moments:
-        """Of the vectors of the first chunk that are not masked."""
-        return self._moments[site]
-
-    def counts(self, site: str) -> MaskCounts:
+    def survey(self, site: str) -> Survey:
         """Of the first chunk."""
-        return self._counts[site]
-
-    def limits(self, site: str) -> NormLimits:
-        """Times the median norm of the first chunk."""
-        return self._limits[site]
+        return self._surveys[site]
 
     def fingerprint(self, site: str) -> str:
         """Of the model, the site, the rows, the mask and the buffer's size."""
@@ -107,14 +97,7 @@ class MixingBuffer:
         drawn = [self._draw(stretch) for stretch in stretches]
         return {site: _joined([one[site] for one in drawn]) for site in self.sites}
 
-    def _examine(self, outlier_norm: float) -> None:
-        [chunk] = self._hold(0, [0])
-        for site, (x, y) in chunk.tables.items():
-            limits, counts = find_outliers(*chunk.norms[site], outlier_norm, self._rows, self._share)
-            self._limits[site], self._counts[site] = limits, counts
-            self._moments[site] = moments(x, y, limits.kept(*chunk.norms[site]), self._share)
-
-    def _draw(self, stretch: Stretch) -> dict[str, tuple[Tensor, Tensor]]:
+    def _draw(self, stretch: Stretch) -> dict[str, tuple[Float[Tensor, "m d_in"], Float[Tensor, "m d_out"]]]:
         """This process's vectors of a stretch."""
         window = self._window
         if window is None or (window.epoch, window.number) != (stretch.epoch, stretch.window):
@@ -144,7 +127,8 @@ class MixingBuffer:
             places[here] = torch.where(local >= 0, local + before, -1)
             before += chunk.portion.size
         kept = {
-            site: torch.cat([self._limits[site].kept(*chunk.norms[site]) for chunk in chunks]) for site in self.sites
+            site: torch.cat([known.limits.kept(*chunk.norms[site]) for chunk in chunks])
+            for site, known in self._surveys.items()
         }
         return _Window(epoch, number, chunks, places.to(self._device), kept)
 
@@ -159,7 +143,7 @@ class MixingBuffer:
     def _read(self, epoch: int, chunk: int) -> _Chunk:
         chosen = self._order.epoch(epoch).rows_of(chunk)
         portion = Portion(self._tokens[chosen], self._batch_rows, self._share)
-        tables: dict[str, tuple[Tensor, Tensor]] = {}
+        tables: dict[str, tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]] = {}
         for site in self._where:
             x = torch.empty(portion.size, site.d_in, device=self._device)
             y = x if site.kind == "resid" else torch.empty(portion.size, site.d_out, device=self._device)
@@ -181,7 +165,9 @@ def _take(tables: Sequence[Float[Tensor, "_ d"]], places: Int[Tensor, " m"]) -> 
     return taken
 
 
-def _joined(drawn: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _joined(
+    drawn: Sequence[tuple[Float[Tensor, "_ d_in"], Float[Tensor, "_ d_out"]]],
+) -> tuple[Float[Tensor, "m d_in"], Float[Tensor, "m d_out"]]:
     """Stretches of one site after one another."""
     if len(drawn) == 1:
         return drawn[0]

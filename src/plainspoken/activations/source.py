@@ -6,8 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from plainspoken.activations.masks import MaskCounts, NormLimits
-from plainspoken.activations.moments import Moments
+from plainspoken.activations.survey import Survey
 
 
 @runtime_checkable
@@ -24,16 +23,8 @@ class VectorSource(Protocol):
         """The modules' paths."""
         ...
 
-    def moments(self, site: str) -> Moments:
-        """Mean and variance of what is not masked at the site, in all the text or a sample; equal in all processes."""
-        ...
-
-    def counts(self, site: str) -> MaskCounts:
-        """What is masked at the site; equal in all processes."""
-        ...
-
-    def limits(self, site: str) -> NormLimits:
-        """The largest norms that are trained on at the site; equal in all processes."""
+    def survey(self, site: str) -> Survey:
+        """What is known of the site's vectors, in all the text or a sample."""
         ...
 
     def fingerprint(self, site: str) -> str:

@@ -57,7 +57,7 @@ def collect(
     portion = Portion(rows.mask.sum(1), batch_rows, share)
     n = portion.size
     mapped = n * vector_bytes(sites) > MEMORY_LIMIT
-    tables: dict[str, tuple[Tensor, Tensor]] = {}
+    tables: dict[str, tuple[Float[Tensor, "n d_in"], Float[Tensor, "n d_out"]]] = {}
     for i, site in enumerate(sites):
         # Several processes may keep their shares in one folder.
         x = _table(n, site.d_in, folder / f"x{i}-{share.rank}" if mapped else None)

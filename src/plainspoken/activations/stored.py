@@ -6,22 +6,18 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from plainspoken.activations.masks import MaskCounts, NormLimits, find_outliers, norms
-from plainspoken.activations.moments import Moments, moments
 from plainspoken.activations.order import EpochOrder
 from plainspoken.activations.shares import ALONE, Portion, Share
 from plainspoken.activations.store import ActivationStore, collect
 from plainspoken.activations.stream import BATCH_ROWS
+from plainspoken.activations.survey import Survey, survey
 from plainspoken.activations.tables import fingerprint
 from plainspoken.lm import LanguageModel
 from plainspoken.types import Rows, Site
 
 
 class StoredVectors:
-    """A `VectorSource` over stores of the same rows, one a site: each epoch is a shuffle of all the tokens.
-
-    The moments are those of all vectors that are not masked.
-    """
+    """A `VectorSource` over stores of the same rows, one a site: each epoch is a shuffle of all the tokens."""
 
     def __init__(
         self,
@@ -43,27 +39,13 @@ class StoredVectors:
         self._stores, self._batch, self._outlier_norm = stores, batch, outlier_norm
         self._portion = Portion(rows.mask.sum(1), batch_rows, share)
         self._order = EpochOrder(rows.token_count, seed)
-        self._kept: dict[str, Tensor] = {}
-        self._limits: dict[str, NormLimits] = {}
-        self._counts: dict[str, MaskCounts] = {}
-        self._moments: dict[str, Moments] = {}
-        for site, store in stores.items():
-            lengths = norms(store.x, store.y)
-            self._limits[site], self._counts[site] = find_outliers(*lengths, outlier_norm, rows, share)
-            self._kept[site] = self._limits[site].kept(*lengths)
-            self._moments[site] = moments(store.x, store.y, self._kept[site], share)
+        found = {site: survey(store.x, store.y, outlier_norm, rows, share) for site, store in stores.items()}
+        self._surveys = {site: known for site, (known, _) in found.items()}
+        self._kept = {site: kept for site, (_, kept) in found.items()}
 
-    def moments(self, site: str) -> Moments:
-        """Of all vectors that are not masked."""
-        return self._moments[site]
-
-    def counts(self, site: str) -> MaskCounts:
+    def survey(self, site: str) -> Survey:
         """Of all the text."""
-        return self._counts[site]
-
-    def limits(self, site: str) -> NormLimits:
-        """Times the median norm of all the text."""
-        return self._limits[site]
+        return self._surveys[site]
 
     def fingerprint(self, site: str) -> str:
         """Of the model, the site, the rows and the mask."""

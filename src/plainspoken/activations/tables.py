@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from plainspoken.activations.shares import Portion
@@ -13,8 +13,8 @@ from plainspoken.activations.stream import read_rows
 from plainspoken.lm import LanguageModel
 from plainspoken.types import Rows, Site
 
-Tables = Mapping[str, tuple[Tensor, Tensor]]
-"""Inputs x [n d_in] and outputs y [n d_out] in float32 by a site's module; one tensor for a `resid` site."""
+Tables = Mapping[str, tuple[Float[Tensor, "_ d_in"], Float[Tensor, "_ d_out"]]]
+"""Inputs x and outputs y in float32 by a site's module; one tensor for a `resid` site."""
 
 
 def vector_bytes(sites: Sequence[Site]) -> int:

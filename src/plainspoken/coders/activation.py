@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from plainspoken.coders.code import SparseCode
 from plainspoken.coders.support import Dense, Sparse, Support
 
-Gather = Callable[[Tensor], Tensor]
+Gather = Callable[[Shaped[Tensor, " mine"]], Shaped[Tensor, " all"]]
 """What all processes that share a batch hold of a vector, one after the other; alone: what one holds itself."""
 
 
-def alone(vector: Tensor) -> Tensor:
+def alone(vector: Shaped[Tensor, " n"]) -> Shaped[Tensor, " n"]:
     """The `Gather` of a process that shares its batch with nobody."""
     return vector
 
@@ -54,7 +54,7 @@ class Activation:
     over the rows."""
 
 
-def relu(pre: Float[Tensor, "*nnz"], _: Tensor | None) -> Float[Tensor, "*nnz"]:
+def relu(pre: Float[Tensor, "*nnz"], _: Float[Tensor, "..."] | None) -> Float[Tensor, "*nnz"]:
     """The value of most: ReLU(pre)."""
     return pre.relu()
 

@@ -56,7 +56,7 @@ class Coder(torch.nn.Module):
     (Paulo & Belrose, arXiv 2501.18838, section 3; Dunefsky et al., arXiv 2406.11944.)
     """
 
-    threshold: Tensor | None
+    threshold: Float[Tensor, " size"] | None
 
     def __init__(self, spec: CoderSpec, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()

@@ -18,13 +18,13 @@ _SPREAD = 4
 """A row is first searched for this many times k."""
 
 
-def encode(pre: Float[Tensor, "n latents"], _: int | None, threshold: Tensor | None) -> SparseCode:
+def encode(pre: Float[Tensor, "n latents"], _: int | None, threshold: Float[Tensor, "1"] | None) -> SparseCode:
     """ReLU(pre) where it is above the one threshold."""
     assert threshold is not None
     return above(pre, threshold)
 
 
-def choose(pre: Float[Tensor, "n m"], k: int | None, _: Tensor | None, gather: Gather) -> Sparse:
+def choose(pre: Float[Tensor, "n m"], k: int | None, _: Float[Tensor, "1"] | None, gather: Gather) -> Sparse:
     """The n k largest positive ones of the whole batch, of however many processes.
 
     Looked for among the 4 k largest of each row; should a row's last of those fire too, the whole row is searched.

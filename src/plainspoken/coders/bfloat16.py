@@ -36,13 +36,13 @@ def candidates(
 
 class _Skip(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W_skip: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Float[Tensor, "n d_in"], W_skip: Float[Tensor, "d_out d_in"]) -> Float[Tensor, "n d_out"]:
         rounded = x.bfloat16()
         ctx.save_for_backward(rounded)
         return (rounded @ W_skip.bfloat16().T).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Any, *gradients: Float[Tensor, "n d_out"]) -> tuple[None, Float[Tensor, "d_out d_in"]]:
         (rounded,) = ctx.saved_tensors
         return None, (gradients[0].bfloat16().T @ rounded).to(gradients[0].dtype)
 

@@ -10,12 +10,12 @@ from plainspoken.coders.code import SparseCode
 from plainspoken.coders.support import Support
 
 
-def encode(pre: Float[Tensor, "n latents"], _: int | None, __: Tensor | None = None) -> SparseCode:
+def encode(pre: Float[Tensor, "n latents"], _: int | None, __: Float[Tensor, "..."] | None = None) -> SparseCode:
     """ReLU(pre)."""
     return above(pre, 0.0)
 
 
-def choose(pre: Float[Tensor, "n latents"], _: int | None, __: Tensor | None, ___: Gather) -> Support:
+def choose(pre: Float[Tensor, "n latents"], _: int | None, __: Float[Tensor, "..."] | None, ___: Gather) -> Support:
     """Every positive entry."""
     return entries_above(pre, 0.0)
 
@@ -23,7 +23,7 @@ def choose(pre: Float[Tensor, "n latents"], _: int | None, __: Tensor | None, __
 def l1(
     support: Support,
     pre: Float[Tensor, "*nnz"],
-    _: Tensor | None,
+    _: Float[Tensor, "..."] | None,
     W_dec: Float[Tensor, "latents d_out"],
     variance: float,
 ) -> Float[Tensor, ""]:

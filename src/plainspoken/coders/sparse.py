@@ -11,13 +11,20 @@ from plainspoken.coders.support import Support
 
 class _PreAt(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W_enc: Tensor, b_enc: Tensor, known: Tensor | None, support: Support) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "n d_in"],
+        W_enc: Float[Tensor, "latents d_in"],
+        b_enc: Float[Tensor, " latents"],
+        known: Float[Tensor, "*nnz"] | None,
+        support: Support,
+    ) -> Float[Tensor, "*nnz"]:
         ctx.save_for_backward(x, W_enc)
         ctx.support = support
         return support.dot(x, W_enc) + support.of_latent(b_enc) if known is None else known.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Float[Tensor, "*nnz"]) -> tuple[Float[Tensor, "..."] | None, ...]:
         x, W_enc = ctx.saved_tensors
         support: Support = ctx.support
         through, (need_x, need_W, need_b, *_) = gradients[0], ctx.needs_input_grad
@@ -29,13 +36,15 @@ class _PreAt(torch.autograd.Function):
 
 class _DecodeAt(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, W_dec: Tensor, support: Support) -> Tensor:
+    def forward(
+        ctx: Any, values: Float[Tensor, "*nnz"], W_dec: Float[Tensor, "latents d_out"], support: Support
+    ) -> Float[Tensor, "n d_out"]:
         ctx.save_for_backward(values, W_dec)
         ctx.support = support
         return support.row_sum(values, W_dec)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Float[Tensor, "n d_out"]) -> tuple[Float[Tensor, "..."] | None, ...]:
         values, W_dec = ctx.saved_tensors
         support: Support = ctx.support
         gradient = gradients[0].contiguous()

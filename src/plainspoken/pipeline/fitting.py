@@ -68,7 +68,7 @@ def fit(
     """
     config, lm, processes = workplace.config, workplace.lm, workplace.processes
     for site in source.sites:
-        counts = source.counts(site)
+        counts = source.survey(site).counts
         if counts.outliers:
             workplace.progress.say(
                 f"{site}: {counts.outliers:,} of {counts.examined:,} vectors are outliers and not trained on "
@@ -84,7 +84,7 @@ def fit(
     for site, coder in coders.items() if processes.first else ():
         save_coder(folders[site], coder, sites[site], extra)
         remove_checkpoint(folders[site])
-        counts = source.counts(site)
+        counts = source.survey(site).counts
         masked = {"text_tokens": counts.text, "bos_masked": counts.bos, "outliers_masked": counts.outliers}
         yield site, {**masked, **_last_line(folders[site] / "log.jsonl")}
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -15,8 +16,6 @@ from plainspoken.errors import CoderError, ConfigError
 from plainspoken.store import write_atomic
 
 CHECKPOINT = "checkpoint.safetensors"
-FIRST_SPARSITY = 1e-3
-"""The penalty's weight from which steering starts: about what a latent more at a token wins in FVU."""
 
 
 @dataclass(eq=False)
@@ -35,17 +34,17 @@ class Run:
     """Steps in `sums`."""
     seen: int = 0
     """Vectors that were trained on; those that were masked are not among them."""
-    sparsity: Tensor = field(init=False)
-    """Weight of the penalty on firing."""
-    sums: Tensor = field(init=False)
+    sparsity: Float[Tensor, ""] = field(init=False)
+    """Weight of the penalty on firing: nothing until whoever starts the training sets it."""
+    sums: Float[Tensor, "4"] = field(init=False)
     """FVU, L0, KL (0 but in a finishing phase) and gradient norm summed since the last line of the log."""
-    fired_at: Tensor = field(init=False)
+    fired_at: Int[Tensor, " latents"] = field(init=False)
     """The step at which each latent last fired."""
     optimizer: torch.optim.Adam = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.coder.W_enc.device
-        self.sparsity = torch.tensor(FIRST_SPARSITY, dtype=torch.float64, device=device)
+        self.sparsity = torch.zeros((), dtype=torch.float64, device=device)
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.fired_at = torch.full((self.coder.spec.latents,), -1, dtype=torch.long, device=device)
         self.optimizer = torch.optim.Adam(self.parameters, fused=device.type in ("cpu", "cuda"))

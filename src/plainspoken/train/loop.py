@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -15,18 +16,16 @@ from plainspoken.errors import ActivationError, ConfigError
 from plainspoken.train.allocation import freed_memory_kept
 from plainspoken.train.batches import in_units, units_of
 from plainspoken.train.checkpoint import Run, identity, load_checkpoint, save_checkpoint
-from plainspoken.train.finish import FinishText, batches, finish_schedule, finish_step
+from plainspoken.train.finish import Finishing, FinishText, batches, finish_schedule, finish_step
 from plainspoken.train.log import TrainingLog
-from plainspoken.train.losses import Objective
 from plainspoken.train.objective import objective_of, schedule_of
-from plainspoken.train.processes import Processes
+from plainspoken.train.processes import ALONE, Processes
 from plainspoken.train.schedule import Schedule
-from plainspoken.train.step import dead_latents, step
-from plainspoken.types import Site
+from plainspoken.train.step import FIRST_SPARSITY, Recipe, dead_latents, step
 
 LOG_EVERY = 50
 """Steps between lines of the log."""
-ALONE = Processes()
+Phase = Literal["training", "finishing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,8 @@ class Training:
     """One site's training: what is trained, on what terms, in which units, and where it is written."""
 
     run: Run
-    objective: Objective
+    recipe: Recipe
+    schedule: Schedule
     units: Units
     limits: NormLimits
     bos: int
@@ -71,7 +71,6 @@ def train_coders(
     trainings = {
         site: _start(source, site, specs[site], config, folders[site], seed, where, processes) for site in source.sites
     }
-    schedules = {site: schedule_of(config, specs[site]) for site in source.sites}
     steps = -(-config.tokens // config.batch)
     first = min(training.run.step for training in trainings.values())
     if config.finish_tokens and text is None:
@@ -85,14 +84,15 @@ def train_coders(
                 # Killed between two sites' checkpoints, the one whose own is newer waits for the others.
                 if training.run.step == number:
                     x, y = in_units(training.units, *batch[site], where)
-                    rate = schedules[site].rate(number)
-                    step(training.run, x, y, training.objective, config, rate, processes)
-                    _keep(training, steps, rate, config)
+                    rate = training.schedule.rate(number)
+                    step(training.run, x, y, training.recipe, rate)
+                    _keep(training, "training", steps, rate)
             if progress is not None:
                 progress(config.batch)
         if text is not None:
             for site, training in trainings.items():
-                _finish(training, text, text.sites[site], schedules[site], config, seed, progress, processes)
+                phase = Finishing(text, text.sites[site], training.units, training.limits, training.recipe)
+                _finish(training, phase, seed, progress)
     return {
         site: fold_units(training.run.coder, training.units).eval().requires_grad_(False)
         for site, training in trainings.items()
@@ -110,7 +110,8 @@ def _start(
     processes: Processes,
 ) -> Training:
     """A site's training at its first step, or where its checkpoint left it."""
-    moments = source.moments(site)
+    known = source.survey(site)
+    moments = known.moments
     if (len(moments.mean_x), len(moments.mean_y)) != (spec.d_in, spec.d_out):
         raise ConfigError(
             f"activations of widths {len(moments.mean_x)} -> {len(moments.mean_y)} cannot fit {spec}; give the spec of "
@@ -121,55 +122,46 @@ def _start(
     mean_x, mean_y = (moments.mean_x - units.x_mean) / units.x_scale, (moments.mean_y - units.y_mean) / units.y_scale
     coder = initialise(spec, mean_x, mean_y, derived_generator("initialise", seed)).to(device)
     run = Run(coder, identity(source.fingerprint(site), spec, config, seed, objective.rounded))
-    if config.sparsity is not None:
-        run.sparsity.fill_(config.sparsity)
+    run.sparsity.fill_(FIRST_SPARSITY if config.sparsity is None else config.sparsity)
     load_checkpoint(folder, run)
     log = TrainingLog(folder / "log.jsonl", run.log_bytes) if processes.first else None
-    return Training(run, objective, units, source.limits(site), source.counts(site).bos, folder, log)
+    recipe, schedule = Recipe(config, objective, processes), schedule_of(config, spec)
+    return Training(run, recipe, schedule, units, known.limits, known.counts.bos, folder, log)
 
 
-def _finish(
-    training: Training,
-    text: FinishText,
-    site: Site,
-    schedule: Schedule,
-    config: TrainConfig,
-    seed: int,
-    progress: Callable[[int], object] | None,
-    processes: Processes,
-) -> None:
+def _finish(training: Training, phase: Finishing, seed: int, progress: Callable[[int], object] | None) -> None:
     """The finishing phase of one site, from wherever the run stands in it."""
-    run, steps = training.run, text.steps(config)
-    falling = finish_schedule(config, schedule.peak, steps)
-    done = run.step - schedule.steps
-    for number, rows in zip(range(done, steps), batches(text, config, seed, done), strict=False):
+    run, config, before = training.run, training.recipe.config, training.schedule
+    steps = phase.text.steps(config)
+    falling = finish_schedule(config, before.peak, steps)
+    done = run.step - before.steps
+    for number, rows in zip(range(done, steps), batches(phase.text, config, seed, done), strict=False):
         rate = falling.rate(number)
-        finish_step(run, text, site, rows, training.units, training.limits, training.objective, config, rate, processes)
-        _keep(training, schedule.steps + steps, rate, config)
+        finish_step(run, phase, rows, rate)
+        _keep(training, "finishing", before.steps + steps, rate)
         if progress is not None:
             progress(-(-config.finish_tokens // steps))
 
 
-def _keep(training: Training, steps: int, rate: float, config: TrainConfig) -> None:
-    """After one of `steps` steps: a line of the log where one is due, and a checkpoint."""
-    run = training.run
-    if run.step % LOG_EVERY == 0 or run.step == steps:
-        _write_log(training, rate, config)
-    due = config.checkpoint_every and run.step % config.checkpoint_every == 0 and run.step != steps
+def _keep(training: Training, phase: Phase, last: int, rate: float) -> None:
+    """After a step of a phase that ends with step `last`: a line of the log where one is due, and a checkpoint."""
+    run, every = training.run, training.recipe.config.checkpoint_every
+    if run.step % LOG_EVERY == 0 or run.step == last:
+        _write_log(training, phase, rate)
+    due = every and run.step % every == 0 and run.step != last
     if due and training.log is not None:
         save_checkpoint(training.folder, run)
 
 
-def _write_log(training: Training, rate: float, config: TrainConfig) -> None:
+def _write_log(training: Training, phase: Phase, rate: float) -> None:
     """A line of the means since the line before.
 
     `outliers_masked`: places of the order so far whose vectors were left out; `bos_masked`: an epoch's.
     """
-    run = training.run
+    run, config = training.run, training.recipe.config
     fvu, l0, kl, grad_norm = (run.sums / run.summed).tolist()
     if not math.isfinite(fvu + kl):
         raise ActivationError(f"the loss is {fvu + kl} at step {run.step}: lower train.lr or train.lr_scale and redo")
-    steps = -(-config.tokens // config.batch)
     record = {
         "step": run.step,
         "vectors": run.seen,
@@ -179,7 +171,7 @@ def _write_log(training: Training, rate: float, config: TrainConfig) -> None:
         "lr": rate,
         "dead": dead_latents(run, config).double().mean().item(),
     }
-    if run.step <= steps:
+    if phase == "training":
         record |= {"outliers_masked": run.step * config.batch - run.seen, "bos_masked": training.bos}
     else:
         record["kl"] = kl

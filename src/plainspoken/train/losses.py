@@ -21,6 +21,8 @@ from plainspoken.train.fire import Firing, fire
 MULTI = 4
 """Multi-TopK asks for a good code with this many times k latents as well."""
 MULTI_WEIGHT = 1 / 8
+LEAST_RESIDUAL = 1e-6
+"""FVU below which dead latents are asked for no more."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,11 @@ def terms(
 
     dead: latents that the aux term tries to bring back. sparsity: weight of the activation's penalty.
 
-    total = FVU (or the mean FVU of all prefixes) + FVU with 4 k latents / 8 + aux_k * what dead latents leave of the
-    residual, over y's variance as well, + sparsity * penalty / rows. (Gao et al. 2024, arXiv 2406.04093, sections 2 and
-    A.2, and appendix D for several k; Bussmann et al. 2025, arXiv 2503.17547, for prefixes.)
+    total = FVU (or the mean FVU of all prefixes) + FVU with 4 k latents / 8 + aux_k * the share of the residual that
+    dead latents leave, ||e - what they make||² / ||e||² over the batch, + sparsity * penalty / rows. (Gao et al. 2024,
+    arXiv 2406.04093, sections 2 and A.2, and appendix D for several k; Bussmann et al. 2025, arXiv 2503.17547, for
+    prefixes.) The share is of the residual, not of y, as in Gao et al.'s released code (not in sparsify's): else the
+    term fades as FVU falls, and brings fewer latents back.
     """
     k = coder.spec.k
     wide = min(MULTI * k, coder.spec.latents) if objective.multi_topk and k is not None else k
@@ -85,7 +89,8 @@ def terms(
         total = total + MULTI_WEIGHT * (out - y).square().sum() / scale
     if objective.aux_k and dead is not None and len(dead):
         residual = (y - outputs[-1]).detach()
-        total = total + objective.aux_k * (_revived(coder, x, dead) - residual).square().sum() / scale
+        whole = gather(residual.square().sum()[None]).sum().clamp(min=LEAST_RESIDUAL * scale)
+        total = total + objective.aux_k * (_revived(coder, x, dead) - residual).square().sum() / whole
     penalty = coder.activation.penalty
     if penalty is not None:
         held = penalty(firing.support, firing.pre, firing.threshold, coder.W_dec, objective.variance)
@@ -93,7 +98,14 @@ def terms(
     return _told(total, fvus[-1], outputs[-1], firing, z, rows)
 
 
-def _told(total: Tensor, fvu: Tensor, output: Tensor, firing: Firing, z: Tensor, rows: int) -> Terms:
+def _told(
+    total: Float[Tensor, ""],
+    fvu: Float[Tensor, ""],
+    output: Float[Tensor, "n d_out"],
+    firing: Firing,
+    z: Float[Tensor, "*nnz"],
+    rows: int,
+) -> Terms:
     positive = z.detach() > 0
     smallest = torch.where(positive, z.detach(), torch.inf)
     return Terms(
@@ -106,7 +118,7 @@ def _told(total: Tensor, fvu: Tensor, output: Tensor, firing: Firing, z: Tensor,
     )
 
 
-def _beside_latents(coder: Coder, x: Float[Tensor, "n d_in"], rounded: bool) -> Float[Tensor, "*n d_out"]:
+def _beside_latents(coder: Coder, x: Float[Tensor, "n d_in"], rounded: bool) -> Float[Tensor, "*rows d_out"]:
     """What the output holds beside the latents' part: b_dec, and W_skip x."""
     if coder.W_skip is None:
         return coder.b_dec
@@ -114,7 +126,11 @@ def _beside_latents(coder: Coder, x: Float[Tensor, "n d_in"], rounded: bool) -> 
 
 
 def _outputs(
-    coder: Coder, support: Support, z: Float[Tensor, "*nnz"], straight: Tensor, prefixes: tuple[int, ...]
+    coder: Coder,
+    support: Support,
+    z: Float[Tensor, "*nnz"],
+    straight: Float[Tensor, "*rows d_out"],
+    prefixes: tuple[int, ...],
 ) -> list[Float[Tensor, "n d_out"]]:
     """The coder's output with the latents of each prefix alone, and last with all of them."""
     if not prefixes:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
@@ -25,12 +25,12 @@ class Processes:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def add(self, *tensors: Tensor) -> None:
+    def add(self, *tensors: Shaped[Tensor, "..."]) -> None:
         """Replaces each tensor by its sum over the processes: the same bits in all of them."""
         for tensor in tensors if self.world > 1 else ():
             dist.all_reduce(tensor)
 
-    def total(self, partial: Tensor) -> Tensor:
+    def total(self, partial: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """The sum over the processes of a tensor that lies on the CPU, itself left as it is."""
         # NCCL adds up what lies on GPUs only.
         there = partial.to("cuda" if dist.get_backend() == "nccl" else "cpu", copy=True)
@@ -64,6 +64,9 @@ class Processes:
         return told[0]
 
 
+ALONE = Processes()
+
+
 @contextmanager
 def processes_of_torchrun(cuda: bool) -> Iterator[Processes]:
     """The processes that torchrun started, joined by NCCL on GPUs, one each, and by Gloo elsewhere."""
@@ -83,6 +86,6 @@ def processes_of_torchrun(cuda: bool) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def gradients(parameters: Sequence[torch.nn.Parameter]) -> list[Tensor]:
+def gradients(parameters: Sequence[torch.nn.Parameter]) -> list[Float[Tensor, "..."]]:
     """The parameters' gradients, all of which are there."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]

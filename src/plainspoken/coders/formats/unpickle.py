@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from plainspoken.coders.formats.tensors import AGAIN
@@ -129,7 +130,7 @@ class _RebuildTensor(_Step):
 class _RebuildParameter(_Step):
     __slots__ = ()
 
-    def __call__(self, data: Tensor, *_: Any) -> Tensor:
+    def __call__(self, data: Shaped[Tensor, "*shape"], *_: Any) -> Shaped[Tensor, "*shape"]:
         return data
 
 
