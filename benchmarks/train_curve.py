@@ -11,7 +11,7 @@ fit part's vectors. Prints a table and puts it into benchmarks/README.md.
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import plainspoken
@@ -30,9 +30,19 @@ from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.train.checkpoint import Run
 from plainspoken.train.objective import objective_of, schedule_of
-from plainspoken.train.step import Recipe, step
+from plainspoken.train.step import Recipe, step, terms_of
 
 CPU = torch.device("cpu")
+EVERY = 10
+"""Steps between comparisons of gradients."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The FVU of every step, and how far gradients were at most from plain autograd's at the same weights."""
+
+    loss: np.ndarray
+    apart: float | None = None
 
 
 def vectors(folder: Path) -> tuple[Tensor, Tensor]:
@@ -47,19 +57,32 @@ def vectors(folder: Path) -> tuple[Tensor, Tensor]:
     return tuple(table / table.double().square().mean().sqrt().float() for table in (x, y))
 
 
-def fast(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> list[float]:
+def fast(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> Curve:
     """The FVU of every step of `train.step`."""
     run = Run(coder, {})
     objective, schedule = objective_of(config, coder.spec, float(y.shape[1]), CPU), schedule_of(config, coder.spec)
-    curve = []
+    curve, apart = [], []
     for number in range(schedule.steps):
         part, before = slice(number * config.batch, (number + 1) * config.batch), float(run.sums[0])
+        if number % EVERY == 0:
+            apart.append(gradients_apart(run, x[part], y[part], Recipe(config, objective)))
         step(run, x[part], y[part], Recipe(config, objective), schedule.rate(number))
         curve.append(float(run.sums[0]) - before)
-    return curve
+    return Curve(np.array(curve), max(apart))
 
 
-def plain(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> list[float]:
+def gradients_apart(run: Run, x: Tensor, y: Tensor, recipe: Recipe) -> float:
+    """How far our gradient is from plain autograd's at the same weights, as a share of the latter's norm."""
+    ours, theirs = [], []
+    for found, loss in ((ours, terms_of(run, x, y, recipe)[0].total), (theirs, plain_loss(run.coder, x, y))):
+        run.optimizer.zero_grad()
+        loss.backward()
+        found += [parameter.grad.double().flatten().clone() for parameter in run.parameters]
+    run.optimizer.zero_grad()
+    return float((torch.cat(ours) - torch.cat(theirs)).norm() / torch.cat(theirs).norm())
+
+
+def plain(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> Curve:
     """The same by autograd through dense codes, torch's own Adam and its clipping, all in float32."""
     schedule = schedule_of(config, coder.spec)
     parameters = list(coder.parameters())
@@ -67,18 +90,32 @@ def plain(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> list[float
     curve = []
     for number in range(schedule.steps):
         part = slice(number * config.batch, (number + 1) * config.batch)
-        pre = torch.nn.functional.linear(x[part], coder.W_enc, coder.b_enc)
-        top = pre.topk(coder.spec.k, dim=1)
-        z = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
-        out = z @ coder.W_dec + coder.b_dec + torch.nn.functional.linear(x[part], coder.W_skip)
-        loss = (out - y[part]).square().sum(1).mean() / y.shape[1]
+        loss = plain_loss(coder, x[part], y[part])
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
         adam.param_groups[0]["lr"] = schedule.rate(number)
         adam.step()
         curve.append(loss.item())
-    return curve
+    return Curve(np.array(curve))
+
+
+def plain_loss(coder: Coder, x: Tensor, y: Tensor) -> Tensor:
+    """FVU by a dense code."""
+    pre = torch.nn.functional.linear(x, coder.W_enc, coder.b_enc)
+    top = pre.topk(coder.spec.k, dim=1)
+    z = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    out = z @ coder.W_dec + coder.b_dec + torch.nn.functional.linear(x, coder.W_skip)
+    return (out - y).square().sum(1).mean() / y.shape[1]
+
+
+def renumbered(coder: Coder, x: Tensor, y: Tensor, config: TrainConfig) -> Curve:
+    """`plain` with the latents in another order: the same mathematics, whose sums only round otherwise."""
+    order = torch.randperm(coder.spec.latents, generator=derived_generator("renumber", 0))
+    with torch.no_grad():
+        for parameter in (coder.W_enc, coder.b_enc, coder.W_dec):
+            parameter.copy_(parameter[order].clone())
+    return plain(coder, x, y, config)
 
 
 def fvu(out: Tensor, y: Tensor) -> float:
@@ -106,6 +143,7 @@ RATES = {"the paper's rate": (1.0, 1.0), "the presets' rate": (2.0, 0.5)}
 """(train.lr_scale, train.decay)."""
 TRAINERS = {
     "plain autograd, float32": (plain, "float32"),
+    "plain autograd, float32, latents renumbered": (renumbered, "float32"),
     "plainspoken, float32": (fast, "float32"),
     "plainspoken, candidates in bfloat16": (fast, "bfloat16"),
 }
@@ -123,26 +161,31 @@ def compared(x: Tensor, y: Tensor, given: argparse.Namespace, folder: Path) -> s
     rows = []
     for title, (lr_scale, decay) in RATES.items():
         config = TrainConfig(tokens=wanted, batch=given.batch, warm_up=30, lr_scale=lr_scale, decay=decay)
-        curves: dict[str, np.ndarray] = {}
+        curves: dict[str, Curve] = {}
         for name, (train, precision) in TRAINERS.items():
             generator = torch.Generator().manual_seed(given.seed)
             coder = initialise(spec, torch.zeros(x.shape[1]), torch.zeros(y.shape[1]), generator)
-            curves[name] = np.array(train(coder, fit_x, fit_y, replace(config, precision=precision)))
-            apart = np.abs(curves[name] / curves["plain autograd, float32"] - 1)
+            curves[name] = found = train(coder, fit_x, fit_y, replace(config, precision=precision))
+            apart = np.abs(found.loss / curves["plain autograd, float32"].loss - 1)
             with torch.no_grad():
                 rows.append([f"{name}; {title}", f"{apart.max():.3%}", f"{apart.mean():.3%}"])
+                rows[-1].append("" if found.apart is None else f"{found.apart:.1e}")
                 rows[-1].append(f"{fvu(coder(held_x), held_y):.4f}")
             print(rows[-1], flush=True)
         schedule = schedule_of(config, spec)
         if given.peers.exists():
             rates = [schedule.rate(number) for number in range(given.steps)]
-            rows.append([f"sparsify, Adam; {title}", "", "", theirs("sparsify", rates, held_y, given, folder)])
+            rows.append([f"sparsify, Adam; {title}", "", "", "", theirs("sparsify", rates, held_y, given, folder)])
     if given.peers.exists():
         for title, name in (("Adam", "sparsify"), ("signum, its default", "sparsify-signum")):
             own = theirs(name, [float("nan")] * given.steps, held_y, given, folder)
-            rows.append([f"sparsify, {title}; its own rate", "", "", own])
+            rows.append([f"sparsify, {title}; its own rate", "", "", "", own])
     head = [f"{given.steps} steps, {given.latents:,} latents", "loss curve from plain autograd's: largest distance"]
-    head += ["mean distance", f"FVU on {len(held_x):,} vectors held out"]
+    head += [
+        "mean distance",
+        "gradients at equal weights: largest distance",
+        f"FVU on {len(held_x):,} vectors held out",
+    ]
     return rounds.table(head, rows) + f"\n\nSeed {given.seed}; {rounds.cpu()}, torch {torch.__version__}."
 
 
