@@ -2,7 +2,7 @@
 
 from plainspoken.coders.base import Coder, CoderSpec
 from plainspoken.coders.code import SparseCode
-from plainspoken.coders.find import checkpoints_below, fingerprint, format_of, load_any, require_fits
+from plainspoken.coders.find import checkpoints_below, fingerprint, format_of, is_coder, load_any, require_fits
 from plainspoken.coders.formats import FORMATS, CheckpointFormat
 from plainspoken.coders.formats.own import load_coder, read_spec, save_coder
 from plainspoken.coders.initialise import initialise
@@ -22,6 +22,7 @@ __all__ = [
     "fold_units",
     "format_of",
     "initialise",
+    "is_coder",
     "load_any",
     "load_coder",
     "read_spec",

@@ -50,6 +50,11 @@ def format_of(path: Path) -> CheckpointFormat:
     )
 
 
+def is_coder(path: Path) -> bool:
+    """Whether a checkpoint of some format lies at a path, whole or not."""
+    return any(form.recognises(path) for form in FORMATS.values())
+
+
 def _lacking(path: Path) -> list[str]:
     """The first file, by which a format is known, where others of its files lie in the folder."""
     found = []
@@ -77,11 +82,11 @@ def _below(path: Path, depth: int) -> Iterator[Path]:
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         here = path / entry.name
         if entry.is_dir() and not entry.name.startswith("."):
-            if any(form.recognises(here) for form in FORMATS.values()):
+            if is_coder(here):
                 yield here
             elif depth > 1:
                 yield from _below(here, depth - 1)
-        elif entry.is_file() and any(form.recognises(here) for form in FORMATS.values()):
+        elif entry.is_file() and is_coder(here):
             yield here
 
 

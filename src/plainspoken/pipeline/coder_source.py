@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from plainspoken.coders import FORMATS
+from plainspoken.coders import is_coder
 from plainspoken.errors import CoderError
 from plainspoken.pipeline.workplace import is_run_folder
 
@@ -29,8 +29,3 @@ def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
     if len(sites) > 1 and folders:
         raise CoderError(f"{above} has no folder for {site}; there are: {', '.join(folders)}")
     return given
-
-
-def is_coder(path: Path) -> bool:
-    """Whether a checkpoint of some format lies there, whole or not."""
-    return any(form.recognises(path) for form in FORMATS.values())

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plainspoken.coders import FORMATS, CoderSpec, load_any
+from plainspoken.coders import FORMATS, CoderSpec, is_coder, load_any
 from plainspoken.errors import UsageError
 from plainspoken.pipeline.workplace import is_run_folder
 from plainspoken.types import Site
@@ -44,7 +44,7 @@ def convert(source: Path, target: Path, to: str, site: str | None = None) -> Ite
 
 def _sources(source: Path, target: Path, site: str | None) -> Mapping[Path, Path]:
     """Folder to be written to checkpoint that goes there."""
-    if any(form.recognises(source) for form in FORMATS.values()) or not is_run_folder(source):
+    if is_coder(source) or not is_run_folder(source):
         if site is not None:
             raise UsageError(f"--site goes with a run folder, and {source} is none; leave it out")
         return {target: source}

@@ -97,8 +97,8 @@ class Workplace:
 
     def _content_of_coder(self, stage: Stage, site: str) -> str:
         """Hash of the coder that `coder.load` has for a site; where it is gone, of what the run made its own of it."""
-        from plainspoken.coders import fingerprint
-        from plainspoken.pipeline.coder_source import coder_path, is_coder
+        from plainspoken.coders import fingerprint, is_coder
+        from plainspoken.pipeline.coder_source import coder_path
 
         load = self._settings["coder.load"]
         path = coder_path(Path(load), site, [each.module for each in self.sites])
