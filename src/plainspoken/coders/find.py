@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plainspoken.coders.base import Coder
 from plainspoken.coders.formats import FORMATS, CheckpointFormat
-from plainspoken.coders.formats.tensors import AGAIN
+from plainspoken.coders.formats.tensors import AGAIN, read_settings
 from plainspoken.errors import CoderError
 from plainspoken.store import sha256_file
 from plainspoken.store.manifest import digest
@@ -60,9 +60,20 @@ def _lacking(path: Path) -> list[str]:
     found = []
     for form in FORMATS.values():
         first, *others = form.files(path)
-        if path.is_dir() and any(file.is_file() for file in others):
+        if path.is_dir() and any(file.is_file() and _tells(form, file) for file in others):
             found.append(f"{first.name} ({form.name})")
     return found
+
+
+def _tells(form: CheckpointFormat, file: Path) -> bool:
+    """Whether a file beside the first is of this format and no other's."""
+    if form.settings is None:
+        return True
+    try:
+        read_settings(file, form.settings)
+    except CoderError:
+        return False
+    return True
 
 
 def fingerprint(path: Path) -> str:
