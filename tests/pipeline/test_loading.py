@@ -26,14 +26,14 @@ def loading(config: Config, path: Path, site: str | None = None) -> Config:
     )
 
 
-def made(folder: Path, form: str, spec: CoderSpec) -> Coder:
+def made(folder: Path, form: str, spec: CoderSpec, module: str | None = None) -> Coder:
     coder = Coder(spec)
     with torch.no_grad():
         for parameter in coder.parameters():
             parameter.normal_()
     save = FORMATS[form].save
     assert save is not None
-    save(folder, coder, Site(folder.name, "mlp", spec.d_in, spec.d_out))
+    save(folder, coder, Site(module or folder.name, "mlp", spec.d_in, spec.d_out))
     return coder
 
 
@@ -87,6 +87,15 @@ def test_what_does_not_fit_is_told_before_anything_is_read(tiny: Config, tmp_pat
         with pytest.raises(CoderError, match=words):
             run(loading(tiny, path, site), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+TOPK = CoderSpec("transcoder", "topk", 10, 2, False, 16, 16)
+
+
+def warnings_of(config: Config, out: Path) -> list[str]:
+    warned: list[str] = []
+    run(config, out, target="train", progress=Progress(warn=warned.append))
+    return warned
 
 
 def test_a_coder_of_unknown_k_is_told_where_the_evaluation_needs_it(tiny: Config, tmp_path: Path) -> None:
@@ -161,6 +170,24 @@ def test_a_coder_that_has_gone_is_missed_only_where_it_is_read_anew(tiny: Config
     with pytest.raises(CoderError, match=r"other is not there"):
         run(loading(tiny, tmp_path / "other"), tmp_path / "run", target="train")
     assert contents(tmp_path / "run") == before
+
+
+def test_a_coder_that_was_named_from_where_one_stood_may_go(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept by its absolute path, whether it is there or not."""
+    home = tmp_path / "home"
+    made(home / "theirs", "sparsify", TOPK)
+    monkeypatch.chdir(home)
+    typed = loading(tiny, Path("theirs"))
+    run(typed, "run", target="train")
+    shutil.rmtree("theirs")
+    [said] = warnings_of(typed, Path("run"))
+    assert "coder.load is gone" in said
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CoderError, match=r"theirs is not there"):
+        run(typed, "home/run", target="train")
+    assert stored_config(home / "run").coder.load == str(home / "theirs")
 
 
 def test_one_more_site_leaves_the_coder_of_the_first_where_it_is(tiny: Config, tmp_path: Path) -> None:
