@@ -89,6 +89,19 @@ def test_what_does_not_fit_is_told_before_anything_is_read(tiny: Config, tmp_pat
         assert not (tmp_path / "run").exists()
 
 
+def test_one_folder_for_two_sites_is_told(tiny: Config, tmp_path: Path) -> None:
+    """The same coder would stand at both; where each has a folder of its own, it may be of so short a name."""
+    spec, both = CoderSpec("transcoder", "topk", 10, 2, False, 16, 16), "gpt_neox.layers.*.mlp"
+    made(tmp_path / "many" / "mlp", "sparsify", spec)
+    with pytest.raises(
+        CoderError, match=rf"many/mlp fits both {SITE} and gpt_neox\.layers\.1\.mlp; give each site a folder"
+    ):
+        run(loading(tiny, tmp_path / "many", both), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    made(tmp_path / "many" / "layers.1.mlp", "sparsify", spec)
+    run(loading(tiny, tmp_path / "many", both), tmp_path / "run", target="train")
+
+
 TOPK = CoderSpec("transcoder", "topk", 10, 2, False, 16, 16)
 
 

@@ -12,7 +12,8 @@ def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
     """`coder.load` itself, or the folder in it that is named after the site; another run's coder of that site.
 
     The folder may leave out the first parts of the module's path (`layers.3.mlp` for `gpt_neox.layers.3.mlp`), as
-    sparsify does. CoderError where there is none for this one of several sites; of one site, whoever reads it tells.
+    sparsify does. CoderError where there is none for this one of several sites, or one for two of them; of one site,
+    whoever reads it tells.
     """
     if is_coder(given):
         if len(sites) > 1:
@@ -23,9 +24,19 @@ def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
         return given
     above = given / "train" if is_run_folder(given) else given
     folders = sorted(path.name for path in above.iterdir() if path.is_dir()) if above.is_dir() else []
-    fitting = [name for name in folders if f".{site}".endswith(f".{name}")]
-    if fitting:
-        return above / max(fitting, key=len)
+    found = _nearest(site, folders)
+    if found is not None:
+        if others := [other for other in sites if other != site and _nearest(other, folders) == found]:
+            raise CoderError(
+                f"{above / found} fits both {site} and {others[0]}; give each site a folder of its own, named by as "
+                "many of the last parts of its path as no other site ends with"
+            )
+        return above / found
     if len(sites) > 1 and folders:
         raise CoderError(f"{above} has no folder for {site}; there are: {', '.join(folders)}")
     return given
+
+
+def _nearest(site: str, folders: Sequence[str]) -> str | None:
+    """The folder that is named after most of a site's module."""
+    return max((name for name in folders if f".{site}".endswith(f".{name}")), key=len, default=None)
