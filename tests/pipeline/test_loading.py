@@ -10,7 +10,7 @@ import torch
 
 from plainspoken.coders import FORMATS, Coder, CoderSpec, load_any, load_coder
 from plainspoken.config import Config
-from plainspoken.errors import CoderError, ConfigError, RunError
+from plainspoken.errors import CoderError, ConfigError, RunError, UsageError
 from plainspoken.pipeline import Progress, run
 from plainspoken.pipeline.results import Results
 from plainspoken.pipeline.workplace import stored_config
@@ -201,6 +201,22 @@ def test_a_coder_that_was_named_from_where_one_stood_may_go(
     with pytest.raises(CoderError, match=r"theirs is not there"):
         run(typed, "home/run", target="train")
     assert stored_config(home / "run").coder.load == str(home / "theirs")
+
+
+def test_a_run_that_has_no_coder_yet_is_told(tiny: Config, finished: Path, llama_folder: Path, tmp_path: Path) -> None:
+    """Not so a language model's folder, though it has a config.json as well."""
+    run(tiny, tmp_path / "theirs", target="corpus")
+    yet = r"theirs has no coder yet; train one with: plainspoken train \S+theirs"
+    for site in (None, "gpt_neox.layers.*.mlp"):
+        with pytest.raises(UsageError, match=yet):
+            run(loading(tiny, tmp_path / "theirs", site), tmp_path / "run")
+    (tmp_path / "theirs" / "train" / SITE).mkdir(parents=True)  # as a training leaves it that was killed
+    with pytest.raises(UsageError, match=yet):
+        run(loading(tiny, tmp_path / "theirs"), tmp_path / "run")
+    with pytest.raises(UsageError, match=yet):
+        run(loading(tiny, tmp_path / "theirs"), Path(shutil.copytree(finished, tmp_path / "old")))
+    with pytest.raises(CoderError, match="holds no coder in any format"):
+        run(loading(tiny, llama_folder), tmp_path / "run")
 
 
 def test_one_more_site_leaves_the_coder_of_the_first_where_it_is(tiny: Config, tmp_path: Path) -> None:

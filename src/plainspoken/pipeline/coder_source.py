@@ -1,11 +1,12 @@
 """Where the coder of a site lies in what `coder.load` names."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from plainspoken.coders import is_coder
-from plainspoken.errors import CoderError
-from plainspoken.pipeline.workplace import is_run_folder
+from plainspoken.errors import CoderError, UsageError
+from plainspoken.pipeline.workplace import has_settings, is_run_folder
 
 
 def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
@@ -35,6 +36,12 @@ def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
     if len(sites) > 1 and folders:
         raise CoderError(f"{above} has no folder for {site}; there are: {', '.join(folders)}")
     return given
+
+
+def require_trained(given: Path, path: Path) -> None:
+    """UsageError where `coder.load` is a run that has no coder yet at the path that is looked for in it."""
+    if not is_coder(path) and has_settings(given):
+        raise UsageError(f"{given} has no coder yet; train one with: plainspoken train {shlex.quote(str(given))}")
 
 
 def _nearest(site: str, folders: Sequence[str]) -> str | None:

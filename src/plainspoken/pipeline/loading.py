@@ -5,7 +5,7 @@ from pathlib import Path
 
 from plainspoken.coders import Coder, fingerprint, load_any, require_fits, save_coder
 from plainspoken.errors import ConfigError
-from plainspoken.pipeline.coder_source import coder_path
+from plainspoken.pipeline.coder_source import coder_path, require_trained
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
@@ -45,7 +45,9 @@ def load_coders(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome
 
 def _load(workplace: Workplace, site: Site) -> tuple[Coder, Path, str]:
     """(the coder for a site, where it lies, its format)."""
-    path = coder_path(Path(str(workplace.config.coder.load)), site.module, [each.module for each in workplace.sites])
+    given = Path(str(workplace.config.coder.load))
+    path = coder_path(given, site.module, [each.module for each in workplace.sites])
+    require_trained(given, path)
     coder, _, form = load_any(path)
     require_fits(coder, site, path)
     return coder, path, form
