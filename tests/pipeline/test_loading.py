@@ -111,6 +111,43 @@ def warnings_of(config: Config, out: Path) -> list[str]:
     return warned
 
 
+@pytest.mark.parametrize(
+    ("folder", "module", "form"),
+    [
+        ("theirs", "gpt_neox.layers.1.mlp", "sparsify"),
+        ("theirs", "layers.1.mlp", "plainspoken"),
+        ("layers.1.mlp", None, "sparsify"),
+    ],
+)
+def test_a_coder_of_another_site_is_taken_with_a_warning(
+    tiny: Config, tmp_path: Path, folder: str, module: str | None, form: str
+) -> None:
+    """Whether it says so itself, or its folder does."""
+    path = tmp_path / folder
+    made(path, form, TOPK, module or folder)
+    if module is None:
+        cfg = json.loads((path / "cfg.json").read_text())
+        (path / "cfg.json").write_text(json.dumps({name: value for name, value in cfg.items() if name != "hookpoint"}))
+    [said] = warnings_of(loading(tiny, path), tmp_path / "run")
+    assert f"{path} holds a coder of {module or folder}" in said and f"taken for {SITE}" in said
+    assert "--site gpt_neox.layers.1.mlp" in said
+
+
+@pytest.mark.parametrize("module", [SITE, "layers.0.mlp", "mlp", "1", "blocks.1.hook_mlp_out", "model.layers.1.mlp"])
+def test_a_name_that_is_no_other_site_of_this_model_says_nothing(tiny: Config, tmp_path: Path, module: str) -> None:
+    made(tmp_path / "theirs", "plainspoken", TOPK, module)
+    assert warnings_of(loading(tiny, tmp_path / "theirs"), tmp_path / "run") == []
+
+
+def test_a_coder_of_another_model_is_taken_with_a_warning(
+    finished: Path, tiny: Config, llama_folder: Path, tmp_path: Path
+) -> None:
+    assert warnings_of(loading(tiny, finished), tmp_path / "same") == []
+    other = dataclasses.replace(tiny, lm=dataclasses.replace(tiny.lm, name=str(llama_folder)))
+    [said] = warnings_of(loading(other, finished / "train" / SITE, "model.layers.0.mlp"), tmp_path / "other")
+    assert f"{finished / 'train' / SITE} was trained on tiny-neox" in said and "not that of tiny-llama" in said
+
+
 def test_a_coder_of_unknown_k_is_told_where_the_evaluation_needs_it(tiny: Config, tmp_path: Path) -> None:
     made(tmp_path / "relu", "saelens", CoderSpec("transcoder", "relu", 10, None, False, 16, 16))
     config = loading(tiny, tmp_path / "relu")
