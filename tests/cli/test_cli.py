@@ -191,6 +191,20 @@ def test_train_ends_with_a_table_of_its_coders(neox_folder: Path, stories: Path,
     assert not (tmp_path / "run" / "encode").exists()
 
 
+def test_compare_coders_under_torchrun_is_refused_by_one_process_for_all(
+    neox_folder: Path, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others end well: torchrun stops all of them at the first that fails, with its message unsaid."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ended = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        found = run(neox_folder, stories, tmp_path / "run", verb="compare-coders")
+        ended.append((found.exit_code, "runs in one process, and torchrun started 2" in told(found), bool(told(found))))
+    assert ended == [(2, True, True), (0, False, False)]
+    assert not (tmp_path / "run").exists()
+
+
 def test_compare_coders_ends_with_a_table_of_kinds(neox_folder: Path, stories: Path, tmp_path: Path) -> None:
     found = run(
         neox_folder, stories, tmp_path / "run", "--k", "1,2", "--kinds", "transcoder,sae", verb="compare-coders"

@@ -92,3 +92,8 @@ def test_a_run_without_a_coder_says_so(tmp_path: Path) -> None:
     write_json(tmp_path / "run" / "config.json", {})
     found = call(tmp_path / "run", tmp_path / "new", "--to", "saelens")
     assert (found.exit_code, "has no coder yet; train one with" in told(found)) == (2, True)
+
+
+def test_a_language_model_s_folder_is_no_run(neox_folder: Path, tmp_path: Path) -> None:
+    found = call(neox_folder, tmp_path / "new", "--to", "saelens")
+    assert (found.exit_code, "holds no coder in any format" in told(found)) == (1, True)

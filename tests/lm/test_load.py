@@ -143,6 +143,11 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_is_refused() -> None:
         load_lm("no-one/no-such-model-7f")
 
 
+def test_a_device_without_float64_is_refused(neox_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"'mps' has no float64, .*: use cpu"):
+        load_lm(str(neox_folder), device="mps")
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_here_is_refused(neox_folder: Path, device: str) -> None:
     with pytest.raises(ModelError, match=f"no device.*'{device}'"):

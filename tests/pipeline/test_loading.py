@@ -10,7 +10,7 @@ import torch
 
 from plainspoken.coders import FORMATS, Coder, CoderSpec, load_any, load_coder
 from plainspoken.config import Config
-from plainspoken.errors import CoderError, ConfigError, RunError
+from plainspoken.errors import CoderError, ConfigError, RunError, UsageError
 from plainspoken.pipeline import Progress, run
 from plainspoken.pipeline.results import Results
 from plainspoken.pipeline.workplace import stored_config
@@ -26,14 +26,14 @@ def loading(config: Config, path: Path, site: str | None = None) -> Config:
     )
 
 
-def made(folder: Path, form: str, spec: CoderSpec) -> Coder:
+def made(folder: Path, form: str, spec: CoderSpec, module: str | None = None) -> Coder:
     coder = Coder(spec)
     with torch.no_grad():
         for parameter in coder.parameters():
             parameter.normal_()
     save = FORMATS[form].save
     assert save is not None
-    save(folder, coder, Site(folder.name, "mlp", spec.d_in, spec.d_out))
+    save(folder, coder, Site(module or folder.name, "mlp", spec.d_in, spec.d_out))
     return coder
 
 
@@ -87,6 +87,65 @@ def test_what_does_not_fit_is_told_before_anything_is_read(tiny: Config, tmp_pat
         with pytest.raises(CoderError, match=words):
             run(loading(tiny, path, site), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+def test_one_folder_for_two_sites_is_told(tiny: Config, tmp_path: Path) -> None:
+    """The same coder would stand at both; where each has a folder of its own, it may be of so short a name."""
+    spec, both = CoderSpec("transcoder", "topk", 10, 2, False, 16, 16), "gpt_neox.layers.*.mlp"
+    made(tmp_path / "many" / "mlp", "sparsify", spec)
+    with pytest.raises(
+        CoderError, match=rf"many/mlp fits both {SITE} and gpt_neox\.layers\.1\.mlp; give each site a folder"
+    ):
+        run(loading(tiny, tmp_path / "many", both), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    made(tmp_path / "many" / "layers.1.mlp", "sparsify", spec)
+    run(loading(tiny, tmp_path / "many", both), tmp_path / "run", target="train")
+
+
+TOPK = CoderSpec("transcoder", "topk", 10, 2, False, 16, 16)
+
+
+def warnings_of(config: Config, out: Path) -> list[str]:
+    warned: list[str] = []
+    run(config, out, target="train", progress=Progress(warn=warned.append))
+    return warned
+
+
+@pytest.mark.parametrize(
+    ("folder", "module", "form"),
+    [
+        ("theirs", "gpt_neox.layers.1.mlp", "sparsify"),
+        ("theirs", "layers.1.mlp", "plainspoken"),
+        ("layers.1.mlp", None, "sparsify"),
+    ],
+)
+def test_a_coder_of_another_site_is_taken_with_a_warning(
+    tiny: Config, tmp_path: Path, folder: str, module: str | None, form: str
+) -> None:
+    """Whether it says so itself, or its folder does."""
+    path = tmp_path / folder
+    made(path, form, TOPK, module or folder)
+    if module is None:
+        cfg = json.loads((path / "cfg.json").read_text())
+        (path / "cfg.json").write_text(json.dumps({name: value for name, value in cfg.items() if name != "hookpoint"}))
+    [said] = warnings_of(loading(tiny, path), tmp_path / "run")
+    assert f"{path} holds a coder of {module or folder}" in said and f"taken for {SITE}" in said
+    assert "--site gpt_neox.layers.1.mlp" in said
+
+
+@pytest.mark.parametrize("module", [SITE, "layers.0.mlp", "mlp", "1", "blocks.1.hook_mlp_out", "model.layers.1.mlp"])
+def test_a_name_that_is_no_other_site_of_this_model_says_nothing(tiny: Config, tmp_path: Path, module: str) -> None:
+    made(tmp_path / "theirs", "plainspoken", TOPK, module)
+    assert warnings_of(loading(tiny, tmp_path / "theirs"), tmp_path / "run") == []
+
+
+def test_a_coder_of_another_model_is_taken_with_a_warning(
+    finished: Path, tiny: Config, llama_folder: Path, tmp_path: Path
+) -> None:
+    assert warnings_of(loading(tiny, finished), tmp_path / "same") == []
+    other = dataclasses.replace(tiny, lm=dataclasses.replace(tiny.lm, name=str(llama_folder)))
+    [said] = warnings_of(loading(other, finished / "train" / SITE, "model.layers.0.mlp"), tmp_path / "other")
+    assert f"{finished / 'train' / SITE} was trained on tiny-neox" in said and "not that of tiny-llama" in said
 
 
 def test_a_coder_of_unknown_k_is_told_where_the_evaluation_needs_it(tiny: Config, tmp_path: Path) -> None:
@@ -161,6 +220,40 @@ def test_a_coder_that_has_gone_is_missed_only_where_it_is_read_anew(tiny: Config
     with pytest.raises(CoderError, match=r"other is not there"):
         run(loading(tiny, tmp_path / "other"), tmp_path / "run", target="train")
     assert contents(tmp_path / "run") == before
+
+
+def test_a_coder_that_was_named_from_where_one_stood_may_go(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept by its absolute path, whether it is there or not."""
+    home = tmp_path / "home"
+    made(home / "theirs", "sparsify", TOPK)
+    monkeypatch.chdir(home)
+    typed = loading(tiny, Path("theirs"))
+    run(typed, "run", target="train")
+    shutil.rmtree("theirs")
+    [said] = warnings_of(typed, Path("run"))
+    assert "coder.load is gone" in said
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CoderError, match=r"theirs is not there"):
+        run(typed, "home/run", target="train")
+    assert stored_config(home / "run").coder.load == str(home / "theirs")
+
+
+def test_a_run_that_has_no_coder_yet_is_told(tiny: Config, finished: Path, llama_folder: Path, tmp_path: Path) -> None:
+    """Not so a language model's folder, though it has a config.json as well."""
+    run(tiny, tmp_path / "theirs", target="corpus")
+    yet = r"theirs has no coder yet; train one with: plainspoken train \S+theirs"
+    for site in (None, "gpt_neox.layers.*.mlp"):
+        with pytest.raises(UsageError, match=yet):
+            run(loading(tiny, tmp_path / "theirs", site), tmp_path / "run")
+    (tmp_path / "theirs" / "train" / SITE).mkdir(parents=True)  # as a training leaves it that was killed
+    with pytest.raises(UsageError, match=yet):
+        run(loading(tiny, tmp_path / "theirs"), tmp_path / "run")
+    with pytest.raises(UsageError, match=yet):
+        run(loading(tiny, tmp_path / "theirs"), Path(shutil.copytree(finished, tmp_path / "old")))
+    with pytest.raises(CoderError, match="holds no coder in any format"):
+        run(loading(tiny, llama_folder), tmp_path / "run")
 
 
 def test_one_more_site_leaves_the_coder_of_the_first_where_it_is(tiny: Config, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from plainspoken import pipeline
 from plainspoken.cli import options as o
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.show import progress_on_terminal, show_comparison, show_converted
+from plainspoken.pipeline import launched
 
 
 def compare_coders(
@@ -41,6 +42,8 @@ def compare_coders(
 
     plainspoken compare-coders runs/compare --k 8,16,32        (one more k)
     """
+    if launched.rank() > 0:
+        return  # the first process refuses for all: the first that fails has torchrun stop the others, and all they say
     with reporting_errors(None):
         more = [f"compare.{name}={value}" for name, value in (("kinds", kinds), ("k", k)) if value is not None]
         settings, folder = o.config_and_folder(

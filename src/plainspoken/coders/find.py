@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plainspoken.coders.base import Coder
 from plainspoken.coders.formats import FORMATS, CheckpointFormat
-from plainspoken.coders.formats.tensors import AGAIN
+from plainspoken.coders.formats.tensors import AGAIN, read_settings
 from plainspoken.errors import CoderError
 from plainspoken.store import sha256_file
 from plainspoken.store.manifest import digest
@@ -50,14 +50,30 @@ def format_of(path: Path) -> CheckpointFormat:
     )
 
 
+def is_coder(path: Path) -> bool:
+    """Whether a checkpoint of some format lies at a path, whole or not."""
+    return any(form.recognises(path) for form in FORMATS.values())
+
+
 def _lacking(path: Path) -> list[str]:
     """The first file, by which a format is known, where others of its files lie in the folder."""
     found = []
     for form in FORMATS.values():
         first, *others = form.files(path)
-        if path.is_dir() and any(file.is_file() for file in others):
+        if path.is_dir() and any(file.is_file() and _tells(form, file) for file in others):
             found.append(f"{first.name} ({form.name})")
     return found
+
+
+def _tells(form: CheckpointFormat, file: Path) -> bool:
+    """Whether a file beside the first is of this format and no other's."""
+    if form.settings is None:
+        return True
+    try:
+        read_settings(file, form.settings)
+    except CoderError:
+        return False
+    return True
 
 
 def fingerprint(path: Path) -> str:
@@ -77,11 +93,11 @@ def _below(path: Path, depth: int) -> Iterator[Path]:
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         here = path / entry.name
         if entry.is_dir() and not entry.name.startswith("."):
-            if any(form.recognises(here) for form in FORMATS.values()):
+            if is_coder(here):
                 yield here
             elif depth > 1:
                 yield from _below(here, depth - 1)
-        elif entry.is_file() and any(form.recognises(here) for form in FORMATS.values()):
+        elif entry.is_file() and is_coder(here):
             yield here
 
 

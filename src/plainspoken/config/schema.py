@@ -30,7 +30,7 @@ class LmConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights; auto: float32 on a CPU, bfloat16 on a GPU."""
     device: Name = "auto"
-    """`auto` (a GPU when there is one), `cpu`, `cuda`, `cuda:1`, `mps`. A run may go on on another device."""
+    """`auto` (a GPU when there is one), `cpu`, `cuda`, `cuda:1`. A run may go on on another device."""
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ModelError(f"no device is called '{name}': use auto, cpu, cuda, or cuda:0") from error
+    if device.type == "mps":
+        raise ModelError(f"the device '{name}' has no float64, in which plainspoken keeps its sums: use cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(f"no device '{name}' here ({torch.cuda.device_count()} GPUs): set lm.device to auto or cpu")
     return device

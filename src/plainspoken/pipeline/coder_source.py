@@ -1,18 +1,20 @@
 """Where the coder of a site lies in what `coder.load` names."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from plainspoken.coders import FORMATS
-from plainspoken.errors import CoderError
-from plainspoken.pipeline.workplace import is_run_folder
+from plainspoken.coders import is_coder
+from plainspoken.errors import CoderError, UsageError
+from plainspoken.pipeline.workplace import has_settings, is_run_folder
 
 
 def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
     """`coder.load` itself, or the folder in it that is named after the site; another run's coder of that site.
 
     The folder may leave out the first parts of the module's path (`layers.3.mlp` for `gpt_neox.layers.3.mlp`), as
-    sparsify does. CoderError where there is none for this one of several sites; of one site, whoever reads it tells.
+    sparsify does. CoderError where there is none for this one of several sites, or one for two of them; of one site,
+    whoever reads it tells.
     """
     if is_coder(given):
         if len(sites) > 1:
@@ -23,14 +25,25 @@ def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
         return given
     above = given / "train" if is_run_folder(given) else given
     folders = sorted(path.name for path in above.iterdir() if path.is_dir()) if above.is_dir() else []
-    fitting = [name for name in folders if f".{site}".endswith(f".{name}")]
-    if fitting:
-        return above / max(fitting, key=len)
+    found = _nearest(site, folders)
+    if found is not None:
+        if others := [other for other in sites if other != site and _nearest(other, folders) == found]:
+            raise CoderError(
+                f"{above / found} fits both {site} and {others[0]}; give each site a folder of its own, named by as "
+                "many of the last parts of its path as no other site ends with"
+            )
+        return above / found
     if len(sites) > 1 and folders:
         raise CoderError(f"{above} has no folder for {site}; there are: {', '.join(folders)}")
     return given
 
 
-def is_coder(path: Path) -> bool:
-    """Whether a checkpoint of some format lies there, whole or not."""
-    return any(form.recognises(path) for form in FORMATS.values())
+def require_trained(given: Path, path: Path) -> None:
+    """UsageError where `coder.load` is a run that has no coder yet at the path that is looked for in it."""
+    if not is_coder(path) and has_settings(given):
+        raise UsageError(f"{given} has no coder yet; train one with: plainspoken train {shlex.quote(str(given))}")
+
+
+def _nearest(site: str, folders: Sequence[str]) -> str | None:
+    """The folder that is named after most of a site's module."""
+    return max((name for name in folders if f".{site}".endswith(f".{name}")), key=len, default=None)

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plainspoken.coders import FORMATS, CoderSpec, load_any
+from plainspoken.coders import FORMATS, CoderSpec, is_coder, load_any
 from plainspoken.errors import UsageError
+from plainspoken.pipeline.coder_source import require_trained
 from plainspoken.pipeline.workplace import is_run_folder
 from plainspoken.types import Site
 
@@ -44,13 +45,13 @@ def convert(source: Path, target: Path, to: str, site: str | None = None) -> Ite
 
 def _sources(source: Path, target: Path, site: str | None) -> Mapping[Path, Path]:
     """Folder to be written to checkpoint that goes there."""
-    if any(form.recognises(source) for form in FORMATS.values()) or not is_run_folder(source):
+    run = is_run_folder(source) and not is_coder(source)
+    trained = {path.parent.name: path.parent for path in sorted(source.glob("train/*/coder.json"))} if run else {}
+    if not trained:
+        require_trained(source, source)
         if site is not None:
             raise UsageError(f"--site goes with a run folder, and {source} is none; leave it out")
         return {target: source}
-    trained = {path.parent.name: path.parent for path in sorted(source.glob("train/*/coder.json"))}
-    if not trained:
-        raise UsageError(f"{source} has no coder yet; train one with: plainspoken train {source}")
     if site is not None and site not in trained:
         raise UsageError(f"{site} is no site of {source}; its sites: {', '.join(trained)}")
     chosen = trained if site is None else {site: trained[site]}

@@ -81,8 +81,9 @@ def compare_coders(
 
     config: None is the preset `pocket`. out: the folder; None: `runs/compare-PRESET`. A coder that is trained is kept:
     with another kind or k only that one is trained. Raises SiteError where the site is not one FFN, ConfigError for a k
-    above the number of latents, RunError when `out` is of other settings.
+    above the number of latents, RunError when `out` is of other settings, UsageError under torchrun.
     """
+    launched.require_alone("compare-coders")
     config = config or load_config()
     root = Path(out) if out is not None else Path("runs") / f"compare-{config.preset}"
     workplace = Workplace(root, config, COMPARISON, progress)

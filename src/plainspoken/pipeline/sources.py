@@ -15,11 +15,12 @@ from plainspoken.store.manifest import digest
 def located(config: Config) -> Config:
     """The settings with the model's, the corpora's and the coders' files and folders by their absolute paths.
 
-    A run folder is used again from other working directories. What names no file or folder stays as it is.
+    A run folder is used again from other working directories. What names no file or folder stays as it is; a coder is
+    never anything else, and keeps its path when it has gone.
     """
     lm, corpus, coder = config.lm, config.corpus, config.coder
     if coder.load is not None:
-        coder = dataclasses.replace(coder, load=_absolute(coder.load, Path(coder.load).expanduser()))
+        coder = dataclasses.replace(coder, load=os.path.abspath(os.path.expanduser(coder.load)))
     if lm.name != "pocket":
         lm = dataclasses.replace(lm, name=_absolute(lm.name, Path(lm.name).expanduser()))
     evaluate = corpus.eval_source and _absolute(corpus.eval_source, source_path(corpus.eval_source))

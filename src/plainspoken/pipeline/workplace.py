@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from plainspoken.config import Config, config_tree, flat_settings, load_config
 from plainspoken.corpus import require_source
-from plainspoken.errors import PlainspokenError, RunError
+from plainspoken.errors import PlainspokenError, RunError, UsageError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.sources import is_gone, located, short_name, source_fingerprint
@@ -97,8 +97,8 @@ class Workplace:
 
     def _content_of_coder(self, stage: Stage, site: str) -> str:
         """Hash of the coder that `coder.load` has for a site; where it is gone, of what the run made its own of it."""
-        from plainspoken.coders import fingerprint
-        from plainspoken.pipeline.coder_source import coder_path, is_coder
+        from plainspoken.coders import fingerprint, is_coder
+        from plainspoken.pipeline.coder_source import coder_path, require_trained
 
         load = self._settings["coder.load"]
         path = coder_path(Path(load), site, [each.module for each in self.sites])
@@ -107,6 +107,7 @@ class Workplace:
         if not is_coder(path) and _LOADED in before and self._is_of("coder.load", load):
             self.progress.warn(f"coder.load is gone ({path}): going on with what {kept.path} holds of it")
             return before[_LOADED]
+        require_trained(Path(load), path)
         return fingerprint(path)[:16]
 
     def _is_of(self, setting: str, value: str) -> bool:
@@ -250,6 +251,15 @@ def _lock(descriptor: int) -> bool:
 def is_run_folder(root: Path) -> bool:
     """Whether a run was begun there."""
     return (Path(root) / CONFIG).is_file()
+
+
+def has_settings(root: Path) -> bool:
+    """Whether the config.json there is a run's: a language model and many a coder have one, too."""
+    try:
+        stored_config(root)
+    except UsageError:
+        return False
+    return True
 
 
 def stored_config(root: Path, overrides: Sequence[str] = (), **values: Any) -> Config:

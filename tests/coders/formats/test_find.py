@@ -158,6 +158,26 @@ def test_half_a_checkpoint_is_told_what_it_lacks(tmp_path: Path) -> None:
         load_any(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("settings", "lacking"),
+    [
+        ({"trainer": {"dict_class": "AutoEncoder", "activation_dim": 6, "dict_size": 14}}, r"ae\.pt \(dictionary_lea"),
+        ({"hf_hook_point_in": "model.layers.1.output"}, r"params\.safetensors \(gemma_scope_2\);"),
+        ({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, None),
+        ({"lm": {"name": "pocket"}}, None),
+        ([], None),
+    ],
+)
+def test_a_config_json_is_half_a_checkpoint_where_it_says_so(
+    tmp_path: Path, settings: Any, lacking: str | None
+) -> None:
+    """Many a folder has one: a language model's, a run's."""
+    write_json(tmp_path / "config.json", settings)
+    words = rf"holds no whole coder: it lacks {lacking}" if lacking else "holds no coder in any format"
+    with pytest.raises(CoderError, match=words):
+        load_any(tmp_path)
+
+
 def test_a_pickle_s_names_may_be_anything_and_complex_numbers_are_no_weights(tmp_path: Path) -> None:
     dictionary_learning(tmp_path / "dl")
     held = held_in(tmp_path / "dl" / "ae.pt")

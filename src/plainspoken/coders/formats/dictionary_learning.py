@@ -121,5 +121,11 @@ def _load(path: Path) -> tuple[Coder, Site]:
 
 
 DICTIONARY_LEARNING = CheckpointFormat(
-    "dictionary_learning", "saes", marked_by(_WEIGHTS), files_named(_WEIGHTS, _SETTINGS), _load, save=None
+    "dictionary_learning",
+    "saes",
+    marked_by(_WEIGHTS),
+    files_named(_WEIGHTS, _SETTINGS),
+    _load,
+    save=None,
+    settings=_Config,
 )

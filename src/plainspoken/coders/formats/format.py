@@ -29,6 +29,8 @@ class CheckpointFormat:
     save: Callable[[Path, Coder, Site], None] | None
     """(folder, coder, site): raises CoderError, before anything is written, for what the format cannot express.
     None: it is read, not written."""
+    settings: type | None = None
+    """What its settings read as, where the name of their file tells nothing: a `config.json` lies in many a folder."""
 
 
 def marked_by(mark: str, *others: str) -> Callable[[Path], bool]:

@@ -49,4 +49,5 @@ GEMMA_SCOPE_2 = CheckpointFormat(
     files_named(_WEIGHTS, _SETTINGS),
     _load,
     save=None,
+    settings=_Config,
 )

@@ -1,7 +1,7 @@
 """plainspoken's own checkpoint: `coder.safetensors` with the parameters by name, `coder.json` with spec and site."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,13 @@ class _Header:
     site: Site
 
 
+@dataclass(frozen=True)
+class _Told:
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
 def save_coder(folder: Path, coder: Coder, site: Site, extra: Mapping[str, Any] | None = None) -> None:
-    """Writes the coder; `extra`: any JSON that tells whoever finds the file where it is from; nothing here reads it."""
+    """Writes the coder; `extra`: any JSON that tells whoever finds the file where it is from (`read_extra`)."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in coder.state_dict().items()}
     header = {"format": _FORMAT, "spec": asdict(coder.spec), "site": asdict(site), "extra": dict(extra or {})}
     with write_atomic(folder / WEIGHTS) as file:
@@ -52,6 +57,11 @@ def load_coder(folder: Path) -> Coder:
 def read_spec(folder: Path) -> CoderSpec:
     """What the coder in the folder is, from its header alone. Raises CoderError as `load_coder` does of the header."""
     return _read_header(folder)[0]
+
+
+def read_extra(path: Path) -> Mapping[str, Any]:
+    """What `save_coder` was given as `extra`. Raises CoderError as `load_coder` does of the header."""
+    return read_settings(folder_of(path) / HEADER, _Told).extra
 
 
 def _load(path: Path) -> tuple[Coder, Site]:
