@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from plainspoken.activations import ActivationStore
+from plainspoken.config import TrainConfig
 from plainspoken.errors import CoderError, ConfigError, StoreError
 from plainspoken.train import has_checkpoint, remove_checkpoint
-from plainspoken.train.checkpoint import CHECKPOINT
+from plainspoken.train.checkpoint import CHECKPOINT, identity
 from trainings import CONFIG, SPEC, outputs, train
 
 
@@ -108,9 +109,9 @@ def test_a_log_torn_in_the_middle_of_a_line_is_redone(
     assert outputs(train(fit, SPEC, CONFIG, tmp_path, seed=3), tmp_path) == uninterrupted
 
 
-def stopped_at_sixty(fit: ActivationStore, folder: Path) -> None:
+def stopped_at_sixty(fit: ActivationStore, folder: Path, config: TrainConfig = CONFIG) -> None:
     with pytest.raises(Killed):
-        train(fit, SPEC, CONFIG, folder, seed=3, progress=after(65, kill))
+        train(fit, SPEC, config, folder, seed=3, progress=after(65, kill))
 
 
 def test_a_checkpoint_of_another_training_is_refused(fit: ActivationStore, tmp_path: Path) -> None:
@@ -123,6 +124,24 @@ def test_a_checkpoint_of_another_training_is_refused(fit: ActivationStore, tmp_p
     }.items():
         with pytest.raises(ConfigError, match=words):
             other()
+
+
+def test_aux_k_does_not_go_on_under_another_loss(
+    fit: ActivationStore, tmp_path: Path, uninterrupted: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint with aux-k from before its loss was named is refused; without aux-k the loss has stayed the same."""
+    config = replace(CONFIG, aux_k=1 / 32, dead_after=64)
+
+    def unnamed(*args: object) -> dict[str, str]:
+        return {name: value for name, value in identity(*args).items() if name != "aux_k"}
+
+    with monkeypatch.context() as before:
+        before.setattr("plainspoken.train.loop.identity", unnamed)
+        stopped_at_sixty(fit, tmp_path / "with", config)
+        stopped_at_sixty(fit, tmp_path / "without")
+    with pytest.raises(ConfigError, match="aux_k was not told, now a share of the residual"):
+        train(fit, SPEC, config, tmp_path / "with", seed=3)
+    assert outputs(train(fit, SPEC, CONFIG, tmp_path / "without", seed=3), tmp_path / "without") == uninterrupted
 
 
 def test_a_truncated_checkpoint_or_log_is_refused_by_name(fit: ActivationStore, tmp_path: Path) -> None:
