@@ -32,13 +32,16 @@ def rows(run: Path) -> list[list[str]]:
         measured = json.loads(path.read_text())
         mine = [r for r in records if r["site"] == measured["site"] and r["fraction"] in (None, 1.0)]
         mine = {r["condition"]: r for r in mine if r["order"] in (None, "best")}
-        rewritten = mine["rewritten"]
-        fvu = f"{measured['fvu']:.4f} [{measured['fvu_low']:.4f}, {measured['fvu_high']:.4f}]"
         losses = [f"{mine[condition]['ce']:.4f}" for condition in ("coder", "rewritten")]
-        recovered = (rewritten[f"recovered{end}"] for end in ("", "_low", "_high"))
-        cells = [f"{name}, `{measured['site']}`", f"{config['train']['lr_scale']:g}", fvu, f"{measured['dead']:.1%}"]
-        found.append([*cells, *losses, "{:.3f} [{:.3f}, {:.3f}]".format(*recovered)])
+        cells = [f"{name}, `{measured['site']}`", f"{config['train']['lr_scale']:g}", interval(measured, "fvu", ".4f")]
+        found.append([*cells, f"{measured['dead']:.1%}", *losses, interval(mine["rewritten"], "recovered", ".3f")])
     return found
+
+
+def interval(record: dict, name: str, form: str) -> str:
+    """A figure with its interval; a dash for what is not defined."""
+    found = (record[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return "{} [{}, {}]".format(*("–" if number is None else format(number, form) for number in found))
 
 
 def main(runs: list[str]) -> None:

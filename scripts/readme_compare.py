@@ -16,13 +16,13 @@ NAMES = {"transcoder": "transcoder", "skip-transcoder": "skip transcoder", "sae"
 
 def cell(point: dict) -> str:
     """Loss over the original with its interval, and FVU."""
-    bounds = f"[{point['increase_low']:.3f}, {point['increase_high']:.3f}]"
-    return f"{point['increase']:.3f} {bounds}; {point['fvu']:.3f}"
+    return f"{loss(point, '.3f')}; {point['fvu']:.3f}"
 
 
-def difference(apart: dict) -> str:
-    """A difference in loss with its interval."""
-    return f"{apart['increase']:+.3f} [{apart['increase_low']:+.3f}, {apart['increase_high']:+.3f}]"
+def loss(record: dict, form: str) -> str:
+    """A loss over another's with its interval; a dash for what is not defined."""
+    found = (record[name] for name in ("increase", "increase_low", "increase_high"))
+    return "{} [{}, {}]".format(*("–" if number is None else format(number, form) for number in found))
 
 
 def table(folder: Path) -> str:
@@ -40,7 +40,7 @@ def table(folder: Path) -> str:
     rows = []
     for k in sorted({k for _, k in points}):
         figures = [cell(points[kind, k]) for kind in kinds]
-        rows.append([str(k), *figures, *(difference(apart[kind, k]) for kind in others)])
+        rows.append([str(k), *figures, *(loss(apart[kind, k], "+.3f") for kind in others)])
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join([said, "", *(f"| {' | '.join(line)} |" for line in lines)])
 

@@ -27,8 +27,9 @@ def whole(found: list[dict], site: str, condition: str) -> dict:
 
 
 def interval(record: dict, name: str) -> str:
-    """A measure with its interval."""
-    return f"{record[name]:.2f} [{record[name + '_low']:.2f}, {record[name + '_high']:.2f}]"
+    """A measure with its interval; a dash for what is not defined."""
+    value, low, high = ("–" if record[f] is None else f"{record[f]:.2f}" for f in (name, f"{name}_low", f"{name}_high"))
+    return f"{value} [{low}, {high}]"
 
 
 def rows(run: Path) -> list[str]:

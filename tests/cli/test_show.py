@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from plainspoken.cli.show import OUT, show_coders
-from plainspoken.pipeline import CoderResult
+from plainspoken.cli.show import OUT, show_coders, show_comparison, show_conditions, show_edits
+from plainspoken.pipeline import CoderResult, Comparison
 
 RECORD = {
     "tokens": 5940, "documents": 15, "part": "calibrate", "ce_original": 1.645, "l0": 128.31, "dead": 1.0,
@@ -38,3 +38,23 @@ def test_a_site_s_name_is_never_broken(
         ]
         assert ranges.split() == ["0.744…0.755", "-0.458…0.530", "-1.30…0.29"]
         assert figures.index("-0.501") + 6 == ranges.index("-0.458") + 12  # under one another
+
+
+def test_where_one_document_leaves_no_bounds_a_dash_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every figure that is there; beside one that is not defined there is nothing to be sure of."""
+    bare = {name: None if name.endswith(("_low", "_high")) else value for name, value in RECORD.items()}
+    show_coders([CoderResult("mlp", bare, Path("coder.svg"))])
+    figures, ranges = capsys.readouterr().out.splitlines()[-3:-1]
+    assert "0.752" in figures and ranges.split() == ["–"] * 3  # of FVU, loss and recovered over zero
+    condition = {
+        "site": "mlp", "condition": "rewritten", "explained": 0, "latents": 4, "ce": 2.5, "ce_low": None,
+        "ce_high": None, "recovered": None, "recovered_low": None, "recovered_high": None, "kl": 0.25,
+    }  # fmt: skip
+    show_conditions([condition])
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["rewritten", "2.500", "–", "0.250"]
+    apart = {"kind": "transcoder", "against": "sae", "k": 3, "increase": 0.5, "fvu": 0.25}
+    point = {"kind": "sae", "k": 3, **bare}
+    show_comparison(Comparison("mlp", "", (point,), (apart,), ()))
+    assert "transcoder - sae, k = 3: +0.5000 –, FVU +0.2500 –" in capsys.readouterr().out
+    show_edits([{"site": "mlp", "latent": 1, "effect": 0.5, "effect_low": None, "effect_high": None}])
+    assert "latent 1: +0.50000 –" in capsys.readouterr().out

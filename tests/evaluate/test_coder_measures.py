@@ -160,6 +160,16 @@ def test_every_mean_has_an_interval_around_it_and_progress_goes_through_every_pa
     assert record == coder_record(measured, 400, 0)
 
 
+def test_one_document_has_figures_and_no_bounds(planted):
+    rows = planted.calibrate
+    one = replace(rows, tokens=rows.tokens[:1], mask=rows.mask[:1], document=rows.document[:1])
+    record = coder_record(measure_coder(planted.lm, SITE, planted.coder, one), 50, 0)
+    assert record["documents"] == 1
+    for name in ("fvu", "l0", "ce_original", "ce_spliced", "ce_zero", "ce_mean", "increase", "kl"):
+        assert np.isfinite(record[name])
+        assert (record[f"{name}_low"], record[f"{name}_high"]) == (None, None)
+
+
 def test_the_same_coder_twice_differs_by_nothing_in_any_draw(planted):
     one, other = (Resampled(measure_coder(planted.lm, SITE, planted.coder, planted.calibrate), 50, 0) for _ in range(2))
     np.testing.assert_array_equal(one.increase, other.increase)

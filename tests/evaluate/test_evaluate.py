@@ -106,6 +106,16 @@ def test_records_hold_what_is_promised(planted):
     assert pick(results, "rewritten", 0.5, "random")["draws"] == 2
 
 
+def test_one_document_has_figures_and_neither_bounds_nor_tests(planted):
+    planted = replace(planted, evaluate=make_rows("evaluate", documents=1))
+    results = run(planted, planted.material(fallible))
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    for record in results["conditions"]:
+        assert record["documents"] == 1 and record["ce"] > 0
+        assert {record[name] for name in record if name.endswith(("_low", "_high"))} == {None}
+        assert record["p_beats_zero"] is record["p_beats_mean"] is record["equivalent_to_zero"] is None
+
+
 def test_random_orders_are_averaged_over_their_draws(planted):
     material = planted.material(fallible)
     one, two = (run(planted, material, replace(CONFIG, draws=draws)) for draws in (1, 2))

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from plainspoken.evaluate.statistics import holm, interval, paired_difference, recovered, resamples
+from plainspoken.evaluate.statistics import (
+    holm,
+    interval,
+    paired_difference,
+    recovered,
+    resamples,
+    samples,
+    with_interval,
+)
 
 
 def test_resamples_draw_as_many_documents_as_there_are_and_obey_the_seed():
@@ -38,6 +46,16 @@ def test_an_interval_of_much_that_is_undefined_is_none():
     assert interval(values) is not None
     values[:30] = np.nan
     assert interval(values) is None
+
+
+@pytest.mark.parametrize("documents", [0, 1])
+def test_fewer_than_two_documents_have_no_bounds(documents):
+    """Every draw of one document is that document: of no width, and yet nothing is known of others."""
+    counts = samples(documents, 200, 0)
+    assert counts.shape == (1, documents)
+    told = with_interval("fvu", counts @ np.full(documents, 1.25) if documents else np.array([1.25]))
+    assert told == {"fvu": 1.25, "fvu_low": None, "fvu_high": None}
+    assert with_interval("fvu", samples(2, 200, 0) @ np.array([1.0, 2.0]))["fvu_low"] == 2.0
 
 
 def test_recovered_is_one_for_the_coder_nought_for_the_baseline_and_undefined_without_a_gap():

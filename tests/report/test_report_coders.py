@@ -73,6 +73,15 @@ def test_what_is_not_defined_is_not_drawn_and_not_called_a_number(coder: CoderRe
     assert "nan" not in untrained.wide
 
 
+def test_coders_of_one_document_are_drawn_without_bars() -> None:
+    bare = [
+        replace(one, **{name: Interval(1.0, None, None) for name in ("l0", "increase", "fvu")}) for one in compared()
+    ]
+    found = comparison_picture(bare, "a-coder")
+    assert "without intervals" in found.caption and "intervals over" not in found.caption
+    assert "nan" not in found.wide and comparison_png(bare)
+
+
 def test_a_site_without_a_measured_coder_says_nothing_of_it(data: ReportData) -> None:
     bare = replace(data, sites=(replace(data.sites[0], coder=None),))
     assert "<h3>The coder</h3>" not in render_report(bare)

@@ -38,6 +38,13 @@ def test_what_is_not_finite_is_not_defined() -> None:
     assert unsure.recovered is None, "a figure whose bounds are not defined is no sure figure"
 
 
+def test_a_figure_of_one_document_stays_without_bounds() -> None:
+    """It is defined, though nobody knows how sure it is; and a loss without bounds is no broken record."""
+    bare = {f"{name}_{end}": None for name in ("ce", "recovered") for end in ("low", "high")}
+    ((row,),) = measured_by_site([RECORD | bare | {"documents": 1}]).values()
+    assert (row.ce, row.recovered) == (Interval(2.14, None, None), Interval(0.71, None, None))
+
+
 @pytest.mark.parametrize("field", ["site", "ce", "fraction", "documents", "kl"])
 def test_a_record_without_a_field_is_refused_by_place_and_name(field: str) -> None:
     with pytest.raises(StoreError, match=rf"record 1 .*{field}"):

@@ -21,9 +21,14 @@ from plainspoken.report import Interval, numbers
         ((1.0, 1.0, 1.0), "100%"),
         ((0.0, 0.0, 0.0), "0%"),
         ((-12.5, -13.0, -12.0), "−1,250% [−1,300, −1,200]"),
+        ((0.714, None, None), "71% [–]"),
+        ((0.002, None, None), "0.2% [–]"),
+        ((0.0, None, None), "0% [–]"),
     ],
 )
-def test_a_share_shows_as_many_digits_as_its_interval_needs(triple: tuple[float, float, float], shown: str) -> None:
+def test_a_share_shows_as_many_digits_as_its_interval_needs(
+    triple: tuple[float, float | None, float | None], shown: str
+) -> None:
     assert numbers.percent_interval(Interval(*triple)) == shown
 
 
@@ -36,6 +41,8 @@ def test_what_is_not_defined_is_a_dash(value: float | None) -> None:
 def test_an_interval_of_what_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         Interval(0.5, math.nan, 0.6)
+    with pytest.raises(ValueError, match="both bounds or neither"):
+        Interval(0.5, None, 0.6)
 
 
 @given(st.floats(-1e6, 1e6), st.integers(0, 5))
@@ -58,6 +65,8 @@ def test_a_bound_off_zero_is_not_printed_as_zero(value: float, below: float, abo
 def test_small_changes_of_loss_keep_two_digits_of_their_width() -> None:
     assert numbers.small_nats(Interval(-0.00041, -0.00072, -0.00012)) == "−0.00041 [−0.00072, −0.00012]"
     assert numbers.small_nats(Interval(0.25, 0.2, 0.3)) == "+0.250 [+0.200, +0.300]"
+    assert numbers.small_nats(Interval(-0.00041, None, None)) == "−0.00041 [–]"
+    assert numbers.nats_range(Interval(0.25, None, None)) == "[–]"
 
 
 def test_times_and_rates_read_as_one_says_them() -> None:

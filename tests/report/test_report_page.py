@@ -5,10 +5,11 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,6 +191,29 @@ def test_what_is_not_defined_never_shows_as_a_number_or_a_name(provenance: Prove
     words = set(re.findall(r"[A-Za-z]+", " ".join(outline(page).text).lower()))
     assert not words & {"nan", "none", "inf", "undefined", "null", "true_", "dataclass"}
     assert "cannot be judged" in page
+
+
+def test_a_run_of_one_document_is_drawn_without_bounds(data: ReportData) -> None:
+    """Every figure, table and sentence of the page; with a dash in the place of the bounds."""
+
+    def bare(thing: Any) -> Any:
+        if isinstance(thing, Interval):
+            return Interval(thing.value, None, None)
+        if isinstance(thing, tuple):
+            return tuple(map(bare, thing))
+        if is_dataclass(thing) and not isinstance(thing, type):
+            changed = {field.name: bare(getattr(thing, field.name)) for field in fields(thing)}
+            return replace(thing, **(changed | ({"documents": 1} if isinstance(thing, Measured) else {})))
+        return thing
+
+    one = bare(data)
+    page = render_report(replace(one, sites=(one.sites[0], one.sites[0])))
+    text = re.sub(r"\s+", " ", " ".join(outline(page).text))
+    assert "71% [–]" in text and "2.140 [–]" in text and "0.160 [–]" in text
+    assert not set(re.findall(r"[A-Za-z]+", text)) & {"None", "nan"}
+    assert not re.search(r"\[[−+\d.,]+, ", text), "no bound of what has none"
+    assert "how sure that is cannot be told from one document" in text
+    assert "without intervals" in text and "with 95% intervals over" not in text
 
 
 def test_golden_facts_stand_on_the_page(page: str) -> None:

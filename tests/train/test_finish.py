@@ -235,6 +235,9 @@ def test_the_phase_leaves_out_what_training_leaves_out(
     train_coders(source, {site.module: SPEC}, config, {site.module: tmp_path}, 0, text=text)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[0]["outliers_masked"] == 3 * masked and lines[0]["bos_masked"] == 60
+    assert lines[0]["vectors_examined"] == 3 * rows.token_count
+    assert lines[-1]["outliers_masked"] == 4 * masked and lines[-1]["bos_masked"] == 60
+    assert lines[-1]["vectors_examined"] == 4 * rows.token_count
     assert lines[-1]["vectors"] == 4 * (rows.token_count - masked)
 
 

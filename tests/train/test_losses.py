@@ -165,7 +165,8 @@ def aux_term(coder: Coder, x: Tensor, y: Tensor, dead: list[int]) -> float:
 
 def test_aux_k_is_a_share_of_the_residual_however_small_that_is() -> None:
     """One where dead latents decode to nothing, whatever they leave, and zero where they decode to all of it; nothing
-    where none is dead, and where there is no residual (Gao et al. 2024, appendix A.2, and their train.py)."""
+    where none is dead, and where there is no residual (Gao et al. 2024, appendix A.2, and their train.py but for the
+    residual's mean, which b_dec keeps near 0)."""
     coder, (x, y) = made("topk"), data()
     dead = [1, 4, 5]
     with torch.no_grad():

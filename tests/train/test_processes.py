@@ -32,8 +32,10 @@ def test_processes_that_share_batches_train_what_one_does(neox_folder: Path, tmp
     steps, with two processes and with three."""
     alone = trained(neox_folder, tmp_path / "1", 1)
     assert len(alone) == 16
-    logs = [path.read_text().splitlines() for path in (tmp_path / "1").glob("*/log.jsonl")]
-    assert any(json.loads(line)["dead"] > 0 for log in logs for line in log)  # or there is nothing to bring back
+    logs = {path.parent.name: path.read_text().splitlines() for path in (tmp_path / "1").glob("*/log.jsonl")}
+    assert logs.keys() == alone.keys()
+    for name, log in logs.items():  # all ask for aux-k: where none is dead there is nothing to bring back
+        assert any(json.loads(line)["dead"] > 0 for line in log), name
     for world in (2, 3):
         together = trained(neox_folder, tmp_path / str(world), world)
         assert together.keys() == alone.keys()

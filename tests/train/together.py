@@ -21,6 +21,9 @@ from plainspoken.train import FinishText, train_coders
 from plainspoken.train.processes import Processes, processes_of_torchrun
 from plainspoken.types import Rows
 
+SIZES = {"topk": (256, 96), "batch_topk": (256, 96), "relu": (48, 4), "jump_relu": (48, 4)}
+"""Latents and batch: so many of the ones, so little of the other, that some latents are silent in a batch."""
+
 
 def rows(n: int = 96, t: int = 16) -> Rows:
     generator = np.random.default_rng(0)
@@ -36,19 +39,19 @@ def main(lm_folder: Path, out: Path) -> None:
     sites = resolve_sites(lm, "gpt_neox.layers.*.mlp")
     with processes_of_torchrun(cuda=False) if "RANK" in os.environ else nullcontext(Processes()) as processes:
         share = ALONE if processes.world == 1 else Share(processes.rank, processes.world, processes.total)
-        settings = {"batch": 96, "seed": 1, "share": share, "batch_rows": 4, "outlier_norm": 1.6}
+        settings = {"seed": 1, "share": share, "batch_rows": 4, "outlier_norm": 1.6}
         text = FinishText(lm, {site.module: site for site in sites}, rows(n=12, t=64), logits=1)  # a row at a time
         for kind in ("store", "buffer"):
-            if kind == "store":
-                source = store_vectors(lm, sites, rows(), out, **settings)
-            else:
-                source = MixingBuffer(lm, sites, rows(), vectors=600, **settings)
-            for activation in ("topk", "batch_topk", "relu", "jump_relu"):
-                spec = CoderSpec("transcoder", activation, 48, 4, True, 16, 16)
-                config = TrainConfig(tokens=96 * 100, batch=96, lr=0.003, aux_k=0.03, dead_after=96)
+            for activation, (latents, batch) in SIZES.items():
+                if kind == "store":
+                    source = store_vectors(lm, sites, rows(), out, batch=batch, **settings)
+                else:
+                    source = MixingBuffer(lm, sites, rows(), vectors=600, batch=batch, **settings)
+                spec = CoderSpec("transcoder", activation, latents, 4, True, 16, 16)
+                config = TrainConfig(tokens=batch * 100, batch=batch, lr=0.003, aux_k=0.03, dead_after=batch)
                 if activation == "topk":
                     config = replace(config, multi_topk=True, prefixes=(8, 20))
-                if kind == "store":  # on two rows a step, of which the third process has none
+                if kind == "store":  # on one row or two a step, of which the other processes have none
                     config = replace(config, finish_tokens=1500)
                 specs = {site.module: spec for site in sites}
                 folders = {site.module: out / f"{kind}-{activation}-{site.module}" for site in sites}

@@ -31,6 +31,8 @@ else:  # what converts brings torch
 
 Pair = tuple[str, str]
 """What stands in a table's two lines a row."""
+UNBOUNDED = "–"
+"""In the place of an interval where too few documents, or too few of the draws, have one."""
 OUT = Console()
 ERR = Console(stderr=True)
 
@@ -164,7 +166,9 @@ def _coder_table(rows: Sequence[tuple[Pair, Mapping[str, Any]]]) -> None:
 
 def _figure_and_range(record: Mapping[str, Any], name: str, form: str) -> Pair:
     low, high = (_figure(record, f"{name}_{end}", form.replace("+", "")) for end in ("low", "high"))
-    return _figure(record, name, form) or "undefined", f"{low}…{high}" if name in _WITH_RANGE and low and high else ""
+    figure = _figure(record, name, form)
+    between = (f"{low}…{high}" if low and high else UNBOUNDED) if figure and name in _WITH_RANGE else ""
+    return figure or "undefined", between
 
 
 def show_converted(done: Converted) -> None:
@@ -213,7 +217,9 @@ def _figure(record: Mapping[str, Any], name: str, form: str) -> str:
 
 def _range(record: Mapping[str, Any], name: str, form: str) -> str:
     low, high = _figure(record, f"{name}_low", form), _figure(record, f"{name}_high", form)
-    return f"[{low}, {high}]" if low and high else ""
+    if not _figure(record, name, form):
+        return ""
+    return f"[{low}, {high}]" if low and high else UNBOUNDED
 
 
 def show_scores(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

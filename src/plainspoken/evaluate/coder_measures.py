@@ -74,8 +74,9 @@ class Resampled:
     def __init__(self, coder: MeasuredCoder, bootstrap: int, seed: int) -> None:
         self._coder = coder
         kept = coder.reconstruction.tokens > 0
-        self._counts = np.zeros((1 + bootstrap, len(kept)))
-        self._counts[:, kept] = samples(int(kept.sum()), bootstrap, seed)
+        drawn = samples(int(kept.sum()), bootstrap, seed)
+        self._counts = np.zeros((len(drawn), len(kept)))
+        self._counts[:, kept] = drawn
         self._tokens = self._counts @ coder.original.tokens
 
     @property

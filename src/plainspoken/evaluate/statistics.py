@@ -20,17 +20,22 @@ def resamples(documents: int, draws: int, seed: int) -> Int[np.ndarray, "draws d
 
 
 def samples(documents: int, draws: int, seed: int) -> Float[np.ndarray, "values documents"]:
-    """How often each document counts: every one once in the first row, then the bootstrap's samples."""
+    """How often each document counts: every one once in the first row, then the bootstrap's samples.
+
+    None are drawn from fewer than two documents: each would be the text itself again, and an interval of no width.
+    """
+    if documents < 2:
+        return np.ones((1, documents))
     return np.concatenate([np.ones((1, documents)), resamples(documents, draws, seed)])
 
 
 def interval(values: Float[np.ndarray, " draws"]) -> tuple[float, float] | None:
-    """The central 95 % of bootstrap values. None where more than 2.5 % of them are not defined (NaN).
+    """The central 95 % of bootstrap values. None without values, or where more than 2.5 % are not defined (NaN).
 
     A share that could lie in either tail must not be left out in silence; a smaller one moves the bounds little.
     """
     defined = values[np.isfinite(values)]
-    if len(defined) < (1 - LEVEL / 2) * len(values):
+    if not len(values) or len(defined) < (1 - LEVEL / 2) * len(values):
         return None
     low, high = np.quantile(defined, [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
@@ -39,7 +44,7 @@ def interval(values: Float[np.ndarray, " draws"]) -> tuple[float, float] | None:
 def with_interval(name: str, values: Float[np.ndarray, " values"]) -> dict[str, float | None]:
     """The estimate (the first value) and its bounds (of the others), as `NAME`, `NAME_low`, `NAME_high`.
 
-    None where it is not defined, and bounds None where they are not.
+    None where it is not defined, and bounds None where they are not: with fewer than two documents they never are.
     """
     if not np.isfinite(values[0]):
         return {name: None, f"{name}_low": None, f"{name}_high": None}

@@ -85,7 +85,12 @@ def fit(
         save_coder(folders[site], coder, sites[site], extra)
         remove_checkpoint(folders[site])
         counts = source.survey(site).counts
-        masked = {"text_tokens": counts.text, "bos_masked": counts.bos, "outliers_masked": counts.outliers}
+        masked = {
+            "text_tokens": counts.text,
+            "bos_masked": counts.bos,
+            "vectors_examined": counts.examined,
+            "outliers_masked": counts.outliers,
+        }
         yield site, {**masked, **_last_line(folders[site] / "log.jsonl")}
 
 

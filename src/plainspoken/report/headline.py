@@ -52,11 +52,13 @@ def _verdict(data: ReportData, site: SiteReport, rewritten: Measured) -> str:
     if share is None:
         return f"{name} cannot be judged: zeroing the latents costs no clear loss, so there is nothing to keep"
     figure = numbers.percent_interval(share)
-    if share.low > 0:
-        return f"{name} keep{s} {figure} of what {theirs}"
-    if share.high < 0:
-        return f"{name} do{'es' if s else ''} worse than with every latent at zero: {figure} of what {theirs}"
     kept = f"{name} keep{s} {figure} of what {theirs}"
+    if share.sign is None:
+        return f"{kept}; how sure that is cannot be told from one document"
+    if share.sign > 0:
+        return kept
+    if share.sign < 0:
+        return f"{name} do{'es' if s else ''} worse than with every latent at zero: {figure} of what {theirs}"
     if rewritten.equivalent_to_zero:
         return f"{kept}, equivalent to every latent at zero"
     return f"{kept}, which may be nothing: the interval touches zero"
@@ -67,16 +69,16 @@ def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]
     share = rewritten.recovered
     if rewritten.documents < 2:
         notes.append("Measured on a single document: how far the figures would vary on others is not known.")
-    if share is not None and share.low > 0:
+    if share is not None and share.sign == 1:
         if rewritten.p_beats_zero is not None and rewritten.p_beats_zero >= LEVEL:
             chance = numbers.p_value(rewritten.p_beats_zero)
             notes.append(f"Better than zero ablation is not shown: {chance} in the paired test, corrected for several.")
         control = shuffled.recovered if shuffled is not None else None
-        if control is not None and control.high >= share.low:
+        if control is not None and control.reach[1] >= share.reach[0]:
             notes.append(
                 "Shuffled explanations do about as well: this run does not show that the sentences themselves matter."
             )
-        if rewritten.over_mean is not None and rewritten.over_mean.low <= 0:
+        if rewritten.over_mean is not None and rewritten.over_mean.sign != 1:
             notes.append(
                 f"Against every latent held at its mean the gain is {numbers.percent_interval(rewritten.over_mean)}: "
                 "no better than a constant is not ruled out."
@@ -96,7 +98,7 @@ def _losses(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[st
             ("Its coder keeps", "the module does") if _name(data, site)[1] else ("The coders keep", "the modules do")
         )
         notes.append(f"{theirs[0]} {numbers.percent(kept)} of what {theirs[1]}, counted from an output of zero.")
-    if rewritten.over_mean is not None and rewritten.over_mean.low > 0:
+    if rewritten.over_mean is not None and rewritten.over_mean.sign == 1:
         notes.append(f"Over every latent held at its mean: {numbers.percent_interval(rewritten.over_mean)}.")
     if rewritten.p_beats_zero is not None and rewritten.p_beats_zero < LEVEL:
         notes.append(f"Better than zero ablation: {numbers.p_value(rewritten.p_beats_zero)}, paired by document.")

@@ -4,8 +4,9 @@ import math
 
 from plainspoken.report.data import Interval
 
-DASH = "–"
 UNDEFINED = "—"
+UNBOUNDED = "[–]"
+"""In the place of an interval that one document cannot give."""
 
 
 def fixed(value: float | None, decimals: int, signed: bool = False) -> str:
@@ -24,9 +25,11 @@ def count(value: int) -> str:
 
 def share_decimals(interval: Interval) -> int:
     """Decimals of a percentage: none, unless rounding would hide the width or move a bound onto zero."""
-    low, high = 100 * interval.low, 100 * interval.high
+    low, high = (100 * bound for bound in interval.reach)
     for decimals in (0, 1):
         moved = any(bound != 0 and round(bound, decimals) == 0 for bound in (low, high))
+        if interval.bounds is None and not moved:
+            return decimals
         if high - low >= 2 * 10**-decimals and not moved:
             return decimals
     return 0 if low == high == round(low) else 2
@@ -38,7 +41,7 @@ def percent(value: float | None, decimals: int = 0) -> str:
 
 
 def percent_interval(interval: Interval | None) -> str:
-    """71% [68, 74]; 100% alone where nothing varies."""
+    """71% [68, 74]; 100% alone where nothing varies; 71% [–] without bounds."""
     if interval is None:
         return UNDEFINED
     return f"{percent_value(interval)} {percent_range(interval)}".rstrip()
@@ -51,10 +54,13 @@ def percent_value(interval: Interval) -> str:
 
 def percent_range(interval: Interval) -> str:
     """[68, 74]: the bounds alone, in percent; nothing where nothing varies."""
-    if interval.low == interval.high:
+    if interval.bounds is None:
+        return UNBOUNDED
+    low, high = interval.bounds
+    if low == high:
         return ""
     decimals = share_decimals(interval)
-    return f"[{fixed(100 * interval.low, decimals)}, {fixed(100 * interval.high, decimals)}]"
+    return f"[{fixed(100 * low, decimals)}, {fixed(100 * high, decimals)}]"
 
 
 def nats(value: float | None, signed: bool = False) -> str:
@@ -64,18 +70,24 @@ def nats(value: float | None, signed: bool = False) -> str:
 
 def nats_range(interval: Interval, signed: bool = False) -> str:
     """[2.108, 2.201]."""
-    return f"[{nats(interval.low, signed)}, {nats(interval.high, signed)}]"
+    if interval.bounds is None:
+        return UNBOUNDED
+    low, high = interval.bounds
+    return f"[{nats(low, signed)}, {nats(high, signed)}]"
 
 
 def small_nats(interval: Interval | None) -> str:
     """A signed change of loss with its interval, with as many decimals as the interval needs (at most 6)."""
     if interval is None:
         return UNDEFINED
-    width = interval.high - interval.low
+    width = interval.reach[1] - interval.reach[0]
     scale = width if width > 0 else abs(interval.value)
     decimals = 3 if scale == 0 else min(6, max(3, 1 - math.floor(math.log10(scale))))
-    low, high = fixed(interval.low, decimals, True), fixed(interval.high, decimals, True)
-    return f"{fixed(interval.value, decimals, True)} [{low}, {high}]"
+    value = fixed(interval.value, decimals, True)
+    if interval.bounds is None:
+        return f"{value} {UNBOUNDED}"
+    low, high = (fixed(bound, decimals, True) for bound in interval.bounds)
+    return f"{value} [{low}, {high}]"
 
 
 def p_value(value: float | None) -> str:

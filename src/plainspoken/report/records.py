@@ -72,8 +72,13 @@ def _number(value: Any) -> float | None:
 def interval_of(record: Mapping[str, Any], name: str) -> Interval | None:
     """The figure `name` with `name_low` and `name_high`; None where it, or how sure it is, is not defined.
 
-    A figure that was recorded without bounds (no such keys) is its own interval.
+    A figure that was recorded without bounds (no such keys) is its own interval. One of a single document, which can
+    have none, stays without: with more, bounds that are undefined mean that the figure itself is in many of the draws.
     """
     value = _number(record.get(name))
     low, high = (_number(record.get(f"{name}_{bound}", value)) for bound in ("low", "high"))
-    return None if value is None or low is None or high is None else Interval(value, low, high)
+    if value is None:
+        return None
+    if low is None or high is None:
+        return Interval(value, None, None) if record.get("documents", 2) < 2 else None
+    return Interval(value, low, high)

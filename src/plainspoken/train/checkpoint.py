@@ -16,6 +16,8 @@ from plainspoken.errors import CoderError, ConfigError
 from plainspoken.store import write_atomic
 
 CHECKPOINT = "checkpoint.safetensors"
+AUX_K = "a share of the residual"
+"""Which loss `aux_k` stands for: it was another once, under the same settings."""
 
 
 @dataclass(eq=False)
@@ -61,13 +63,14 @@ _COUNTS = ("step", "log_bytes", "summed", "seen")
 
 def identity(fingerprint: str, spec: CoderSpec, config: TrainConfig, seed: int, rounded: bool) -> dict[str, str]:
     """What must agree between a checkpoint and the run that goes on from it."""
-    return {
+    found = {
         "activations": fingerprint,
         "spec": str(asdict(spec)),
         "train": str(asdict(config)),
         "seed": str(seed),
         "rounded": str(rounded),
     }
+    return found | {"aux_k": AUX_K} if config.aux_k else found
 
 
 def save_checkpoint(folder: Path, run: Run) -> None:
@@ -99,9 +102,9 @@ def load_checkpoint(folder: Path, run: Run) -> None:
     except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise CoderError(f"{path} is truncated or altered ({error}); delete it to train anew") from error
     for key, wanted in run.identity.items():
-        if found.get(key) != wanted:
+        if (was := found.get(key, "not told")) != wanted:
             raise ConfigError(
-                f"{path} is of another training: {key} was {found.get(key)}, now {wanted}; delete it or choose --out"
+                f"{path} is of another training: {key} was {was}, now {wanted}; delete it or choose --out"
             )
     for name in _COUNTS:
         setattr(run, name, int(metadata[name]))

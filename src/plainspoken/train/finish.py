@@ -8,6 +8,7 @@ KL(original || spliced), the two weighted so that they are equally large, takes 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -55,6 +56,14 @@ class FinishText:
             return 0
         per_row = self.rows.token_count / len(self.rows.tokens)
         return math.ceil(config.finish_tokens / (self.rows_per_step(config) * per_row))
+
+    def tokens_in(self, rows: Int[Tensor, " rows"]) -> int:
+        """Tokens of text in these rows."""
+        return int(self.rows.mask[rows.numpy()].sum())
+
+    def tokens_before(self, step: int, config: TrainConfig, seed: int) -> int:
+        """Tokens of text in the rows of all steps before this one: they follow from the seed."""
+        return sum(self.tokens_in(rows) for rows in islice(batches(self, config, seed, 0), step))
 
 
 def finish_schedule(config: TrainConfig, peak: float, steps: int) -> Schedule:

@@ -86,7 +86,7 @@ def train_coders(
                     x, y = in_units(training.units, *batch[site], where)
                     rate = training.schedule.rate(number)
                     step(training.run, x, y, training.recipe, rate)
-                    _keep(training, "training", steps, rate)
+                    _keep(training, "training", steps, rate, training.run.step * config.batch)
             if progress is not None:
                 progress(config.batch)
         if text is not None:
@@ -135,28 +135,31 @@ def _finish(training: Training, phase: Finishing, seed: int, progress: Callable[
     steps = phase.text.steps(config)
     falling = finish_schedule(config, before.peak, steps)
     done = run.step - before.steps
+    examined = before.steps * config.batch + phase.text.tokens_before(done, config, seed)
     for number, rows in zip(range(done, steps), batches(phase.text, config, seed, done), strict=False):
         rate = falling.rate(number)
         finish_step(run, phase, rows, rate)
-        _keep(training, "finishing", before.steps + steps, rate)
+        examined += phase.text.tokens_in(rows)
+        _keep(training, "finishing", before.steps + steps, rate, examined)
         if progress is not None:
             progress(-(-config.finish_tokens // steps))
 
 
-def _keep(training: Training, phase: Phase, last: int, rate: float) -> None:
+def _keep(training: Training, phase: Phase, last: int, rate: float, examined: int) -> None:
     """After a step of a phase that ends with step `last`: a line of the log where one is due, and a checkpoint."""
     run, every = training.run, training.recipe.config.checkpoint_every
     if run.step % LOG_EVERY == 0 or run.step == last:
-        _write_log(training, phase, rate)
+        _write_log(training, phase, rate, examined)
     due = every and run.step % every == 0 and run.step != last
     if due and training.log is not None:
         save_checkpoint(training.folder, run)
 
 
-def _write_log(training: Training, phase: Phase, rate: float) -> None:
+def _write_log(training: Training, phase: Phase, rate: float, examined: int) -> None:
     """A line of the means since the line before.
 
-    `outliers_masked`: places of the order so far whose vectors were left out; `bos_masked`: an epoch's.
+    `vectors_examined`: places of the order so far; `outliers_masked`: those of them whose vectors were left out;
+    `bos_masked`: an epoch's.
     """
     run, config = training.run, training.recipe.config
     fvu, l0, kl, grad_norm = (run.sums / run.summed).tolist()
@@ -165,15 +168,16 @@ def _write_log(training: Training, phase: Phase, rate: float) -> None:
     record = {
         "step": run.step,
         "vectors": run.seen,
+        "vectors_examined": examined,
+        "outliers_masked": examined - run.seen,
+        "bos_masked": training.bos,
         "fvu": fvu,
         "l0": l0,
         "grad_norm": grad_norm,
         "lr": rate,
         "dead": dead_latents(run, config).double().mean().item(),
     }
-    if phase == "training":
-        record |= {"outliers_masked": run.step * config.batch - run.seen, "bos_masked": training.bos}
-    else:
+    if phase == "finishing":
         record["kl"] = kl
     if run.coder.activation.penalty is not None:
         record["sparsity"] = run.sparsity.item()

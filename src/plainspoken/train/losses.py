@@ -22,7 +22,7 @@ MULTI = 4
 """Multi-TopK asks for a good code with this many times k latents as well."""
 MULTI_WEIGHT = 1 / 8
 LEAST_RESIDUAL = 1e-6
-"""FVU below which dead latents are asked for no more."""
+"""FVU below which the term of dead latents fades: it is a share of the residual, but of no smaller one than this."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ def terms(
     total = FVU (or the mean FVU of all prefixes) + FVU with 4 k latents / 8 + aux_k * the share of the residual that
     dead latents leave, ||e - what they make||² / ||e||² over the batch, + sparsity * penalty / rows. (Gao et al. 2024,
     arXiv 2406.04093, sections 2 and A.2, and appendix D for several k; Bussmann et al. 2025, arXiv 2503.17547, for
-    prefixes.) The share is of the residual, not of y, as in Gao et al.'s released code (not in sparsify's): else the
-    term fades as FVU falls, and brings fewer latents back.
+    prefixes.) The share is of the residual, not of y, as in Gao et al.'s released code (not in sparsify's) but for the
+    residual's mean, which they subtract in the denominator and b_dec keeps near 0: else the term fades as FVU falls,
+    and brings fewer latents back.
     """
     k = coder.spec.k
     wide = min(MULTI * k, coder.spec.latents) if objective.multi_topk and k is not None else k

@@ -22,7 +22,9 @@ from plainspoken.store import Manifest, read_json, write_json
 from plainspoken.store.manifest import digest
 from plainspoken.types import Explanation, Rows, Simulation, Site
 
-_FIGURES = ("recovered", "recovered_low", "recovered_high", "ce", "ce_low", "ce_high", "words_mean", "words_max")
+_FIGURES = (
+    "recovered", "recovered_low", "recovered_high", "ce", "ce_low", "ce_high", "words_mean", "words_max", "documents",
+)  # fmt: skip
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:

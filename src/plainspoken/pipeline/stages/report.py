@@ -28,6 +28,7 @@ from plainspoken.report import (
     choose_examples,
     choose_latents,
     coder_report,
+    interval_of,
     measured_by_site,
     write_report,
 )
@@ -36,7 +37,6 @@ from plainspoken.store import Manifest, read_json
 from plainspoken.types import Explanation, Rows
 
 JOINT = "all"
-_RECOVERED = ("recovered", "recovered_low", "recovered_high")
 EDIT_CONDITIONS = ("rewritten-as-written", "rewritten-without-edit")
 
 
@@ -162,7 +162,7 @@ def _edits(
 
 
 def _effect(record: Mapping[str, Any] | None) -> Interval | None:
-    if record is None or record["effect_low"] is None:
+    if record is None or record["effect"] is None:
         return None
     return Interval(record["effect"], record["effect_low"], record["effect_high"])
 
@@ -182,13 +182,10 @@ def _failures(workplace: Workplace, module: str, written: Mapping[int, Explanati
 
 def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[FrontierPoint, ...]:
     return tuple(
-        FrontierPoint(
-            point["budget"],
-            point["words_mean"],
-            Interval(*(point[name] for name in _RECOVERED)),
-        )
+        FrontierPoint(point["budget"], point["words_mean"], recovered)
         for point in points
-        if point["site"] == module and None not in (point["words_mean"], *(point[name] for name in _RECOVERED))
+        if point["site"] == module and point["words_mean"] is not None
+        if (recovered := interval_of(point, "recovered")) is not None
     )
 
 

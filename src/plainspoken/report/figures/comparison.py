@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from plainspoken.report import numbers, svg
 from plainspoken.report.data import Interval
-from plainspoken.report.figures.frame import WIDE, Frame, Picture, new_axes, picture
+from plainspoken.report.figures.frame import WIDE, Frame, Picture, certainty, new_axes, picture
 
 NAMES = {"transcoder": "transcoder", "skip-transcoder": "skip transcoder", "sae": "SAE of the output"}
 _MARKERS = ("o", "^", "s")
@@ -35,7 +35,7 @@ def comparison_picture(coders: Sequence[ComparedCoder], key: str) -> Picture:
     )
     caption = (
         "What splicing a coder in costs, and what it leaves unexplained of the FFN’s output, against the latents that "
-        "fire at a token. 95% intervals over documents."
+        f"fire at a token, {certainty(coder.increase for coder in coders)}."
     )
     return picture(key, f"Loss over the original: {said}.", caption, lambda frame: _draw(coders, frame, svg.PAGE))
 
@@ -71,7 +71,7 @@ def _lines(axes: Axes, found: Sequence[tuple[str, Interval | None, Interval | No
         if not mine:
             continue
         x, y = [l0 for l0, _ in mine], [at.value for _, at in mine]
-        bars = [[at.value - at.low for _, at in mine], [at.high - at.value for _, at in mine]]
+        bars = [[at.value - at.reach[0] for _, at in mine], [at.reach[1] - at.value for _, at in mine]]
         axes.errorbar(x, y, bars, color=colour, linewidth=1.6, elinewidth=1.0, capsize=2, marker=marker,
                       markersize=4.2, markeredgewidth=0, label=NAMES[kind])  # fmt: skip
     axes.set_xscale("log", base=2)

@@ -1,6 +1,6 @@
 """What all figures share: two sizes, margins in inches, labels that keep clear of each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from plainspoken.report import numbers, svg
+from plainspoken.report.data import Interval
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,12 @@ def percent_axis(axis: Axis, ticks: int = 5) -> None:
     """Ticks in percent, at round numbers."""
     axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.percent(value)))
+
+
+def certainty(found: Iterable[Interval | None]) -> str:
+    """What a caption says of the intervals: where one document is all there is, there are none."""
+    sure = any(interval.bounds is not None for interval in found if interval is not None)
+    return "with 95% intervals over documents" if sure else "of a single document and so without intervals"
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from plainspoken.report import numbers, svg
 from plainspoken.report.data import FrontierPoint, SiteReport
-from plainspoken.report.figures.frame import Frame, Picture, label_levels, new_axes, percent_axis, picture
+from plainspoken.report.figures.frame import Frame, Picture, certainty, label_levels, new_axes, percent_axis, picture
 from plainspoken.report.select import whole
 
 
@@ -18,7 +18,7 @@ def frontier_picture(site: SiteReport, key: str) -> Picture | None:
     said = "; ".join(f"{point.budget} words: {numbers.percent_interval(point.recovered)}" for point in points)
     caption = (
         "The frontier: recovered when every latent is rewritten, against the words its sentence may use (mean over "
-        "latents; each step to the right is a doubling). 95% intervals over documents. "
+        f"latents; each step to the right is a doubling), {certainty(point.recovered for point in points)}. "
         "Dotted: the levels to compare with."
     )
     return picture(key, f"Recovered against words: {said}.", caption, lambda frame: _draw(site, points, frame))
@@ -29,7 +29,7 @@ def _draw(site: SiteReport, points: Sequence[FrontierPoint], frame: Frame) -> Fi
     axes = new_axes(figure, 0.62, 0.46, 1.05 if frame.narrow else 1.2, 0.2)
     x = [float(point.budget) for point in points]
     y = [point.recovered.value for point in points]
-    lows, highs = [p.recovered.low for p in points], [p.recovered.high for p in points]
+    lows, highs = zip(*(p.recovered.reach for p in points), strict=True)
     axes.set_xscale("log", base=2)
     axes.set_xlim(x[0] / 1.25, x[-1] * 1.25)
     axes.set_ylim(min(0.0, *lows) - 0.02, max(1.0, *highs) + 0.02)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from plainspoken.report import numbers, svg
 from plainspoken.report.data import Interval, Measured, SiteReport
-from plainspoken.report.figures.frame import Frame, Picture, label_levels, new_axes, percent_axis, picture
+from plainspoken.report.figures.frame import Frame, Picture, certainty, label_levels, new_axes, percent_axis, picture
 from plainspoken.report.select import curve, orders_of, whole
 
 BASELINES = ("original", "coder", "mean-latents", "zero-latents", "zero-output")
@@ -35,7 +35,10 @@ class Line:
         """
         if row.increase is None or self.original is None:
             return row.ce
-        return Interval(row.ce.value, self.original + row.increase.low, self.original + row.increase.high)
+        if row.increase.bounds is None:
+            return Interval(row.ce.value, None, None)
+        low, high = row.increase.bounds
+        return Interval(row.ce.value, self.original + low, self.original + high)
 
 
 def order_name(order: str | None) -> str:
@@ -60,10 +63,11 @@ def loss_picture(site: SiteReport, key: str) -> Picture | None:
     ends = "; ".join(f"{line.name} ends at {numbers.nats(line.rows[-1].ce.value)}" for line in lines)
     levels = "; ".join(f"{name} {numbers.nats(row.ce.value)}" for name in BASELINES if (row := whole(site, name)))
     paired = original is not None and all(row.increase is not None for line in lines for row in line.rows)
+    bands = [line.band(row) for line in lines for row in line.rows]
+    of = ", of the difference from the original model" if paired and any(band.bounds for band in bands) else ""
     caption = (
-        "Loss (nats a token) as more and more latents are read from their sentences instead of from the model; lower "
-        "is better. Dotted: the levels to compare with. Bands: 95% intervals over documents"
-        + (", of the difference from the original model." if paired else ".")
+        "Loss (nats a token) as more and more latents are read from their sentences instead of from the model, "
+        f"{certainty(bands)}{of}; lower is better. Dotted: the levels to compare with."
     )
     label = f"Loss against the fraction rewritten: {ends}. Levels: {levels}."
     return picture(key, label, caption, lambda frame: _draw(site, lines, frame))
@@ -92,7 +96,7 @@ def _limits(site: SiteReport, lines: Sequence[Line]) -> tuple[float, float]:
     """All baselines and rewritten lines in view; the control may leave at the top once it is far above them."""
     levels = [row.ce.value for name in BASELINES if (row := whole(site, name))]
     own = [bound for line in lines if not line.dashed for row in line.rows
-           for bound in (line.band(row).low, line.band(row).high)]  # fmt: skip
+           for bound in line.band(row).reach]  # fmt: skip
     low, high = min(levels + own), max(levels + own)
     reach = high + 0.45 * (high - low)
     control = [row.ce.value for line in lines if line.dashed for row in line.rows]
@@ -105,8 +109,7 @@ def _draw_line(axes: Axes, line: Line, high: float) -> None:
     x = [row.fraction or 0.0 for row in line.rows]
     y = [row.ce.value for row in line.rows]
     if not line.dashed:
-        bands = [line.band(row) for row in line.rows]
-        lows, highs = [band.low for band in bands], [band.high for band in bands]
+        lows, highs = zip(*(line.band(row).reach for row in line.rows), strict=True)
         axes.fill_between(x, lows, highs, color=line.colour, alpha=0.14, linewidth=0)
     style = (0, (4, 2)) if line.dashed else "solid"
     axes.plot(x, y, color=line.colour, linewidth=1.6, linestyle=style, marker=line.marker, markersize=3.8,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from plainspoken.report import numbers, svg
 from plainspoken.report.data import Interval, ReportData, SiteReport
-from plainspoken.report.figures.frame import Frame, Picture, new_axes, percent_axis, picture
+from plainspoken.report.figures.frame import Frame, Picture, certainty, new_axes, percent_axis, picture
 from plainspoken.report.select import whole, whole_rows
 
 # A control far below zero would squeeze everything else; it is drawn as an arrow and its number stands at the right.
@@ -47,7 +47,7 @@ def conditions_picture(site: SiteReport, key: str) -> Picture | None:
     said = "; ".join(f"{row.label} {numbers.percent_interval(row.share)}" for row in rows)
     caption = (
         "Recovered: 0% is the loss with every latent at zero, 100% the loss of the coder with its true latents. "
-        "Dots with 95% intervals over documents, everything at once rewritten."
+        f"Dots {certainty(row.share for row in rows)}, everything at once rewritten."
     )
     return picture(key, f"Recovered, by condition: {said}.", caption, lambda frame: _forest(rows, frame))
 
@@ -66,7 +66,8 @@ def sites_picture(data: ReportData, key: str) -> Picture | None:
         return None
     said = "; ".join(f"{row.label} {numbers.percent_interval(row.share)}" for row in rows)
     caption = (
-        "Recovered at each site rewritten alone, and with all of them rewritten at once, with 95% intervals. "
+        "Recovered at each site rewritten alone, and with all of them rewritten at once, "
+        f"{certainty(row.share for row in rows)}. "
         "Each is measured against its own zero (those latents at zero) and its own coder."
     )
     return picture(key, f"Recovered, by site: {said}.", caption, lambda frame: _forest(rows, frame))
@@ -78,8 +79,8 @@ def _forest(rows: Sequence[Row], frame: Frame) -> Figure:
     figure = Figure(figsize=(frame.width, step * len(rows) + 0.42))
     left, right = (0.1, 0.1) if frame.narrow else _margins(rows, frame)
     axes = new_axes(figure, left, 0.34, right, 0.08)
-    lowest = max(FURTHEST_LEFT, min(0.0, *(row.share.low for row in rows)))
-    highest = max(1.0, *(row.share.high for row in rows))
+    lowest = max(FURTHEST_LEFT, min(0.0, *(row.share.reach[0] for row in rows)))
+    highest = max(1.0, *(row.share.reach[1] for row in rows))
     pad = 0.04 * (highest - lowest)
     axes.set_xlim(lowest - pad, highest + pad)
     axes.set_ylim(len(rows) - 0.5, -0.6)
@@ -116,6 +117,7 @@ def _name_row(axes: Axes, place: int, row: Row, frame: Frame, left: float) -> No
 
 def _draw_row(axes: Axes, place: float, row: Row, edge: float, frame: Frame) -> None:
     share = row.share
+    low, high = share.reach
     if row.bar:
         axes.barh(
             place,
@@ -125,13 +127,13 @@ def _draw_row(axes: Axes, place: float, row: Row, edge: float, frame: Frame) -> 
             alpha=0.85 if row.strong else 0.45,
             linewidth=0,
         )
-    if share.high < edge:
+    if high < edge:
         axes.plot([edge], [place], marker="<", markersize=5, color=row.colour, clip_on=False, markeredgewidth=0)
         return
     ink = svg.INK if row.bar else row.colour
-    if share.low < edge:
+    if low < edge:
         axes.plot([edge], [place], marker="<", markersize=4, color=ink, clip_on=False, markeredgewidth=0)
-    axes.plot([max(share.low, edge), share.high], [place, place], color=ink, linewidth=1.4, solid_capstyle="butt")
+    axes.plot([max(low, edge), high], [place, place], color=ink, linewidth=1.4, solid_capstyle="butt")
     if not row.bar:
         size = 6 if row.strong else 4.5
         axes.plot([share.value], [place], marker="o", markersize=size, color=row.colour, markeredgewidth=0)
