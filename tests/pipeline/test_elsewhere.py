@@ -115,10 +115,11 @@ def test_what_reads_a_corpus_that_has_gone_is_refused_and_touches_nothing(tiny: 
         ({"lm__name": "./absent"}, ModelError),
         ({"site": "nowhere"}, PlainspokenError),
         ({"explain__explainer": "nobody"}, ConfigError),
+        ({"train__prefixes": [8, 4]}, ConfigError),
     ],
 )
 def test_what_fails_at_once_leaves_nothing(
-    tiny: Config, home: Path, wrong: dict[str, str], error: type[Exception]
+    tiny: Config, home: Path, wrong: dict[str, object], error: type[Exception]
 ) -> None:
     (home / "short.txt").write_text("a few words")
     (home / "latin.txt").write_bytes(b"caf\xe9 " * 400)

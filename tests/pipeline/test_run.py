@@ -295,3 +295,14 @@ def _values(config: Config, *others: str) -> dict[str, object]:
 
     left_out = ("site", "evaluate.fractions", "explain.explainer", "simulate.simulator", *others)
     return {n.replace(".", "__"): v for n, v in flat_settings(config).items() if n not in left_out}
+
+
+def test_a_coder_that_was_not_steered_to_its_k_is_told_of(tiny: Config, tmp_path: Path) -> None:
+    """Two steps are too few for a penalty to find its weight; what keeps the k largest needs none."""
+    told: dict[str, list[str]] = {"relu": [], "topk": []}
+    for activation, warned in told.items():
+        asked = {"coder__activation": activation, "train__tokens": 64, "train__batch": 32}
+        config = load_config(**_values(tiny, *(name.replace("__", ".") for name in asked)), site=SITE, **asked)
+        run(config, tmp_path / activation, target="measure", progress=Progress(warn=warned.append))
+    assert [line for line in told["relu"] if f"where coder.k asks for {tiny.coder.k}" in line]
+    assert not [line for line in told["topk"] if "coder.k" in line]

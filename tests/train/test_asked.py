@@ -44,6 +44,7 @@ def test_the_threshold_of_batch_topk_keeps_up_in_a_short_training(mixed: Activat
         ("topk", {"prefixes": (8, 4)}, "must ascend"),
         ("topk", {"prefixes": (32,)}, "stay below coder.latents = 32"),
         ("relu", {"prefixes": (8,)}, "of topk and batch_topk"),
+        ("topk", {"sparsity": 0.1}, "of relu and jump_relu"),
     ],
 )
 def test_terms_that_do_not_go_with_the_coder_are_refused(

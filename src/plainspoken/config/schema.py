@@ -121,7 +121,7 @@ class TrainConfig:
     finish_tokens: Count = 0
     """After that, at least so many tokens more with the coder spliced into the model, on FVU and the KL divergence of
     what the model then predicts from what it predicted (0: none). Text is read as the model reads it, in rows."""
-    finish_lr_scale: PositiveFloat = 0.3
+    finish_lr_scale: PositiveFloat = 0.03
     """Learning rate at the start of the finishing phase, in peaks of the training before; it falls to zero."""
     multi_topk: bool = False
     """Ask a `topk` coder for a good code with 4 k latents as well (at an eighth of the weight)."""

@@ -81,6 +81,7 @@ def fit(
     with workplace.progress.track(f"training {label}", total) as advance:
         coders = train_coders(source, specs, config.train, folders, config.seed, advance, lm.device, processes, text)
     extra = {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": config.seed}
+    extra |= {"prefixes": list(config.train.prefixes)} if config.train.prefixes else {}
     for site, coder in coders.items() if processes.first else ():
         save_coder(folders[site], coder, sites[site], extra)
         remove_checkpoint(folders[site])

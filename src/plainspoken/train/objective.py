@@ -25,6 +25,8 @@ def objective_of(config: TrainConfig, spec: CoderSpec, variance: float, device: 
         raise ConfigError(
             f"train.prefixes are of topk and batch_topk coders, but coder.activation is {spec.activation}"
         )
+    if config.sparsity is not None and ACTIVATIONS[spec.activation].penalty is None:
+        raise ConfigError(f"train.sparsity is of relu and jump_relu coders, but coder.activation is {spec.activation}")
     by_row = ACTIVATIONS[spec.activation].by == "row"
     if config.precision == "bfloat16" and not by_row:
         raise ConfigError(f"train.precision=bfloat16 is of topk coders, not coder.activation={spec.activation}")

@@ -12,7 +12,7 @@ from plainspoken.lm import reconstructed, resolve_sites
 from plainspoken.pipeline.fitting import fit
 from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.stage import Outcome, Unit
-from plainspoken.pipeline.stages.train import coder_spec
+from plainspoken.pipeline.stages.train import coder_spec, require_trainable
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.types import Site
 
@@ -35,7 +35,8 @@ class Variant:
 def check(workplace: Workplace) -> None:
     """SiteError unless the site is one FFN; ConfigError for a k above the number of latents, and for settings that a
     comparison has no use for."""
-    variants(workplace)
+    for variant in variants(workplace):
+        require_trainable(variant.spec, workplace.config.train)
     if workplace.config.coder.load is not None:
         raise ConfigError(
             "coder.load is set, but compare-coders trains every coder that it compares; use coder.load=none"

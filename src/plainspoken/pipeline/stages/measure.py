@@ -7,7 +7,7 @@ chosen by the text that the rewrite is evaluated on.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from plainspoken.coders import load_coder
+from plainspoken.coders import ACTIVATIONS, CoderSpec, load_coder
 from plainspoken.corpus import spread
 from plainspoken.evaluate import coder_record, measure_coder
 from plainspoken.evaluate.coder_measures import PASSES
@@ -33,12 +33,26 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         with workplace.progress.track(f"measuring the coder at {unit.site}", PASSES * len(rows.tokens)) as advance:
             measured = measure_coder(lm, sites[unit.site], coder, rows, config.evaluate.rows_per_batch, advance)
         record = coder_record(measured, config.evaluate.bootstrap, config.seed)
+        if config.coder.load is None and config.train.sparsity is None and off(record["l0"], coder.spec):
+            workplace.progress.warn(
+                f"{unit.site}: {record['l0']:.1f} latents fire at a token, where coder.k asks for {coder.spec.k}: the "
+                "training was too short to be steered there; raise train.tokens"
+            )
         folder = workplace.path("measure", unit.site)
         write_json(folder / MEASURES, {"site": unit.site, "part": rows.part, "rows": rows.fingerprint, **record})
         picture = coder_picture(coder_report(record, load_log(workplace, unit.site)), "coder")
         write_text(folder / PICTURE, standalone(picture.wide))
         told = ("tokens", "documents", "fvu", "l0", "dead", "increase", "recovered_zero", "recovered_mean")
         yield Outcome(unit, {name: record[name] for name in told})
+
+
+OFF = 0.2
+"""How far from `coder.k` the latents that fire at a token may be, as a share of it, before it is said."""
+
+
+def off(l0: float, spec: CoderSpec) -> bool:
+    """Whether a coder that is steered to k fires far more or fewer; one that takes the k largest cannot."""
+    return spec.k is not None and ACTIVATIONS[spec.activation].by != "row" and abs(l0 / spec.k - 1) > OFF
 
 
 def load_measures(workplace: Workplace, site: str) -> dict[str, Any]:

@@ -2,24 +2,28 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from plainspoken.coders import CoderSpec
-from plainspoken.config import CoderConfig
+from plainspoken.config import CoderConfig, TrainConfig
 from plainspoken.errors import ConfigError
 from plainspoken.pipeline.fitting import fit, sources
 from plainspoken.pipeline.loading import load_coders, require_loadable
 from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
+from plainspoken.train.objective import objective_of
 from plainspoken.types import Site
 
 
 def check(workplace: Workplace) -> None:
-    """ConfigError where the coder that is asked for does not fit a site, CoderError where one that is to be loaded."""
+    """ConfigError where the coder or the training that is asked for does not fit a site, CoderError where a coder that
+    is to be loaded does not."""
     if workplace.config.coder.load is not None:
         require_loadable(workplace)
         return
     for site in workplace.sites:
-        coder_spec(workplace.config.coder, site)
+        require_trainable(coder_spec(workplace.config.coder, site), workplace.config.train)
 
 
 def needs(workplace: Workplace) -> None:
@@ -54,6 +58,11 @@ def work_along(workplace: Workplace) -> None:
         units = [Unit("train", name.removeprefix("train/")) for name in names]
         for _ in work(workplace, units):
             raise AssertionError("only the first process has something to say")
+
+
+def require_trainable(spec: CoderSpec, config: TrainConfig) -> None:
+    """ConfigError where the settings of a training do not go with the coder: before any text is read for it."""
+    objective_of(config, spec, 1.0, torch.device("cpu"))
 
 
 def coder_spec(config: CoderConfig, site: Site) -> CoderSpec:
