@@ -94,6 +94,17 @@ def test_a_run_without_a_coder_says_so(tmp_path: Path) -> None:
     assert (found.exit_code, "has no coder yet; train one with" in told(found)) == (2, True)
 
 
+def test_of_a_comparison_the_coders_further_down_are_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "run" / "config.json", {})
+    for name in ("sae-k8", "transcoder-k8"):
+        saved(tmp_path / "run" / "coders" / MODULES[0] / name)
+    for more in ((), ("--site", MODULES[0])):
+        found = call(tmp_path / "run", tmp_path / "new", "--to", "sparsify", *more)
+        assert (found.exit_code, "holds no coder itself, but below it do: " in told(found)) == (1, True)
+        assert f"{MODULES[0]}/transcoder-k8; name one" in told(found).replace(" /", "/")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_language_model_s_folder_is_no_run(neox_folder: Path, tmp_path: Path) -> None:
     found = call(neox_folder, tmp_path / "new", "--to", "saelens")
     assert (found.exit_code, "holds no coder in any format" in told(found)) == (1, True)

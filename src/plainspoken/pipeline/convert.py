@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plainspoken.coders import FORMATS, CoderSpec, is_coder, load_any
+from plainspoken.coders import FORMATS, CoderSpec, format_of, is_coder, load_any
 from plainspoken.errors import UsageError
 from plainspoken.pipeline.coder_source import require_trained
 from plainspoken.pipeline.workplace import is_run_folder
@@ -49,6 +49,7 @@ def _sources(source: Path, target: Path, site: str | None) -> Mapping[Path, Path
     trained = {path.parent.name: path.parent for path in sorted(source.glob("train/*/coder.json"))} if run else {}
     if not trained:
         require_trained(source, source)
+        format_of(source)  # tells where there is none, and of those further down
         if site is not None:
             raise UsageError(f"--site goes with a run folder, and {source} is none; leave it out")
         return {target: source}
