@@ -60,6 +60,13 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert site.module == MODULES[0]
 
 
+def test_what_becomes_of_a_coder_that_the_format_has_no_name_for_is_told(tmp_path: Path) -> None:
+    for activation, became in (("batch_topk", True), ("jump_relu", False)):
+        saved(tmp_path / activation, activation=activation)
+        found = call(tmp_path / activation, tmp_path / f"{activation}-s", "--to", "saelens")
+        assert (found.exit_code, "written as jumprelu_skip_transcoder with one threshold" in told(found)) == (0, became)
+
+
 def test_a_run_s_coders_all_or_one(run_folder: Path, tmp_path: Path) -> None:
     assert call(run_folder, tmp_path / "all", "--to", "sparsify").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == list(MODULES)
