@@ -60,6 +60,13 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert site.module == MODULES[0]
 
 
+def test_what_becomes_of_a_coder_that_the_format_has_no_name_for_is_told(tmp_path: Path) -> None:
+    for activation, became in (("batch_topk", True), ("jump_relu", False)):
+        saved(tmp_path / activation, activation=activation)
+        found = call(tmp_path / activation, tmp_path / f"{activation}-s", "--to", "saelens")
+        assert (found.exit_code, "written as jumprelu_skip_transcoder with one threshold" in told(found)) == (0, became)
+
+
 def test_a_run_s_coders_all_or_one(run_folder: Path, tmp_path: Path) -> None:
     assert call(run_folder, tmp_path / "all", "--to", "sparsify").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == list(MODULES)
@@ -92,6 +99,17 @@ def test_a_run_without_a_coder_says_so(tmp_path: Path) -> None:
     write_json(tmp_path / "run" / "config.json", {})
     found = call(tmp_path / "run", tmp_path / "new", "--to", "saelens")
     assert (found.exit_code, "has no coder yet; train one with" in told(found)) == (2, True)
+
+
+def test_of_a_comparison_the_coders_further_down_are_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "run" / "config.json", {})
+    for name in ("sae-k8", "transcoder-k8"):
+        saved(tmp_path / "run" / "coders" / MODULES[0] / name)
+    for more in ((), ("--site", MODULES[0])):
+        found = call(tmp_path / "run", tmp_path / "new", "--to", "sparsify", *more)
+        assert (found.exit_code, "holds no coder itself, but below it do: " in told(found)) == (1, True)
+        assert f"{MODULES[0]}/transcoder-k8; name one" in told(found).replace(" /", "/")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_language_model_s_folder_is_no_run(neox_folder: Path, tmp_path: Path) -> None:

@@ -98,6 +98,22 @@ def test_what_does_not_fit_is_refused_by_name(override: str) -> None:
         load_config(overrides=[override])
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("compare.k=0", "each should be greater than 0"),
+        ("compare.k=8,0", "each should be greater than 0"),
+        ("compare.k=many", "each should be a valid integer"),
+        ("compare.kinds=saes", "each should be 'transcoder', 'skip-transcoder' or 'sae'"),
+        ("coder.k=0", "should be greater than 0"),
+        ("coder.k=x", "should be a valid integer"),
+    ],
+)
+def test_what_does_not_fit_is_told_of_the_value_not_of_its_brackets(override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{override}: {told}"):
+        load_config(overrides=[override])
+
+
 @given(st.integers(1, 10_000), st.integers(1, 10_000))
 def test_k_above_latents_is_refused_and_nothing_else_is(latents: int, k: int) -> None:
     if k <= latents:

@@ -26,13 +26,13 @@ OURS = {
     ("sparsify", "sae"): CoderSpec("sae", "topk", LATENTS, K, False, D_IN, D_IN),
     ("sparsify", "transcoder"): CoderSpec("transcoder", "topk", LATENTS, K, False, D_IN, D_IN),
     ("sparsify", "skip"): CoderSpec("transcoder", "topk", LATENTS, K, True, D_IN, D_IN),
-    ("saelens", "relu"): CoderSpec("sae", "relu", LATENTS, None, False, D_IN, D_IN),
+    ("saelens", "relu"): CoderSpec("sae", "relu", LATENTS, K, False, D_IN, D_IN),
     ("saelens", "topk"): CoderSpec("sae", "topk", LATENTS, K, False, D_IN, D_IN),
     ("saelens", "batch_topk"): CoderSpec("sae", "batch_topk", LATENTS, K, False, D_IN, D_IN),
     ("saelens", "jump_relu"): CoderSpec("sae", "jump_relu", LATENTS, None, False, D_IN, D_IN),
     ("saelens", "relu_transcoder"): CoderSpec("transcoder", "relu", LATENTS, None, False, D_IN, D_OUT),
     ("saelens", "relu_skip"): CoderSpec("transcoder", "relu", LATENTS, None, True, D_IN, D_OUT),
-    ("saelens", "jump_relu_transcoder"): CoderSpec("transcoder", "jump_relu", LATENTS, None, False, D_IN, D_OUT),
+    ("saelens", "jump_relu_transcoder"): CoderSpec("transcoder", "jump_relu", LATENTS, K, False, D_IN, D_OUT),
     ("saelens", "batch_topk_skip"): CoderSpec("transcoder", "batch_topk", LATENTS, K, True, D_IN, D_OUT),
 }
 

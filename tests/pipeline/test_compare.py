@@ -131,6 +131,7 @@ def test_a_comparison_that_is_interrupted_goes_on_to_the_same_bytes(
         ({"site": "gpt_neox.layers.*.mlp"}, SiteError, "at one FFN"),
         ({"site": "gpt_neox.layers.0"}, SiteError, "at one FFN"),
         ({"compare__k": [3, 13]}, ConfigError, "k = 13, but coder.latents is 12"),
+        ({"coder__kind": "sae"}, ConfigError, "coder.kind is sae, .* use --kinds sae .*leave coder.kind at auto"),
         ({"coder__load": "theirs"}, ConfigError, "coder.load is set, .* trains every coder .*; use coder.load=none"),
         (
             {"train__source": "buffer"},

@@ -59,7 +59,9 @@ def test_a_run_of_the_same_coder_has_the_same_results(finished: Path, tiny: Conf
 def test_a_run_takes_its_coders_from_another_run_or_from_folders_named_after_the_sites(
     finished: Path, tiny: Config, tmp_path: Path
 ) -> None:
-    run(loading(tiny, finished), tmp_path / "one", target="train")
+    news: list[str] = []
+    run(loading(tiny, finished), tmp_path / "one", target="train", progress=Progress(say=news.append))
+    assert news[-1] == f"train: take the coder from {finished}"
     weights = Path("train") / SITE / "coder.safetensors"
     assert sha256_file(tmp_path / "one" / weights) == sha256_file(finished / weights)
     spec = CoderSpec("transcoder", "relu", 10, None, True, 16, 16)

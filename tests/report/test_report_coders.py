@@ -3,12 +3,14 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from math import log2
 
 import pytest
 
 from plainspoken.report import CoderReport, ComparedCoder, Interval, ReportData, coder_report, render_report
 from plainspoken.report.figures import Picture, coder_picture
-from plainspoken.report.figures.comparison import comparison_picture, comparison_png
+from plainspoken.report.figures.comparison import _draw, comparison_picture, comparison_png
+from plainspoken.report.figures.frame import WIDE
 from plainspoken.report.svg import light, standalone
 
 RECORD = {
@@ -80,6 +82,27 @@ def test_coders_of_one_document_are_drawn_without_bars() -> None:
     found = comparison_picture(bare, "a-coder")
     assert "without intervals" in found.caption and "intervals over" not in found.caption
     assert "nan" not in found.wide and comparison_png(bare)
+
+
+def ticks_and_places(coders: list[ComparedCoder]) -> tuple[list[str], list[float]]:
+    """Labels beneath the first axes, and where its points stand, as shares of its width."""
+    axes = _draw(coders, WIDE, light()).axes[0]
+    low, high = (log2(bound) for bound in axes.get_xlim())
+    x = [float(x) for line in axes.get_lines() for x in line.get_xdata() if line.get_marker() in ("o", "^", "s")]
+    return [tick.get_text() for tick in axes.get_xticklabels()], [(log2(at) - low) / (high - low) for at in x]
+
+
+def test_nearly_the_same_number_of_latents_stands_at_nearly_the_same_place() -> None:
+    kinds, fvu = ("transcoder", "skip-transcoder", "sae"), Interval(0.3, 0.2, 0.4)
+    one_k = [
+        ComparedCoder(kind, 8, Interval(l0, l0, l0), fvu, fvu) for kind, l0 in zip(kinds, (7.98, 7.99, 8), strict=True)
+    ]
+    for coders in (one_k, one_k[:1]):
+        ticks, places = ticks_and_places(coders)
+        assert "8" in ticks and len(places) == len(coders)
+        assert all(0.45 < place < 0.55 for place in places) and max(places) - min(places) < 0.01
+    ticks, places = ticks_and_places(compared())
+    assert ticks == ["4", "8", "16"] and min(places) < 0.1 and max(places) > 0.9
 
 
 def test_a_site_without_a_measured_coder_says_nothing_of_it(data: ReportData) -> None:

@@ -172,13 +172,14 @@ def _figure_and_range(record: Mapping[str, Any], name: str, form: str) -> Pair:
 
 
 def show_converted(done: Converted) -> None:
-    """What a coder is and where it went, in two lines."""
+    """What a coder is and where it went, in two lines; in a third what it became, if it did not stay what it was."""
     spec = done.spec
     k = "" if spec.k is None else f" (k = {spec.k})"
     skip = ", with a skip connection" if spec.skip else ""
+    became = f"\n    written as {done.becomes}: the same output at every token" if done.becomes else ""
     OUT.print(
         f"{done.site.module}: {spec.kind}, {spec.activation}{k}, {spec.latents:,} latents, "
-        f"{spec.d_in:,} -> {spec.d_out:,}{skip}\n    {done.source} ({done.format}) -> {done.target}",
+        f"{spec.d_in:,} -> {spec.d_out:,}{skip}\n    {done.source} ({done.format}) -> {done.target}{became}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -200,18 +200,20 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 def _read_value(dotted: str, text: str) -> Any:
     hint = _setting_kind(dotted)
-    adapter, last = TypeAdapter(hint), None
+    adapter, refused = TypeAdapter(hint), list[Any]()
     for candidate in _candidates(text):
         try:
             adapter.validate_json(json.dumps(candidate), strict=True)
         except ValidationError as error:
-            last = last or error
+            refused.append(error.errors()[0])
         except TypeError:  # a TOML date: no setting is one
             continue
         else:
             return candidate
-    reason = last.errors()[0]["msg"] if last is not None else "not a value"
-    raise ConfigError(f"{dotted}={text}: {_lower(reason)}")
+    # Of a list, what is wrong inside it says more than that its brackets are left out.
+    best = max(refused, key=lambda detail: len(detail["loc"]), default=None)
+    reason = ("each " if best["loc"] else "") + _lower(best["msg"]) if best is not None else "not a value"
+    raise ConfigError(f"{dotted}={text}: {reason}")
 
 
 def _candidates(text: str) -> Iterator[Any]:

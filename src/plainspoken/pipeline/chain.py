@@ -5,7 +5,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from plainspoken.config import CoderConfig
+from plainspoken.config import CoderConfig, Config
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.stage import Check, Outcome, Stage, Unit, Work
 
@@ -42,6 +42,11 @@ def _late_parts(module: str) -> Callable[[Workplace], Sequence[str]]:
     return parts
 
 
+def _takes_coder(config: Config) -> str | None:
+    """Of a run with `coder.load`, which trains nothing."""
+    return None if config.coder.load is None else f"take the coder from {config.coder.load}"
+
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="corpus",
@@ -55,6 +60,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="train",
         does="train a sparse coder at each site",
+        does_here=_takes_coder,
         version=1,
         settings=("coder", "train", "seed"),
         after=("corpus",),

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from plainspoken.coders import is_coder
+from plainspoken.coders import checkpoints_below, is_coder
 from plainspoken.errors import CoderError, UsageError
 from plainspoken.pipeline.workplace import has_settings, is_run_folder
 
@@ -39,8 +39,11 @@ def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
 
 
 def require_trained(given: Path, path: Path) -> None:
-    """UsageError where `coder.load` is a run that has no coder yet at the path that is looked for in it."""
-    if not is_coder(path) and has_settings(given):
+    """UsageError where `coder.load` is a run that has no coder yet at the path that is looked for in it.
+
+    Not so the folder of a comparison, whose coders lie further down: whoever reads it names them.
+    """
+    if not is_coder(path) and has_settings(given) and not any(below.is_dir() for below in checkpoints_below(path)):
         raise UsageError(f"{given} has no coder yet; train one with: plainspoken train {shlex.quote(str(given))}")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from plainspoken.coders import FORMATS, CoderSpec, is_coder, load_any
+from plainspoken.coders import FORMATS, CoderSpec, format_of, is_coder, load_any
 from plainspoken.errors import UsageError
 from plainspoken.pipeline.coder_source import require_trained
 from plainspoken.pipeline.workplace import is_run_folder
@@ -21,6 +21,8 @@ class Converted:
     target: Path
     spec: CoderSpec
     site: Site
+    becomes: str | None
+    """What it is called in the format it was written in, where it cannot be what it was."""
 
 
 def convert(source: Path, target: Path, to: str, site: str | None = None) -> Iterator[Converted]:
@@ -31,16 +33,16 @@ def convert(source: Path, target: Path, to: str, site: str | None = None) -> Ite
     Raises UsageError for what cannot be asked for and CoderError for a checkpoint that came to harm or that `to` cannot
     express; the output of what is written is that of what was read.
     """
-    save = FORMATS[to].save if to in FORMATS else None
-    if save is None:
-        kept = ", ".join(form.name for form in FORMATS.values() if form.save is not None)
+    form = FORMATS.get(to)
+    if form is None or form.save is None:
+        kept = ", ".join(each.name for each in FORMATS.values() if each.save is not None)
         raise UsageError(f"--to {to}: no format that is written; there are: {kept}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not empty; name a new folder, or clear it away")
     for folder, path in _sources(source, target, site).items():
         coder, where, name = load_any(path)
-        save(folder, coder, where)
-        yield Converted(path, name, folder, coder.spec, where)
+        form.save(folder, coder, where)
+        yield Converted(path, name, folder, coder.spec, where, form.becomes(coder.spec))
 
 
 def _sources(source: Path, target: Path, site: str | None) -> Mapping[Path, Path]:
@@ -49,6 +51,7 @@ def _sources(source: Path, target: Path, site: str | None) -> Mapping[Path, Path
     trained = {path.parent.name: path.parent for path in sorted(source.glob("train/*/coder.json"))} if run else {}
     if not trained:
         require_trained(source, source)
+        format_of(source)  # tells where there is none, and of those further down
         if site is not None:
             raise UsageError(f"--site goes with a run folder, and {source} is none; leave it out")
         return {target: source}

@@ -134,7 +134,8 @@ def _bring_up_stage(workplace: Workplace, stage: Stage) -> None:
         return
     for unit in pending:
         _begin(workplace, stage, unit, keys[unit])
-    workplace.progress.say(f"{stage.name}: {stage.does}")
+    here = stage.does_here(workplace.config) if stage.does_here is not None else None
+    workplace.progress.say(f"{stage.name}: {here or stage.does}")
     began = time.monotonic()
     try:
         for outcome in stage.work(workplace, pending):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plainspoken.config import Config
 from plainspoken.types import Failure
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Stage:
     after: tuple[str, ...]
     """Stages whose outputs it reads."""
     work: Work
+    does_here: Callable[[Config], str | None] | None = None
+    """What it does under these settings, where that is something else; None: what it always does."""
     check: Check | None = None
     """Called before anything is begun: what its work would refuse after hours is refused at once."""
     needs: Check | None = None

@@ -181,10 +181,13 @@ HELD = [
     CoderSpec("transcoder", "relu", LATENTS, None, True, D_IN, D_OUT),
     CoderSpec("transcoder", "jump_relu", LATENTS, None, True, D_IN, D_OUT),
     CoderSpec("transcoder", "batch_topk", LATENTS, None, False, D_IN, D_OUT),
+    CoderSpec("sae", "relu", LATENTS, K, False, D_IN, D_IN),
+    CoderSpec("transcoder", "relu", LATENTS, K, True, D_IN, D_OUT),
+    CoderSpec("transcoder", "jump_relu", LATENTS, K, False, D_IN, D_OUT),
 ]
 
 
-@pytest.mark.parametrize("spec", HELD, ids=lambda spec: f"{spec.kind}-{spec.activation}-{spec.skip}")
+@pytest.mark.parametrize("spec", HELD, ids=lambda spec: f"{spec.kind}-{spec.activation}-{spec.skip}-{spec.k}")
 @pytest.mark.parametrize("module", ["model.layers.3.mlp", "blocks.3.hook_resid_post"])
 def test_round_trip(tmp_path: Path, spec: CoderSpec, module: str) -> None:
     coder, x = Coder(spec), inputs()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plainspoken.coders.base import Coder
+from plainspoken.coders.base import Coder, CoderSpec
 from plainspoken.types import Site
 
 
@@ -29,6 +29,8 @@ class CheckpointFormat:
     save: Callable[[Path, Coder, Site], None] | None
     """(folder, coder, site): raises CoderError, before anything is written, for what the format cannot express.
     None: it is read, not written."""
+    becomes: Callable[[CoderSpec], str | None] = lambda spec: None
+    """What a coder of this spec is called there, where it cannot be what it is here; None: it stays what it is."""
     settings: type | None = None
     """What its settings read as, where the name of their file tells nothing: a `config.json` lies in many a folder."""
 

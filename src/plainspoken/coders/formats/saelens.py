@@ -14,7 +14,7 @@ import torch
 from plainspoken.coders.base import Coder, CoderKind
 from plainspoken.coders.formats.format import CheckpointFormat, files_named, folder_of, marked_by, site_of
 from plainspoken.coders.formats.gated import ungated
-from plainspoken.coders.formats.saelens_write import save
+from plainspoken.coders.formats.saelens_write import becomes, save
 from plainspoken.coders.formats.tensors import AGAIN, Tensors, read_safetensors, read_settings
 from plainspoken.coders.formats.weights import Weights
 from plainspoken.coders.units import Units, fold_units
@@ -82,6 +82,9 @@ def _load(path: Path) -> tuple[Coder, Site]:
     cfg = read_settings(folder / _SETTINGS, _Cfg)
     where = folder / _SETTINGS
     architecture, k = _architecture(cfg, where)
+    details = cfg.metadata and cfg.metadata.training_architecture_details
+    if k is None and details is not None:
+        k = details.k
     kind, activation = _ARCHITECTURES[architecture]
     if kind == "transcoder" and (cfg.apply_b_dec_to_input or cfg.normalize_activations not in ("none", None)):
         raise CoderError(f"{where}: a transcoder whose input is moved by its output's bias or rescaled; {AGAIN}")
@@ -93,8 +96,7 @@ def _load(path: Path) -> tuple[Coder, Site]:
     if cfg.rescale_acts_by_decoder_norm:
         weights = weights.with_latents_times(weights.W_dec.double().norm(dim=1).float())
     if _one_threshold(cfg, weights):
-        details = cfg.metadata and cfg.metadata.training_architecture_details
-        activation, k = "batch_topk", details.k if details else None
+        activation = "batch_topk"
         assert weights.threshold is not None
         weights = replace(weights, threshold=weights.threshold[:1])
     coder = weights.coder(folder, kind, activation, _whole(k, where))
@@ -197,4 +199,5 @@ SAELENS = CheckpointFormat(
     files_named(_WEIGHTS, _SETTINGS, _SCALER),
     _load,
     save,
+    becomes,
 )

@@ -32,6 +32,11 @@ def save(folder: Path, coder: Coder, site: Site) -> None:
     write_json(folder / "cfg.json", cfg)
 
 
+def becomes(spec: CoderSpec) -> str | None:
+    """A batch_topk coder is no longer called one."""
+    return f"{_architecture(spec)} with one threshold" if spec.activation == "batch_topk" else None
+
+
 def _cfg(spec: CoderSpec, site: Site) -> dict[str, Any]:
     return {
         "architecture": _architecture(spec),
@@ -67,8 +72,12 @@ def _hooks(spec: CoderSpec, site: Site) -> dict[str, str]:
 
 
 def _training(spec: CoderSpec) -> dict[str, Any]:
-    """What it was before it was saved as a jumprelu."""
-    if spec.activation != "batch_topk":
+    """What it was before it was saved as a jumprelu, and its k, for which a layout without topk has no place."""
+    batch = spec.activation == "batch_topk"
+    if spec.activation == "topk" or (spec.k is None and not batch):
         return {}
     details = {} if spec.k is None else {"k": spec.k}
-    return {"training_architecture": "batchtopk", "training_architecture_details": details}
+    return {
+        "training_architecture": "batchtopk" if batch else _architecture(spec),
+        "training_architecture_details": details,
+    }

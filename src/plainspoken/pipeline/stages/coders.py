@@ -41,6 +41,11 @@ def check(workplace: Workplace) -> None:
         raise ConfigError(
             "coder.load is set, but compare-coders trains every coder that it compares; use coder.load=none"
         )
+    if workplace.config.coder.kind == "sae":
+        raise ConfigError(
+            "coder.kind is sae, but compare-coders trains a coder of each kind in compare.kinds; use --kinds sae "
+            "(compare.kinds=sae), and leave coder.kind at auto"
+        )
     if workplace.config.train.source == "buffer":
         raise ConfigError(
             "train.source is buffer, but compare-coders keeps activations for all of its coders; use train.source=store"

@@ -15,6 +15,9 @@ from plainspoken.report.figures.frame import WIDE, Frame, Picture, certainty, ne
 
 NAMES = {"transcoder": "transcoder", "skip-transcoder": "skip transcoder", "sae": "SAE of the output"}
 _MARKERS = ("o", "^", "s")
+_OCTAVES = 2.0
+"""Least range of latents a token: what differs by a hundredth must not stand at opposite ends."""
+_MARGIN = 0.1  # octaves on either side of it
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ def _lines(axes: Axes, found: Sequence[tuple[str, Interval | None, Interval | No
         axes.errorbar(x, y, bars, color=colour, linewidth=1.6, elinewidth=1.0, capsize=2, marker=marker,
                       markersize=4.2, markeredgewidth=0, label=NAMES[kind])  # fmt: skip
     axes.set_xscale("log", base=2)
+    levels = [math.log2(l0.value) for _, l0, at in found if l0 is not None and at is not None and l0.value > 0]
+    if levels and max(levels) - min(levels) < _OCTAVES:
+        middle = (max(levels) + min(levels)) / 2
+        axes.set_xlim(2 ** (middle - _OCTAVES / 2 - _MARGIN), 2 ** (middle + _OCTAVES / 2 + _MARGIN))
     low, high = (np.log2(bound) for bound in axes.get_xlim())
     ticks = [2**power for power in range(math.ceil(low), math.floor(high) + 1)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
