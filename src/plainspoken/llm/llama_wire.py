@@ -18,6 +18,7 @@ from plainspoken.llm.openai_faults import fault_of
 from plainspoken.llm.openai_wire import NO_KEY, OpenAiWire
 from plainspoken.llm.requests import Ability, Answer, AtPositions, Fault, NextToken, Odds, Request, Usage
 from plainspoken.llm.tokens import LlmTokens
+from plainspoken.llm.whole import miscounted
 
 LIFT = 100.0
 """Added to the answers' logits: above every other token's, and still exact to 1e-5 nats in float32."""
@@ -73,7 +74,10 @@ class LlamaWire:
             async with asyncio.timeout(self._patience_s):
                 shares = await self._post(request, samplers=[], n_probs=count, post_sampling_probs=True)
                 drawn = await self._post(request, -1, samplers=["top_k"], top_k=1, n_probs=1)
-            return _read(request, shares, drawn, time.perf_counter() - begun)
+            answer = _read(request, shares, drawn, time.perf_counter() - begun)
+            if not isinstance(answer, Fault):
+                return answer
+            fault = answer
         except OpenAIError as error:
             return fault_of(error, self._root, self._key, self._timeout_s, time.perf_counter() - begun)
         except TimeoutError:
@@ -108,7 +112,13 @@ class LlamaWire:
         return rows[::step]
 
 
-def _read(request: NextToken, shares: list[dict[str, Any]], drawn: list[dict[str, Any]], seconds: float) -> Odds:
+def _read(
+    request: NextToken, shares: list[dict[str, Any]], drawn: list[dict[str, Any]], seconds: float
+) -> Odds | Fault:
+    for prompt, *told in zip(request.prompts, shares, drawn, strict=True):
+        for row in told:
+            if fault := miscounted(len(prompt), Usage(row["tokens_evaluated"], requests=2, seconds=seconds)):
+                return fault
     rows = [_row(request.answers, *pair, f"prompt {at}") for at, pair in enumerate(zip(shares, drawn, strict=True))]
     read = sum(row["tokens_evaluated"] for row in shares)
     computed = sum(row["timings/prompt_n"] for row in shares + drawn)

@@ -32,6 +32,7 @@ from plainspoken.llm.requests import (
     Usage,
 )
 from plainspoken.llm.tokens import LlmTokens
+from plainspoken.llm.whole import Count, counter, misread
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -52,7 +53,8 @@ class OpenAiWire:
     are read by us, not by its pydantic models, which take longer than the request over loopback.
 
     `key_variable`: the environment variable that holds the key ("": none). The key is sent and never shown.
-    `tokens`, `context`: where both are given, prompts that do not fit the server's context are not sent.
+    `tokens`, `context`: where both are given, prompts that do not fit the server's context are not sent. With `tokens`,
+    a text of which the server says that it read clearly less is a Fault.
     `top`: how many prompt log-probabilities a position `AtPositions` asks for; vLLM's --max-logprobs allows 20.
 
     Raises ConfigError for a base URL with a password in it, an unset variable, or without the `openai` package.
@@ -73,6 +75,7 @@ class OpenAiWire:
         self._model, self._url = model, base_url
         self._abilities, self._top = abilities, top
         self._timeout_s, self._tokens, self._context = timeout_s, tokens, context
+        self._count = counter(tokens)
         # The package waits so long for each piece of an answer: one that trickles in would never be given up.
         self._patience_s = timeout_s * (retries + 1) + _LONGEST_PAUSE_S * retries
         self._key = Key.of(key_variable)
@@ -110,7 +113,7 @@ class OpenAiWire:
         except OpenAIError as error:
             return self._hidden(fault_of(error, self._url, self._key, self._timeout_s, time.perf_counter() - begun))
         cost = Usage(requests=tries(response.request), seconds=time.perf_counter() - begun)
-        return self._hidden(_read(request, response, cost, self._url + path))
+        return self._hidden(_read(request, response, cost, self._url + path, self._count))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -159,8 +162,11 @@ class OpenAiWire:
         return answer
 
 
-def _read(request: Request, response: "Response", cost: Usage, where: str) -> Answer:
-    """The answer in a body. `cost`: its tries and seconds; the tokens are what the body says, also for a Fault."""
+def _read(request: Request, response: "Response", cost: Usage, where: str, count: Count | None) -> Answer:
+    """The answer in a body. `cost`: its tries and seconds; the tokens are what the body says, also for a Fault.
+
+    An answer to less or more than was sent is none (`misread`).
+    """
     try:
         told = response.json()
     except (ValueError, RecursionError) as error:
@@ -168,6 +174,8 @@ def _read(request: Request, response: "Response", cost: Usage, where: str) -> An
     if not isinstance(told, dict):
         return Fault("server", f"{where}: the body is no JSON object; {_NOT_AN_API}", cost)
     cost = with_tokens(cost, told)
+    if fault := misread(request, cost, count):
+        return replace(fault, reason=f"{where}: {fault.reason}")
     try:
         match request:
             case Chat():

@@ -26,6 +26,7 @@ from plainspoken.llm.requests import (
     Reply,
 )
 from plainspoken.llm.tokens import Ids, LlmTokens
+from plainspoken.llm.whole import miscounted
 from plainspoken.llm.wire import Wire
 
 _TEXT = "The cat sat on the mat; then 3 dogs ate 12 red apples, and Lily laughed at all of them."
@@ -215,11 +216,8 @@ def _odds(answer: Answer, rows: int, sent: int) -> Float64[np.ndarray, "row answ
         raise _Lie(f"{logprob.shape[0]} rows of log-probabilities came where {rows} were asked for")
     if not np.isfinite(logprob).all():
         raise _Lie("a log-probability is missing or not finite: it was not told")
-    read = answer.usage.prompt_tokens
-    if 0 < read < sent:
-        raise _Lie(f"of {sent} prompt tokens it read {read}: tokens are dropped")
-    if read > sent:
-        raise _Lie(f"of {sent} prompt tokens it made {read}: tokens are added (a BOS?)")
+    if fault := miscounted(sent, answer.usage):
+        raise _Lie(fault.reason)
     return logprob
 
 
