@@ -83,7 +83,7 @@ def ask(tokenizers: dict[str, Path], tmp_path: Path) -> Callable[..., AbstractCo
         with serve(server):
             service = LlmServiceConfig(
                 service="openai", model="test", base_url=server.url, tokenizer=str(tokenizers[template]),
-                retries=0, timeout_s=20.0, concurrency=4,
+                retries=0, timeout_s=20.0,
             )  # fmt: skip
             llm = open_llm(service, tmp_path / "answers")
             try:

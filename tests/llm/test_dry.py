@@ -32,7 +32,7 @@ def costs(answers):
 
 
 def test_in_process_the_estimate_is_what_it_costs(neox_folder, tmp_path) -> None:
-    config = LlmServiceConfig(model=str(neox_folder), concurrency=1)
+    config = LlmServiceConfig(model=str(neox_folder))
     dry, real = open_dry(config, lambda request: "dry"), open_llm(config, tmp_path, device="cpu")
     dry.require("chat", "at-positions")
     with pytest.raises(LlmError, match="schema"):

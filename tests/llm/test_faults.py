@@ -216,6 +216,10 @@ def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice(tmp_path):
     assert not set(told) & set(again)
     assert len(set(first) & set(again)) <= 4  # in flight when it was killed: nobody heard what they were told
     assert spent.from_cache == 200 - len(again) and len(again) == len(set(again))
+    sent = {*first, *again}
+    assert spent.requests == len(again) and spent.requests + spent.earlier_requests == len(sent) == 200
+    assert spent.prompt_tokens + spent.earlier_prompt_tokens == sum(map(len, sent)), "what both attempts paid, once"
+    assert spent.completion_tokens + spent.earlier_completion_tokens == 200
 
 
 def test_what_is_left_early_over_a_socket_leaves_nothing_behind():

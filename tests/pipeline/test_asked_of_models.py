@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from llm.server import Server, Trouble, serve
 from plainspoken.cli.app import app
-from plainspoken.config import Config
+from plainspoken.config import Config, LimitsConfig
 from plainspoken.pipeline import dry_run, failure_counts, llm_costs, run
 from plainspoken.pipeline.dry import DryRun
 from plainspoken.pipeline.results import Results
@@ -31,7 +31,7 @@ def odds(ids: tuple[int, ...]) -> np.ndarray:
 def settings(tiny: Config, neox_folder: Path) -> Config:
     """The rules' sentences read by a model on a server, at the last token of each row."""
     llm = dataclasses.replace(
-        tiny.simulate.llm, service="openai", model="judge", tokenizer=str(neox_folder), retries=0, concurrency=1,
+        tiny.simulate.llm, service="openai", model="judge", tokenizer=str(neox_folder), retries=0,
         base_url="http://127.0.0.1:9/v1", price_in=2.0, price_out=10.0,
     )  # fmt: skip
     return dataclasses.replace(
@@ -41,6 +41,7 @@ def settings(tiny: Config, neox_folder: Path) -> Config:
             tiny.simulate, simulator="last-token", calibrate_positions="last", least_mass=1e-9, llm=llm
         ),
         evaluate=dataclasses.replace(tiny.evaluate, positions="last"),
+        limits=LimitsConfig(concurrency=1),
     )
 
 
@@ -84,7 +85,7 @@ def test_the_estimate_is_what_the_run_then_asks(
     (estimate,) = estimated.estimates
     counts = Manifest.load(folder / "simulate" / SITE / "manifest.json").counts
     assert estimate.requests.value == pytest.approx(counts["llm"]["asked"], rel=1e-9)
-    (cost,) = llm_costs(folder)
+    cost, _ = llm_costs(folder)
     # Requests that failed cost no tokens: what was answered stands for all.
     answered = cost.spent.asked - sum(cost.spent.faults.values())
     prompt = cost.spent.prompt_tokens * cost.spent.asked / answered
@@ -114,8 +115,10 @@ def test_the_report_says_who_read_the_sentences_and_what_it_cost(
     page = (folder / "report.html").read_text()
     assert "Explained by rules, simulated by last-token (judge, at 127.0.0.1:" in page
     assert "What was asked of language models" in page and "small in-process model" not in page
-    (cost,) = llm_costs(folder)
+    cost, probe = llm_costs(folder)
     assert (cost.stage, cost.model) == ("simulate", "judge")
+    assert (probe.stage, probe.model) == ("simulate (probe)", "judge") and "simulate (probe)" in page
+    assert probe.spent.requests + cost.spent.requests == incomplete[0].seen.total(), "every request is in the bill"
     assert f"{cost.spent.prompt_tokens:,}" in page and f"{cost.computed:,}" in page
     assert "Of the simulator’s probability" in page
     explained = Manifest.load(folder / "explain" / SITE / "manifest.json").counts["explained"]
@@ -137,8 +140,15 @@ def test_asked_again_only_what_was_not_answered_is_sent(incomplete: tuple[Server
     lacking = sum(unanswered[f"{part}_pairs_unanswered"] for part in ("calibrate", "evaluate"))
     results = run(config, folder, force=["simulate"])
     assert results is not None and results.record("rewritten")["coverage"] == 1
-    (cost,) = llm_costs(folder)
+    cost, _ = llm_costs(folder)
     assert cost.spent.requests == lacking and not cost.spent.faults
+    answered = cost.spent.asked - lacking
+    assert cost.spent.from_cache == answered >= cost.spent.earlier_requests > 0
+    assert cost.spent.earlier_prompt_tokens > 0 and cost.earlier_money
+    page = (folder / "report.html").read_text()
+    assert f"{cost.spent.earlier_requests:,} requests, {cost.spent.earlier_prompt_tokens:,} prompt" in page
+    shown = " ".join(CliRunner().invoke(app, ["evaluate", str(folder)]).output.split())
+    assert "paid earlier (simulate): " in shown
     assert "Incomplete" not in (folder / "report.html").read_text()
 
 

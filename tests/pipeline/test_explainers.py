@@ -1,5 +1,6 @@
 """Runs whose explanations a language model writes: each explainer up to `explain`, what it cost, killed and resumed."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 from explain_scene import TEMPLATE, prompts, says
 from llm.server import Server, serve
-from plainspoken.config import Config, config_from_tree, config_tree
+from plainspoken.config import Config, LimitsConfig, config_from_tree, config_tree
 from plainspoken.errors import RunError
 from plainspoken.pipeline import STAGES, explanations, run
 from plainspoken.pipeline.workplace import Workplace
@@ -209,7 +210,7 @@ def test_a_killed_run_resumes_and_asks_nothing_twice(
     with serve(server):
         folder = begun(finished, tmp_path / "run")
         config = asking(tiny, server.url, assistant, explainer="default")
-        config = with_explain(config, {"llm": {"concurrency": 1}})
+        config = dataclasses.replace(config, limits=LimitsConfig(concurrency=1))
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE, text=True
         )

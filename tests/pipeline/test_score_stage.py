@@ -169,9 +169,9 @@ def test_a_judge_who_cannot_be_asked_is_refused_before_anything_is_begun(
 def test_killed_and_begun_again_asks_nothing_twice(copy: Path, server: Server, tmp_path: Path) -> None:
     """By the command line, and killed (SIGKILL) once the judge has answered some questions."""
     llm = service(server, tmp_path)
-    settings = {"silent": 6, "per_decile": 1, "window": 16, "control_latents": 3, "llm.concurrency": 1}
+    settings = {"silent": 6, "per_decile": 1, "window": 16, "control_latents": 3}
     settings |= {f"llm.{name}": getattr(llm, name) for name in ("service", "model", "base_url", "tokenizer")}
-    overrides = [f"score.{name}={value}" for name, value in settings.items()]
+    overrides = ["limits.concurrency=1", *(f"score.{name}={value}" for name, value in settings.items())]
     server.trouble = lambda path, before, headers: Trouble(delay_s=0.05)
     command = [sys.executable, "-m", "plainspoken", "score", str(copy), "--by", "detection", "--quiet"]
     killed = subprocess.Popen([*command, *(word for override in overrides for word in ("--set", override))])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from plainspoken.cli.asked import show_costs
 from plainspoken.llm.cost import Cost
 from plainspoken.llm.spent import Spent
 from plainspoken.report import (
@@ -69,6 +70,32 @@ def test_the_bill_is_on_the_page(data: ReportData) -> None:
         assert shown in page
     assert "What was asked of language models" not in render_report(data)
     assert Cost("simulate", "judge", spent).money is None, "where no price is set nothing is free"
+
+
+def test_what_was_paid_earlier_and_what_nobody_told_stand_beside_the_bill(
+    data: ReportData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spent = Spent(
+        12, 5, 7, 1000, 10, 80, 1.0, earlier_requests=5, earlier_prompt_tokens=4_321, earlier_completion_tokens=99,
+        untold=2, cached_untold=3,
+    )  # fmt: skip
+    cost = Cost("simulate", "judge", spent, 2.0, 10.0)
+    page = render_report(replace(data, costs=(cost,)))
+    for shown in (
+        "5 requests, 4,321 prompt and 99 answer tokens, 0.01",
+        "≥ 1,000",
+        "≥ 80",
+        "did not tell the tokens of 2",
+    ):
+        assert shown in page
+    assert "of 3 answers the server did not tell all that its prefix cache had" in page
+    show_costs([cost])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "paid earlier (simulate): 5 requests, 4,321 prompt and 99 answer tokens, cost 0.01" in told
+    assert "not told (simulate): the tokens of 2 answers; sums of tokens and the cost are lower bounds" in told
+    assert "not told (simulate): all that was cached of 3 answers" in told and "≥1,000" in told
+    whole = render_report(replace(data, costs=(Cost("simulate", "judge", Spent(1, 0, 1, 5)),)))
+    assert "did not tell" not in whole and "≥ 5" not in whole
 
 
 def test_free_english_of_any_kind_stays_text_in_its_own_direction(data: ReportData) -> None:

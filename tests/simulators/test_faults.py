@@ -110,11 +110,12 @@ KILLABLE = """
 import pickle, sys
 from pathlib import Path
 from plainspoken.config import LlmServiceConfig, SimulateConfig
+from plainspoken.llm.limits import Limits
 from plainspoken.llm.open import open_llm
 from plainspoken.simulators import SimulateMeans, simulator_named
 url, folder, cache, text = sys.argv[1:]
-service = LlmServiceConfig("openai", "test", url, tokenizer=folder, retries=0, concurrency=2)
-llm = open_llm(service, Path(cache))
+service = LlmServiceConfig("openai", "test", url, tokenizer=folder, retries=0)
+llm = open_llm(service, Path(cache), limits=Limits(2))
 opened = simulator_named("last-token").opens(SimulateMeans(SimulateConfig(llm=service), 0, llm))
 opened({0: "Latent 0.", 3: "Latent 3."}, 5, pickle.loads(Path(text).read_bytes()))
 """

@@ -1,6 +1,6 @@
 """What the terminal shows of language models: what was asked, what was not answered, what would be asked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from plainspoken.cli.show import OUT
 from plainspoken.llm.cost import Cost
+from plainspoken.llm.spent import Spent
 from plainspoken.pipeline import FailureCount
 
 if TYPE_CHECKING:
@@ -26,15 +27,45 @@ def show_costs(costs: Sequence[Cost]) -> None:
     table = _table("requests", "from cache", "prompt", "computed", "answers", "seconds", "cost")
     for cost in costs:
         spent = cost.spent
-        counts = (spent.requests, spent.from_cache, spent.prompt_tokens, cost.computed, spent.completion_tokens)
-        table.add_row(cost.stage, *map(amount, counts), f"{spent.seconds:,.1f}", money(cost.money))
+        least, most = "≥" if spent.untold else "", "≤" if spent.cached_untold and not spent.untold else ""
+        table.add_row(
+            cost.stage,
+            amount(spent.requests),
+            amount(spent.from_cache),
+            least + amount(spent.prompt_tokens),
+            most + amount(cost.computed),
+            least + amount(spent.completion_tokens),
+            f"{spent.seconds:,.1f}",
+            money(cost.money),
+        )
     OUT.print(table)
     for model, rows in groupby(sorted(costs, key=lambda cost: cost.model), key=lambda cost: cost.model):
         OUT.print(f"{', '.join(row.stage for row in rows)}: {escape(model)}", highlight=False, soft_wrap=True)
     for cost in costs:
+        if cost.spent.earlier_requests:
+            OUT.print(f"paid earlier ({cost.stage}): {_earlier(cost)}", highlight=False, soft_wrap=True)
+    for cost in costs:
+        for note in _untold(cost.spent):
+            OUT.print(f"[yellow]not told[/] ({cost.stage}): {note}", highlight=False, soft_wrap=True)
+    for cost in costs:
         if cost.spent.faults:
             told = ", ".join(f"{kind} {count:,}" for kind, count in cost.spent.faults.items())
             OUT.print(f"[yellow]not answered[/] ({cost.stage}): {told}", highlight=False)
+
+
+def _earlier(cost: Cost) -> str:
+    """What answers out of the cache had cost an attempt before this one."""
+    spent, price = cost.spent, "" if cost.earlier_money is None else f", cost {money(cost.earlier_money)}"
+    tokens = f"{amount(spent.earlier_prompt_tokens)} prompt and {amount(spent.earlier_completion_tokens)} answer tokens"
+    return f"{amount(spent.earlier_requests)} requests, {tokens}{price}"
+
+
+def _untold(spent: Spent) -> Iterator[str]:
+    """What the servers did not say of their own counts."""
+    if spent.untold:
+        yield f"the tokens of {spent.untold:,} answers; sums of tokens and the cost are lower bounds"
+    if spent.cached_untold:
+        yield f"all that was cached of {spent.cached_untold:,} answers; computed is an upper bound of the tokens told"
 
 
 def show_failures(failures: Sequence[FailureCount]) -> None:

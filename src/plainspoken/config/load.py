@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from plainspoken.config.moved import brought_up, moved
 from plainspoken.config.schema import Config
 from plainspoken.errors import ConfigError
 
@@ -43,6 +44,8 @@ def load_config(
     Raises ConfigError: unknown preset or key (the nearest is named), a value of the wrong kind, settings that clash.
     """
     from_file = _read_tree(Path(file)) if file is not None else {}
+    if file is not None and Path(file).suffix == ".json":
+        from_file = brought_up(from_file)
     name = preset or from_file.get("preset") or _default_preset(from_file, overrides, values)
     tree = _merged(_preset_tree(name), from_file)
     tree["preset"] = name
@@ -248,6 +251,8 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 def _nearest_setting(dotted: str) -> str:
     """The nearest name: by the whole dotted name, or by its last part (`latents` for `coder.latents`)."""
+    if (now := moved(dotted)) is not None:
+        return f"; it is {now} now, one for all language models of a run"
     names = [name for name, hint in _kinds().items() if not is_dataclass(hint)]
     last = {name.rpartition(".")[2]: name for name in reversed(names)}
     near = difflib.get_close_matches(dotted, names, 1, 0.75)

@@ -183,10 +183,6 @@ class LlmServiceConfig:
     context: Count = 0
     """The most tokens of a prompt and its answer; 0: what the model says of itself. A model in process with rotary
     positions may be given more than it was made for: it runs, though it has not learned to."""
-    concurrency: Positive = 16
-    """Requests in flight at once."""
-    per_minute: Weight = 0.0
-    """Requests begun in a minute (0: as many as go)."""
     timeout_s: PositiveFloat = 60.0
     """Seconds to wait for an answer."""
     retries: Count = 4
@@ -200,9 +196,20 @@ class LlmServiceConfig:
 
 
 HOW_AN_LLM_IS_REACHED = (
-    "concurrency", "per_minute", "timeout_s", "retries", "price_in", "price_out", "cache", "key_variable",
+    "timeout_s", "retries", "price_in", "price_out", "cache", "key_variable",
 )  # fmt: skip
 """Settings of an LlmServiceConfig that change no answer: a run may go on with others."""
+
+
+@dataclass(frozen=True)
+class LimitsConfig:
+    """How much is asked of language models at once, by all stages, whatever services they name. Changes no answer."""
+
+    __pydantic_config__ = _STRICT
+    concurrency: Positive = 16
+    """Requests in flight at once, all language models of the run together."""
+    per_minute: Weight = 0.0
+    """Requests begun in a minute, all language models of the run together (0: as many as go)."""
 
 
 @dataclass(frozen=True)
@@ -388,5 +395,6 @@ class Config:
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     seed: Count = 0
     """The one seed: everything random derives from it."""

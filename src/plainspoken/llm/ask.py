@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from plainspoken.errors import LlmError
 from plainspoken.llm.cache import AnswerCache
 from plainspoken.llm.limits import Limits
-from plainspoken.llm.requests import NOTHING, Answer, Fault, Request, request_key
+from plainspoken.llm.requests import NOTHING, Ability, Answer, Fault, Request, request_key
 from plainspoken.llm.spent import Purse, Spent
 from plainspoken.llm.wire import Wire
 
@@ -25,6 +25,33 @@ class _UnderWay:
 
     task: asyncio.Task[Answer]
     waiting: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A wire that is tried out: no answer is kept, or taken from what is kept."""
+
+    wire: Wire
+    limits: Limits
+    purse: Purse
+    stage: str
+
+    @property
+    def model(self) -> str:
+        return self.wire.model
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return self.wire.abilities
+
+    async def send(self, request: Request) -> Answer:
+        async with self.limits.turn():
+            answer = await self.wire.send(request)
+        self.purse.pay(self.stage, answer)
+        return answer
+
+    async def close(self) -> None:
+        """The wire is the asker's to close."""
 
 
 class Asker:
@@ -64,6 +91,10 @@ class Asker:
     def spent(self) -> dict[str, Spent]:
         """What each stage has cost by now."""
         return self._purse.spent()
+
+    def trying(self, stage: str) -> Wire:
+        """The wire past the cache, for who tries what it is able to: within the limits, and counted under `stage`."""
+        return _Tried(self.wire, self._limits, self._purse, stage)
 
     def close(self) -> None:
         """Close the wire. Limits that were given, and the cache, are the giver's to close."""

@@ -21,7 +21,8 @@ class AnswerCache:
 
     A process killed at any moment loses at most the answer it was writing. Values are JSON text, so that nothing read
     is ever executed; Python writes a float64 in JSON with as many digits as bring it back bit by bit. Faults are not
-    kept: what failed today may be answered tomorrow.
+    kept: what failed today may be answered tomorrow. Which keys it has met since it was opened stands in a table that
+    goes with it, beside memory: what it gives out and has not met was paid for earlier.
 
     Raises StoreError, with the file's name, where the file is no cache of ours, damaged, or cannot be written.
     """
@@ -37,11 +38,15 @@ class AnswerCache:
             raise self._refusal(error) from error
 
     def get(self, key: bytes) -> Reply | Odds | None:
-        """The answer kept under the key, with `usage.from_cache` set; None where there is none."""
+        """The answer kept under the key, with `usage.from_cache` set; None where there is none.
+
+        `usage.earlier` is set the first time, where it was not put in since the cache was opened.
+        """
         try:
             with self._lock:
                 row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-            return None if row is None else _decode(row[0])
+                new = row is not None and self._meet(key)
+            return None if row is None else _decode(row[0], new)
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise self._refusal(error) from error
 
@@ -52,6 +57,7 @@ class AnswerCache:
         try:
             with self._lock:
                 self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, _encode(answer)))
+                self._meet(key)
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 
@@ -63,6 +69,11 @@ class AnswerCache:
         """Let go of the file."""
         with self._lock:
             self._database.close()
+
+    def _meet(self, key: bytes) -> bool:
+        """Whether the key, of which eight bytes tell it from others, is met for the first time."""
+        short = int.from_bytes(key[:8], "big", signed=True)
+        return self._database.execute("INSERT OR IGNORE INTO temp.met VALUES (?)", (short,)).rowcount > 0
 
     def _prepare(self) -> None:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
@@ -76,6 +87,7 @@ class AnswerCache:
             "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
         )
         self._database.execute(f"PRAGMA user_version = {FORMAT}")
+        self._database.execute("CREATE TEMP TABLE met (key INTEGER PRIMARY KEY)")
 
     def _refusal(self, error: Exception) -> StoreError:
         return StoreError(
@@ -85,7 +97,7 @@ class AnswerCache:
 
 
 def _encode(answer: Reply | Odds) -> str:
-    body: dict[str, Any] = {"usage": vars(replace(answer.usage, from_cache=False))}
+    body: dict[str, Any] = {"usage": vars(replace(answer.usage, from_cache=False, earlier=False))}
     if isinstance(answer, Odds):
         body["logprob"] = np.asarray(answer.logprob, dtype=np.float64).tolist()
         body["answers"] = answer.logprob.shape[1]
@@ -94,9 +106,9 @@ def _encode(answer: Reply | Odds) -> str:
     return json.dumps(body)
 
 
-def _decode(text: str) -> Reply | Odds:
+def _decode(text: str, earlier: bool) -> Reply | Odds:
     body = json.loads(text)
-    usage = Usage(**{**body["usage"], "from_cache": True})
+    usage = Usage(**{**body["usage"], "from_cache": True, "earlier": earlier})
     if "logprob" in body:
         return Odds(np.array(body["logprob"], dtype=np.float64).reshape(-1, body["answers"]), usage)
     return Reply(body["text"], body["finish"], usage)

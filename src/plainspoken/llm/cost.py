@@ -30,16 +30,26 @@ class Cost:
 
     @property
     def computed(self) -> int:
-        """Prompt tokens that the model had to read: those sent, less those that its prefix cache had."""
+        """Prompt tokens that the model had to read: those sent, less those that its prefix cache had.
+
+        At most, where `spent.cached_untold`: a server that does not tell all that was cached had more of them.
+        """
         return self.spent.prompt_tokens - self.spent.cached_tokens
 
     @property
     def money(self) -> float | None:
         """All prompt tokens, cached or not, and all answer tokens at their price; None where there is none."""
+        return self._price(self.spent.prompt_tokens, self.spent.completion_tokens)
+
+    @property
+    def earlier_money(self) -> float | None:
+        """The same of what was paid earlier: by attempts that were killed, or by other runs."""
+        return self._price(self.spent.earlier_prompt_tokens, self.spent.earlier_completion_tokens)
+
+    def _price(self, prompt: int, completion: int) -> float | None:
         if not self.price_in and not self.price_out:
             return None
-        tokens = self.spent.prompt_tokens * self.price_in + self.spent.completion_tokens * self.price_out
-        return tokens / 1e6
+        return (prompt * self.price_in + completion * self.price_out) / 1e6
 
     def __add__(self, other: "Cost") -> "Cost":
         """Of the same stage and model."""

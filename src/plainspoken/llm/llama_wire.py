@@ -86,7 +86,7 @@ class LlamaWire:
             fault = Fault(error.kind, str(error))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             fault = Fault("server", f"the body is not llama-server's ({error!r}); is it one?")
-        usage = Usage(requests=2, seconds=time.perf_counter() - begun)
+        usage = Usage(requests=2, seconds=time.perf_counter() - begun, untold=True)
         return Fault(fault.kind, self._key.hide(f"{self._root}/completion: {fault.reason}"), usage)
 
     async def close(self) -> None:

@@ -18,6 +18,7 @@ from plainspoken.llm.openai_wire import EVERYTHING, OpenAiWire
 from plainspoken.llm.prefixes import LastPrefix, PrefixCache
 from plainspoken.llm.probe import Probe, probe
 from plainspoken.llm.requests import Ability, Chat, Completion
+from plainspoken.llm.spent import probing
 from plainspoken.llm.tokens import LlmTokens
 from plainspoken.llm.wire import Wire
 
@@ -35,7 +36,8 @@ _LOADED: WeakValueDictionary[tuple[str, str, str], LanguageModel] = WeakValueDic
 class Llm:
     """A language model that is asked through `asker`, in its own `tokens`. `context`: its most tokens, 0: not known.
 
-    `cache`: where its answers are kept; None: nowhere, as for a dry run.
+    `cache`: where its answers are kept; None: nowhere, as for a dry run. `owns_limits`: nobody else asks within them.
+    `section`: of the settings that name it; what trying it out cost is counted under `probing(section)`.
     """
 
     asker: Asker
@@ -43,6 +45,8 @@ class Llm:
     context: int
     limits: Limits
     cache: AnswerCache | None
+    owns_limits: bool = True
+    section: str = ""
 
     @property
     def name(self) -> str:
@@ -59,29 +63,34 @@ class Llm:
         if isinstance(wire, DryWire):
             found = Probe(wire.model, wire.abilities, {})
         else:
-            found = self.limits.start(probe(wire, self.tokens, tuple(answers), abilities)).result()
+            tried = self.asker.trying(probing(self.section))
+            found = self.limits.start(probe(tried, self.tokens, tuple(answers), abilities)).result()
         found.require(*abilities)
         return found
 
     def close(self) -> None:
-        """Close the connections, the cache and the loop."""
+        """Close the connections, the cache and, where the limits are its own, the loop."""
         self.asker.close()
-        self.limits.close()
+        if self.owns_limits:
+            self.limits.close()
         if self.cache is not None:
             self.cache.close()
 
 
-def open_llm(config: LlmServiceConfig, folder: Path, device: str = "auto", dtype: str = "auto") -> Llm:
+def open_llm(
+    config: LlmServiceConfig, folder: Path, device: str = "auto", dtype: str = "auto", limits: Limits | None = None
+) -> Llm:
     """The language model of these settings. `folder`: where its answers are kept unless `config.cache` says where.
 
     `device` and `dtype`: of a model in process, as `load_lm` has them. Equal models in process are loaded once.
+    `limits`: those that other models are asked within as well, the giver's to close; None: its own, the usual ones.
     Raises ConfigError for a service that cannot be reached as set (key, address, missing package), ModelError for a
     model or tokenizer that cannot be loaded, StoreError for a cache that cannot be read.
     """
     wire, tokens, context = _local(config, device, dtype) if config.service == "local" else _server(config)
     place = Path(config.cache).expanduser() if config.cache else folder
-    cache, limits = AnswerCache(place / CACHE_FILE), Limits(config.concurrency, config.per_minute)
-    return Llm(Asker(wire, cache, limits), tokens, context, limits, cache)
+    cache, within = AnswerCache(place / CACHE_FILE), limits or Limits()
+    return Llm(Asker(wire, cache, within), tokens, context, within, cache, owns_limits=limits is None)
 
 
 def open_dry(config: LlmServiceConfig, reply: Callable[[Chat | Completion], str]) -> Llm:
@@ -89,7 +98,7 @@ def open_dry(config: LlmServiceConfig, reply: Callable[[Chat | Completion], str]
 
     `reply`: the words that stand for an answer. Raises ConfigError and ModelError as `open_llm` does.
     """
-    limits = Limits(config.concurrency)
+    limits = Limits()
     if config.service == "local":
         from plainspoken.llm.local_wire import LocalWire
         from plainspoken.lm.load import load_context

@@ -21,23 +21,32 @@ class BadAnswer(Exception):
         self.kind: FaultKind = kind
 
 
-def with_tokens(cost: Usage, told: dict[str, Any]) -> Usage:
-    """The cost with the tokens that the body says; what it does not say, or says as no number, counts 0."""
+def with_tokens(cost: Usage, told: dict[str, Any], prompts: int = 1) -> Usage:
+    """The cost with the tokens that the body says; what it does not say, or says as no number, counts 0 and as untold.
+
+    Of the cached tokens of several prompts nothing is sure: vLLM (0.32) tells the last one's only, and none where there
+    are none. They are so many at least.
+    """
     said = told.get("usage")
     usage = said if isinstance(said, dict) else {}
     details = usage.get("prompt_tokens_details")
-    cached = _count(details, "cached_tokens") if isinstance(details, dict) else 0
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
+    if cached is not None and cached > (prompt or 0):  # a prefix cache has no more of a prompt than there is
+        cached = None
     return replace(
         cost,
-        prompt_tokens=_count(usage, "prompt_tokens"),
-        cached_tokens=cached,
-        completion_tokens=_count(usage, "completion_tokens"),
+        prompt_tokens=prompt or 0,
+        cached_tokens=cached or 0,
+        completion_tokens=completion or 0,
+        untold=not prompt or completion is None,
+        cached_untold=cached is None or prompts > 1,
     )
 
 
-def _count(said: dict[str, Any], name: str) -> int:
+def _count(said: dict[str, Any], name: str) -> int | None:
     value = said.get(name)
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def read_chat(told: dict[str, Any], usage: Usage) -> Reply:

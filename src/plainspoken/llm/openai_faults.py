@@ -1,5 +1,6 @@
 """Why a server did not answer, in our words: what went wrong, where, and the mend."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plainspoken.llm.key import Key
@@ -27,6 +28,7 @@ def fault_of(error: "OpenAIError", url: str, key: Key, timeout_s: float, seconds
     if isinstance(error, APIConnectionError):
         usage = Usage(requests=tries(error.request), seconds=seconds)
         if isinstance(error, APITimeoutError):
+            usage = replace(usage, untold=True)  # the server may have been at it all the while
             return Fault(
                 "server",
                 f"{url} gave no answer within {timeout_s:g} s, asked {_times(usage)}; "
@@ -51,8 +53,8 @@ def tries(request: "Request") -> int:
 
 
 def _of_status(error: "APIStatusError", url: str, key: Key, seconds: float) -> Fault:
-    usage = Usage(requests=tries(error.request), seconds=seconds)
     status, body = error.status_code, error.response.text.lower()
+    usage = Usage(requests=tries(error.request), seconds=seconds, untold=status >= 500)
     said = key.hide(error.response.text)[:QUOTED]  # hidden before it is cut, or a part of it would stay
     if status == 413 or (status in (400, 422) and any(words in body for words in TOO_LONG)):
         reason = f"{url} says the prompt does not fit its context: {said}; shorten it or set context"

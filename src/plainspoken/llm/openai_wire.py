@@ -109,7 +109,7 @@ class OpenAiWire:
             reason = (
                 f"{self._url} did not end its answer in {self._patience_s:g} s, all tries together; raise timeout_s"
             )
-            return Fault("server", reason, Usage(seconds=time.perf_counter() - begun))
+            return Fault("server", reason, Usage(seconds=time.perf_counter() - begun, untold=True))
         except OpenAIError as error:
             return self._hidden(fault_of(error, self._url, self._key, self._timeout_s, time.perf_counter() - begun))
         cost = Usage(requests=tries(response.request), seconds=time.perf_counter() - begun)
@@ -173,7 +173,7 @@ def _read(request: Request, response: "Response", cost: Usage, where: str, count
         return Fault("server", f"{where}: the body is not JSON ({error}); {_NOT_AN_API}", cost)
     if not isinstance(told, dict):
         return Fault("server", f"{where}: the body is no JSON object; {_NOT_AN_API}", cost)
-    cost = with_tokens(cost, told)
+    cost = with_tokens(cost, told, len(request.prompts) if isinstance(request, NextToken) else 1)
     if fault := misread(request, cost, count):
         return replace(fault, reason=f"{where}: {fault.reason}")
     try:

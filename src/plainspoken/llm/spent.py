@@ -9,10 +9,14 @@ from plainspoken.llm.requests import Answer, Fault
 
 @dataclass(frozen=True)
 class Spent:
-    """Sums over the answers of one stage; a request that came out of the response cache counts in `from_cache` alone.
+    """Sums over the answers of one stage.
 
     `asked`: answers given, of whatever origin; `requests`: calls over the wire, retries and failures included; tokens
-    and seconds (summed over calls that ran side by side) are theirs; `faults`: how many of each kind.
+    and seconds (summed over calls that ran side by side) are theirs; `faults`: how many of each kind. A request that
+    came out of the response cache counts in `from_cache`; what those of them had cost that an attempt before this one
+    (a killed one, say, or another run) had paid for is in `earlier_…`, each answer once. `untold`: answers whose tokens
+    the server did not tell: sums of tokens are lower bounds; `cached_untold`: of which it did not tell all that its
+    prefix cache had: what was computed is an upper bound.
     """
 
     asked: int = 0
@@ -23,24 +27,15 @@ class Spent:
     completion_tokens: int = 0
     seconds: float = 0.0
     faults: Mapping[str, int] = field(default_factory=dict)
+    earlier_requests: int = 0
+    earlier_prompt_tokens: int = 0
+    earlier_completion_tokens: int = 0
+    untold: int = 0
+    cached_untold: int = 0
 
     def plus(self, answer: Answer) -> "Spent":
         """With this answer's cost."""
-        usage, faults = answer.usage, self.faults
-        if usage.from_cache:
-            return Spent(**{**vars(self), "asked": self.asked + 1, "from_cache": self.from_cache + 1})
-        if isinstance(answer, Fault):
-            faults = {**faults, answer.kind: faults.get(answer.kind, 0) + 1}
-        return Spent(
-            self.asked + 1,
-            self.from_cache,
-            self.requests + usage.requests,
-            self.prompt_tokens + usage.prompt_tokens,
-            self.cached_tokens + usage.cached_tokens,
-            self.completion_tokens + usage.completion_tokens,
-            self.seconds + usage.seconds,
-            faults,
-        )
+        return self + _of(answer)
 
     def __add__(self, other: "Spent") -> "Spent":
         return self._with(other, 1)
@@ -53,6 +48,39 @@ class Spent:
         kinds = sorted({*self.faults, *other.faults})
         faults = {kind: self.faults.get(kind, 0) + sign * other.faults.get(kind, 0) for kind in kinds}
         return Spent(**sums, faults={kind: count for kind, count in faults.items() if count})
+
+
+def _of(answer: Answer) -> Spent:
+    """What one answer costs."""
+    usage = answer.usage
+    if usage.from_cache and not usage.earlier:
+        return Spent(1, 1)
+    if usage.from_cache:
+        return Spent(
+            1,
+            1,
+            earlier_requests=usage.requests,
+            earlier_prompt_tokens=usage.prompt_tokens,
+            earlier_completion_tokens=usage.completion_tokens,
+            untold=int(usage.untold),
+        )
+    return Spent(
+        1,
+        0,
+        usage.requests,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.completion_tokens,
+        usage.seconds,
+        {answer.kind: 1} if isinstance(answer, Fault) else {},
+        untold=int(usage.untold),
+        cached_untold=int(usage.cached_untold),
+    )
+
+
+def probing(stage: str) -> str:
+    """The label that trying a model out costs under, for a stage that is going to ask it."""
+    return f"{stage} (probe)"
 
 
 class Purse:

@@ -4,19 +4,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from plainspoken.config import Config, LlmServiceConfig
 from plainspoken.llm.cost import Cost
-from plainspoken.pipeline.workplace import stored_config
+from plainspoken.llm.spent import probing
+from plainspoken.pipeline.workplace import PROBE, Section, stored_config
 from plainspoken.store import Manifest
 
 ASKING = ("explain", "score", "simulate", "evaluate", "frontier")
 """Stages that may ask a language model, in their order."""
 NOT_READ = "not read"
 """What stands for the kind of a sentence that the simulator cannot read."""
-Section = Literal["explain", "score", "simulate"]
-"""Sections of the settings that name a language model."""
 SECTIONS: tuple[Section, ...] = get_args(Section)
 _COUNTED: Mapping[str, Section] = {"llm_judging": "simulate", "llm_explain": "explain", "llm_simulate": "simulate"}
 """Of which section's model a manifest counts what was asked; `llm`: of the stage's own."""
@@ -33,17 +32,22 @@ class FailureCount:
 
 
 def llm_costs(folder: Path) -> tuple[Cost, ...]:
-    """What each stage asked of each model, all sites together: of the attempts that finished."""
+    """What each stage asked of each model, all sites together: of the attempts that finished.
+
+    What trying a model out cost, before it was asked, is a line of its own: `simulate (probe)`.
+    """
     config = stored_config(folder)
     found: dict[tuple[str, str], Cost] = {}
     for stage in ASKING:
         for _, manifest in _manifests(folder, stage):
             for key, counts in manifest.counts.items():
-                section = stage if key == "llm" else _COUNTED.get(key)
+                asked = key.removesuffix(PROBE)
+                section = stage if asked == "llm" else _COUNTED.get(asked)
                 if section is None:
                     continue
-                cost = Cost.of(stage, service_of(config, section), counts)
-                found[stage, section] = found[stage, section] + cost if (stage, section) in found else cost
+                label = stage if asked == key else probing(stage)
+                cost = Cost.of(label, service_of(config, section), counts)
+                found[label, section] = found[label, section] + cost if (label, section) in found else cost
     return tuple(found.values())
 
 

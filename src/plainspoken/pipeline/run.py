@@ -152,7 +152,7 @@ def scores(
 
     by: scorers that score the sentences as well, on a share of these documents; none: those of the run's settings.
     What is scored is kept, and the rest of the run left as it is. overrides: of the settings `score`, such as
-    `score.llm.service=openai`; they stay with the run.
+    `score.llm.service=openai`, and `limits`; they stay with the run.
     Raises UsageError for a site, a column or a scorer that there is not, and for overrides of other settings.
     """
     from plainspoken.pipeline.score_table import require_column, score_table
@@ -189,10 +189,10 @@ def _asked_to_score(root: Path, stored: Config, by: Sequence[str], overrides: Se
     """(settings to score with, settings that stay): who scores after the fact changes nothing of the run itself."""
     for override in overrides:
         name = override.partition("=")[0]
-        if not name.startswith("score.") or name in ("score.scorers", "score.rank_by"):
+        if not name.startswith(("score.", "limits.")) or name in ("score.scorers", "score.rank_by"):
             raise UsageError(
-                f"--set {name}: scoring a run changes settings of score only, and neither score.scorers (use --by) nor "
-                "score.rank_by; for others use plainspoken run"
+                f"--set {name}: scoring a run changes settings of score and limits only, and neither score.scorers "
+                "(use --by) nor score.rank_by; for others use plainspoken run"
             )
     config = stored_config(root, overrides)
     if not by:

@@ -4,7 +4,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -22,22 +22,26 @@ from plainspoken.store.manifest import digest
 from plainspoken.types import Site
 
 if TYPE_CHECKING:
+    from plainspoken.llm.limits import Limits
     from plainspoken.llm.open import Llm
     from plainspoken.llm.spent import Spent
     from plainspoken.lm import LanguageModel
     from plainspoken.train.processes import Processes
 else:  # they bring torch; a workplace is made before anything is loaded
-    Llm = Spent = LanguageModel = Processes = Any
+    Limits = Llm = Spent = LanguageModel = Processes = Any
 
 CONFIG = "config.json"
 LOCK = ".lock"
 LLM = "llm"
+PROBE = "_probe"
 SOURCES = ("corpus.source", "corpus.eval_source")
 _NAMES = ("lm.name", *SOURCES, "coder.load", "score.embedder")
 _LOADED = "content of coder.load"
 T = TypeVar("T")
-Opens = Callable[[LlmServiceConfig, Path, str, str], Llm]
-"""(service, folder of kept answers, device, number format) to a language model."""
+Section = Literal["explain", "score", "simulate"]
+"""Sections of the settings that name a language model."""
+Opens = Callable[[LlmServiceConfig, Path, str, str, Limits], Llm]
+"""(service, folder of kept answers, device, number format, limits) to a language model."""
 
 
 class Workplace:
@@ -65,6 +69,8 @@ class Workplace:
         self._settings = flat_settings(self.config)
         self._memory: dict[str, Any] = {}
         self._llms: dict[LlmServiceConfig, Llm] = {}
+        self._llm_of: dict[Section, Llm] = {}
+        self._limits: Limits | None = None
         self._spent: dict[str, Spent | None] = {}
 
     @cached_property
@@ -150,23 +156,37 @@ class Workplace:
         path = self.root / CONFIG
         return path.is_file() and read_json(path).get(section, {}).get(name) == value
 
-    def llm(self, section: Literal["explain", "score", "simulate"]) -> Llm:
-        """The language model that a section of the settings names; two that name the same share it.
+    def llm(self, section: Section) -> Llm:
+        """The language model that a section of the settings names; two that name the same share it, and all the limits.
 
         Its answers are kept in the run's folder `llm`, unless the section says where. Raises ConfigError, ModelError or
         StoreError where it cannot be opened.
         """
+        from plainspoken.llm.limits import Limits
         from plainspoken.llm.open import open_llm
 
         opens = self._opens or open_llm
         config: LlmServiceConfig = getattr(self.config, section).llm
-        if config not in self._llms:
-            with self.progress.track(f"opening the language model that is to {section}", None):
-                self._llms[config] = opens(config, self.root / LLM, self.config.lm.device, self.config.lm.dtype)
-        return self._llms[config]
+        if section not in self._llm_of:
+            if self._limits is None:
+                self._limits = Limits(self.config.limits.concurrency, self.config.limits.per_minute)
+            if config not in self._llms:
+                lm = self.config.lm
+                with self.progress.track(f"opening the language model that is to {section}", None):
+                    self._llms[config] = opens(config, self.root / LLM, lm.device, lm.dtype, self._limits)
+            self._llm_of[section] = replace(self._llms[config], section=section)
+        return self._llm_of[section]
 
-    def llm_spent(self, stage: str, key: str = LLM) -> dict[str, Any]:
-        """`{key: what asking has cost}` under this label since it was last asked for; {} where nothing was asked."""
+    def llm_spent(self, stage: Section, key: str = LLM) -> dict[str, Any]:
+        """`{key: what asking has cost}` under this label since it was last asked for; {} where nothing was asked.
+
+        `KEY_probe` beside it: what trying the model out has cost.
+        """
+        from plainspoken.llm.spent import probing
+
+        return self._spent_since(stage, key) | self._spent_since(probing(stage), f"{key}{PROBE}")
+
+    def _spent_since(self, stage: str, key: str) -> dict[str, Any]:
         total = [spent for llm in self._llms.values() if (spent := llm.asker.spent().get(stage)) is not None]
         now = sum(total[1:], total[0]) if total else None
         before, self._spent[stage] = self._spent.get(stage), now
@@ -180,6 +200,10 @@ class Workplace:
         for llm in self._llms.values():
             llm.close()
         self._llms.clear()
+        self._llm_of.clear()
+        if self._limits is not None:
+            self._limits.close()
+            self._limits = None
 
     def remembered(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gives, made once: for what several sites or stages need of the same text."""

@@ -43,6 +43,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes as_written.jsonl and explanations.jsonl at each site; failures are latents that could not be explained."""
     rows = load_rows(workplace, "explain")
     config = workplace.config.explain
+    judged = explainer_named(config.explainer).hears
     for unit in units:
         assert unit.site is not None
         table = load_table(workplace, unit.site, rows)
@@ -51,6 +52,6 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         written = sorted((f for f in found if isinstance(f, Explanation)), key=lambda e: e.latent)
         explanations.write_explanations(workplace.path("explain", unit.site), written)
         facts = SiteFacts.of([e.words for e in written], table.latents)
-        judging = {f"{name}_judging": spent for name, spent in workplace.llm_spent("simulate").items()}
+        judging = workplace.llm_spent("simulate", "llm_judging") if judged else {}
         counts = {**asdict(facts), **workplace.llm_spent("explain"), **judging}
         yield Outcome(unit, counts, [f for f in found if isinstance(f, Failure)])
