@@ -1,5 +1,7 @@
 """From settings to answers: a model in process is opened, tried, asked, and not asked twice."""
 
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -9,9 +11,9 @@ import pytest
 
 from plainspoken.config import HOW_AN_LLM_IS_REACHED, LlmServiceConfig, load_config
 from plainspoken.errors import ConfigError, LlmError, ModelError
-from plainspoken.llm import Fault, NextToken, Odds
+from plainspoken.llm import Chat, Fault, Message, NextToken, Odds
 from plainspoken.llm.llama_wire import LlamaWire
-from plainspoken.llm.open import open_dry, open_llm
+from plainspoken.llm.open import _LOADED, open_dry, open_llm
 
 
 def test_a_local_model_is_asked_and_its_answers_are_kept(neox_folder: Path, tmp_path: Path) -> None:
@@ -49,6 +51,31 @@ def test_an_unset_key_and_a_missing_tokenizer_are_named(tmp_path: Path, monkeypa
         open_llm(LlmServiceConfig(service="openai", model="m", key_variable="NO_SUCH_KEY"), tmp_path)
     with pytest.raises(ModelError, match="set `tokenizer`"):
         open_llm(LlmServiceConfig(service="openai", model="m", tokenizer=str(tmp_path / "none")), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.json", "generation_config.json"])
+def test_an_answer_is_of_the_template_the_tokenizer_and_the_ends_that_it_was_made_by(
+    name: str, neox_folder: Path, tmp_path: Path
+) -> None:
+    """The same weights, under the same name, with one of these files edited: what is kept is of another model."""
+    folder, chat = tmp_path / "model", Chat((Message("user", "Hi"),), 3)
+    shutil.copytree(neox_folder, folder)
+    edits = {
+        "chat_template.jinja": lambda text: "{% for m in messages %}Q: {{ m.content }} A:{% endfor %}",
+        "tokenizer.json": lambda text: json.dumps({**json.loads(text), "pre_tokenizer": {"type": "WhitespaceSplit"}}),
+        "generation_config.json": lambda text: json.dumps({**json.loads(text or "{}"), "eos_token_id": [5, 6]}),
+    }
+    from_cache = list[bool]()
+    for edited in (False, False, True):
+        path = folder / name
+        if edited:
+            path.write_text(edits[name](path.read_text() if path.exists() else ""))
+            _LOADED.clear()
+        llm = open_llm(LlmServiceConfig(model=str(folder)), tmp_path, device="cpu")
+        (answer,) = llm.asker.ask([chat])
+        from_cache.append(answer.usage.from_cache)
+        llm.close()
+    assert from_cache == [False, True, False]
 
 
 def test_each_stage_has_its_own_service() -> None:

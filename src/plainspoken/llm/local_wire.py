@@ -2,17 +2,21 @@
 
 import asyncio
 import copy
+import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 
+from plainspoken.corpus.pieces import backend_of
 from plainspoken.errors import ConfigError
 from plainspoken.llm.fit import misfit
 from plainspoken.llm.prefixes import fan, shared
@@ -60,8 +64,19 @@ class LocalWire:
 
     @property
     def model(self) -> str:
-        """Name, fingerprint and number format."""
-        return f"{self._lm.name}@{self._lm.fingerprint[:16]}:{str(self._lm.dtype).removeprefix('torch.')}"
+        """Name, fingerprint of the weights, number format, and hash of all that turns text into ids and ends an answer."""
+        dtype = str(self._lm.dtype).removeprefix("torch.")
+        return f"{self._lm.name}@{self._lm.fingerprint[:16]}:{dtype}+{self._speech}"
+
+    @cached_property
+    def _speech(self) -> str:
+        """Hash of the tokenizer's rules, its chat template, its special tokens, and the tokens that end an answer."""
+        tokenizer = self._lm.tokenizer
+        rules = json.loads(backend_of(tokenizer).to_str())
+        rules |= {"truncation": None, "padding": None}  # the state that the last call left, not a rule
+        special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        told = json.dumps([rules, tokenizer.chat_template, special, sorted(self._ends)], sort_keys=True)
+        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @property
     def tokens(self) -> LlmTokens:
