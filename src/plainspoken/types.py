@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from plainspoken.errors import RunError
 
@@ -108,7 +108,8 @@ class Simulation:
     `asked`: the tokens that the simulator was asked about (None: all); at the others nothing is known, which is not
     level 0. The pairs (`missing_position`, `missing_latent`), sorted likewise, were asked about and got no answer; none
     of them is an entry. `discarded`: for each latent the mean probability that its answers gave to anything but a
-    level, NaN where that is not known (None: of no latent).
+    level, NaN where that is not known (None: of no latent). `chance`: with what probability each token of a row was to
+    be among those asked about, where they were drawn (None: they were not, and each stands for itself alone).
     """
 
     position: Int[np.ndarray, " n"]
@@ -122,6 +123,7 @@ class Simulation:
     missing_position: Int[np.ndarray, " m"] = field(default_factory=_none)
     missing_latent: Int[np.ndarray, " m"] = field(default_factory=_none)
     discarded: Float[np.ndarray, " latents"] | None = None
+    chance: Float[np.ndarray, " rows"] | None = None
 
     @property
     def complete(self) -> bool:
@@ -144,6 +146,7 @@ class Simulation:
             None if self.asked is None else self.asked[first_row:last_row],
             self.missing_position[first:last] - ends[0],
             self.missing_latent[first:last],
+            chance=None if self.chance is None else self.chance[first_row:last_row],
         )
 
     def with_entries(
@@ -190,16 +193,18 @@ class Simulation:
         moved = moved.with_missing(self.missing_position, recipient[self.missing_latent])
         return moved if self.discarded is None else replace(moved, discarded=self.discarded[permutation])
 
-    def asked_only(self, asked: Bool[np.ndarray, "rows t"]) -> "Simulation":
+    def asked_only(
+        self, asked: Bool[np.ndarray, "rows t"], chance: Float[np.ndarray, " rows"] | None = None
+    ) -> "Simulation":
         """What would have been said, had no other token than these been asked about; what was discarded is not known.
 
-        For a simulation that was asked about every token.
+        `chance`: with which they were drawn. For a simulation that was asked about every token.
         """
         assert self.asked is None, "what was not asked before cannot be asked now"
         kept, missing = asked.ravel()[self.position], asked.ravel()[self.missing_position]
         few = self.with_entries(self.position[kept], self.latent[kept], self.level[kept])
         few = few.with_missing(self.missing_position[missing], self.missing_latent[missing])
-        return replace(few, asked=asked, discarded=None)
+        return replace(few, asked=asked, discarded=None, chance=chance)
 
     def only_at(self, pairs: Pairs) -> "Simulation":
         """The same with level 0 at every pair that is not one of these."""
@@ -212,8 +217,8 @@ class Simulation:
         return same_tokens(self.asked, other.asked)
 
 
-def same_tokens(one: Bool[np.ndarray, "rows t"] | None, other: Bool[np.ndarray, "rows t"] | None) -> bool:
-    """Whether two ways to say which tokens are asked about are the same; None: all of them."""
+def same_tokens(one: Shaped[np.ndarray, "..."] | None, other: Shaped[np.ndarray, "..."] | None) -> bool:
+    """Whether two ways to say which tokens are asked about (None: all), or with what chance, are the same."""
     if one is None or other is None:
         return one is other
     return np.array_equal(one, other)

@@ -8,9 +8,10 @@ are the great majority; they enter by counting, so nothing of size tokens x late
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt
+from jaxtyping import Float, Int, UInt
 
-from plainspoken.errors import RunError, StoreError
+from plainspoken.errors import StoreError
+from plainspoken.latents.paired import Paired, as_levels
 from plainspoken.latents.table import FiringTable
 from plainspoken.types import Simulation
 
@@ -101,37 +102,18 @@ class Evidence:
         Tokens that the simulator was not asked about, and those where it gave no answer for a latent, count for
         nothing there: neither what was said nor what was true enters a sum.
 
-        Raises RunError where the two are over different rows or numbers of latents, StoreError for a level that is
-        negative or not finite.
+        Tokens that were drawn (`Simulation.chance`) weigh 1 / the probability of that. Raises what `Paired.of` raises.
         """
-        _require_same_rows(simulation, table)
-        latents, mask = simulation.latents, _seen(simulation, table)
-        level = _as_levels(simulation.level)
-        keep = (level > 0) & mask[simulation.position]
-        position, latent, level = simulation.position[keep], simulation.latent[keep], level[keep]
-        true_latent = np.repeat(np.arange(latents), np.diff(table.pointer))
-        true_position, value = np.asarray(table.position, np.int64), np.asarray(table.value, np.float32)
-        unseen = _means(table, true_latent, value)
-        missing = simulation.missing_position.astype(np.int64) * latents + simulation.missing_latent
-        seen = mask[true_position] & ~np.isin(true_position * latents + true_latent, missing)
-        true_position, true_latent, value = true_position[seen], true_latent[seen], value[seen]
-        tokens = mask.sum() - np.bincount(
-            simulation.missing_latent[mask[simulation.missing_position]], minlength=latents
-        )
-        # The simulation's own order ascends, so the level at a firing is found by bisection; bisecting for the firings
-        # in the same order keeps to the cache, and is several times faster.
-        keys = np.append(position.astype(np.int64) * latents + latent, -1)
-        wanted = true_position * latents + true_latent
-        order = np.argsort(wanted)
-        found = np.empty_like(wanted)
-        found[order] = np.searchsorted(keys[:-1], wanted[order])
-        at_firing = np.where(keys[found] == wanted, np.append(level, np.float32(0))[found], np.float32(0))
+        paired, latents = Paired.of(simulation, table), simulation.latents
+        weight = paired.weight
+        lost = weight[paired.missing_position]
+        tokens = [(weight**power).sum() - _sums(paired.missing_latent, lost**power, latents) for power in (1, 2)]
         return _summarise(
             latents,
-            np.tile(tokens.astype(np.float64), (2, 1)),
-            _Listed(latent, level, np.ones(len(level))),
-            _True(true_latent, at_firing, value, np.ones(len(wanted))),
-            *unseen,
+            np.stack(tokens),
+            _Listed(paired.heard_latent, paired.heard_level, weight[paired.heard_position]),
+            _True(paired.true_latent, paired.true_level, paired.true_value, weight[paired.true_position]),
+            *_means(table),
         )
 
     @staticmethod
@@ -150,7 +132,7 @@ class Evidence:
         """
         if not ((probability > 0) & (probability <= 1)).all():
             raise StoreError("a sampled pair needs the probability it was drawn with, above 0 and at most 1")
-        weight, level = 1.0 / probability.astype(np.float64), _as_levels(level)
+        weight, level = 1.0 / probability.astype(np.float64), as_levels(level)
         heard, fires = level > 0, true > 0
         return _summarise(
             latents,
@@ -186,36 +168,10 @@ def level_keys(latent: Int[np.ndarray, "*n"], level: Float[np.ndarray, "*n"]) ->
     return (np.asarray(latent).astype(np.uint64) << np.uint64(32)) | bits
 
 
-def _require_same_rows(simulation: Simulation, table: FiringTable) -> None:
-    if simulation.rows_fingerprint != table.rows.fingerprint:
-        raise RunError("the simulation is over other rows than the firing table; redo it with --force simulate")
-    if simulation.latents != table.latents:
-        raise RunError(
-            f"the simulation has {simulation.latents} latents, the firing table {table.latents}: they are of different "
-            "coders; redo both with --force encode"
-        )
-
-
-def _as_levels(level: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    level = np.asarray(level, np.float32)
-    if len(level) and not (np.isfinite(level).all() and level.min() >= 0):
-        raise StoreError(
-            "a simulation holds a level that is negative or not a number, where levels are 0 to 9; redo it with "
-            "--force simulate"
-        )
-    return level
-
-
-def _seen(simulation: Simulation, table: FiringTable) -> Bool[np.ndarray, " positions"]:
-    mask = table.rows.mask
-    return (mask if simulation.asked is None else mask & simulation.asked).ravel()
-
-
-def _means(
-    table: FiringTable, latent: Int[np.ndarray, " m"], value: Float[np.ndarray, " m"]
-) -> tuple[Float[np.ndarray, " latents"], Float[np.ndarray, " latents"]]:
+def _means(table: FiringTable) -> tuple[Float[np.ndarray, " latents"], Float[np.ndarray, " latents"]]:
     """Each latent's mean activation over all the text of the table, and over its firings (0 where it has none)."""
-    total, firings = _sums(latent, value, table.latents), np.bincount(latent, minlength=table.latents)
+    latent = np.repeat(np.arange(table.latents), np.diff(table.pointer))
+    total, firings = _sums(latent, np.asarray(table.value, np.float32), table.latents), np.diff(table.pointer)
     return total / max(table.rows.token_count, 1), total / np.maximum(firings, 1)
 
 

@@ -113,7 +113,7 @@ def save_simulation(path: Path, simulation: Simulation, texts: UInt8[np.ndarray,
     """A simulation with the hash of the sentence each latent was simulated from (zeros: none)."""
     tensors = {"position": simulation.position, "latent": simulation.latent, "level": simulation.level, "texts": texts}
     tensors |= {name: getattr(simulation, name) for name in ("missing_position", "missing_latent")}
-    partial = {"asked": simulation.asked, "discarded": simulation.discarded}
+    partial = {name: getattr(simulation, name) for name in ("asked", "discarded", "chance")}
     tensors |= {name: array for name, array in partial.items() if array is not None}
     shape = np.array([simulation.latents, simulation.rows, simulation.t])
     about = np.frombuffer(f"{simulator}\n{simulation.rows_fingerprint}".encode(), np.uint8)
@@ -126,7 +126,7 @@ def load_simulation(path: Path) -> tuple[Simulation, UInt8[np.ndarray, "latents 
     latents, rows, t = (int(n) for n in tensors["shape"])
     simulator, _, fingerprint = tensors["about"].tobytes().decode().partition("\n")
     # A simulation of before language models has none of these: it was asked about every token and always answered.
-    later = ("asked", "missing_position", "missing_latent", "discarded")
+    later = ("asked", "missing_position", "missing_latent", "discarded", "chance")
     simulation = Simulation(
         tensors["position"], tensors["latent"], tensors["level"], latents, rows, t, fingerprint,
         **{name: tensors[name] for name in later if name in tensors},

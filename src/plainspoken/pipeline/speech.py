@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,7 +15,7 @@ from plainspoken.language.text import Text
 from plainspoken.latents import FiringTable
 from plainspoken.latents.named_tokens import LatentTokens, latent_tokens
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.rewrite.spans import drawn, spans
+from plainspoken.rewrite.spans import chance, drawn, spans
 from plainspoken.simulators import SIMULATORS, Simulate, SimulateMeans, simulator_named
 from plainspoken.store.manifest import digest
 from plainspoken.types import Explanation, Failure, Pairs, Rows, Simulation
@@ -137,8 +137,10 @@ def simulate_latents(
         mine = np.isin(only.latent, list(texts))
         only = Pairs(only.position[mine], only.latent[mine])
     simulate = opened_simulator(workplace)
+    asked = tokens_asked(workplace, rows)
     with workplace.progress.track(label, len(rows.tokens)) as advance:
-        return simulate(texts, latents, text, tokens_asked(workplace, rows), only, advance)
+        simulation, failures = simulate(texts, latents, text, asked, only, advance)
+    return replace(simulation, chance=chance_asked(workplace, rows)), failures
 
 
 def unread_latents(failures: Sequence[Failure]) -> list[int]:
@@ -148,11 +150,29 @@ def unread_latents(failures: Sequence[Failure]) -> list[int]:
 
 def tokens_asked(workplace: Workplace, rows: Rows) -> Bool[np.ndarray, "row t"] | None:
     """Which tokens the simulator is asked about (None: all): of the evaluate part, those that are rewritten."""
-    config = workplace.config
-    wanted = config.evaluate.positions if rows.part == "evaluate" else config.simulate.calibrate_positions
+    wanted = _wanted(workplace, rows)
     if wanted == "all":
         return None
-    return spans(rows.mask, "last").spliced if wanted == "last" else drawn(rows.mask, wanted, config.seed)
+    if wanted == "last":
+        return spans(rows.mask, "last").spliced
+    few = drawn(rows.mask, wanted, workplace.config.seed)
+    return None if np.array_equal(few, rows.mask) else few
+
+
+def chance_asked(workplace: Workplace, rows: Rows) -> Float[np.ndarray, " row"] | None:
+    """With what probability each token of a row was to be among these, where they were drawn; None: they were not.
+
+    What is summed over drawn tokens is to be what it is over all of them, in the mean over draws. The `last` ones stand
+    for themselves alone, one a row whatever its length: they are the tokens that evaluate.positions=last rewrites.
+    """
+    wanted = _wanted(workplace, rows)
+    drawn_at_all = isinstance(wanted, int) and tokens_asked(workplace, rows) is not None
+    return chance(rows.mask, wanted) if drawn_at_all else None
+
+
+def _wanted(workplace: Workplace, rows: Rows) -> Literal["all", "last"] | int:
+    config = workplace.config
+    return config.evaluate.positions if rows.part == "evaluate" else config.simulate.calibrate_positions
 
 
 def simulate_as_written(

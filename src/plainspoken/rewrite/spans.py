@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 Positions = Literal["all", "last"]
 
@@ -39,3 +39,8 @@ def drawn(mask: Bool[np.ndarray, "row t"], count: int, seed: int) -> Bool[np.nda
     """So many tokens of the text in each row, all where there are fewer, every set of them equally likely."""
     order = np.where(mask, np.random.default_rng([seed, 0xA54]).random(mask.shape), np.inf)
     return mask & (order.argsort(axis=1).argsort(axis=1) < count)
+
+
+def chance(mask: Bool[np.ndarray, "row t"], count: int) -> Float[np.ndarray, " row"]:
+    """With what probability each token of the text of a row is among those `drawn`; a row without text has none: 1."""
+    return np.minimum(1.0, count / np.maximum(mask.sum(axis=1), 1))

@@ -16,7 +16,7 @@ from plainspoken.pipeline import explanations
 from plainspoken.pipeline.gating import gate_counts, gated, positions_by_latent, save_gate, site_gate, tell_gate
 from plainspoken.pipeline.llm_settings import llm_settings_unread
 from plainspoken.pipeline.shelves import calibrate_rows, latents_of, load_rows, load_simulation, save_simulation
-from plainspoken.pipeline.speech import opened_simulator, simulate_latents, simulated_by, tokens_asked
+from plainspoken.pipeline.speech import chance_asked, opened_simulator, simulate_latents, simulated_by, tokens_asked
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.simulators import settings_unread, simulator_named
@@ -100,6 +100,7 @@ def bring_up_simulation(
     if path.exists():
         old, known, by = load_simulation(path)
         same = same_tokens(old.asked, tokens_asked(workplace, rows))
+        same = same and same_tokens(old.chance, chance_asked(workplace, rows))
         if by != simulator or not same or old.rows_fingerprint != rows.fingerprint or old.latents != latents:
             old, known = None, np.zeros_like(wanted)
     changed = (wanted != known).any(axis=1)
