@@ -1,7 +1,6 @@
 """A language model's own tokens: prompts as ids that we joined, so that every position is an offset that we know."""
 
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ import numpy as np
 
 from plainspoken.corpus.pieces import Pieces, backend_of, special_ids
 from plainspoken.errors import ConfigError
+from plainspoken.llm.encoding import Encoder, Ids
 from plainspoken.llm.requests import Message
 
 if TYPE_CHECKING:
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 else:  # transformers takes half a second to import: only those who load a tokenizer wait for it
     PreTrainedTokenizerBase = object
 
-Ids = tuple[int, ...]
 _ANCHORS = ("\n", "a", ".")
 _ROLE = {"system": "System", "user": "User", "assistant": "Assistant"}
 _PRIVATE = range(0xE000, 0xF900)
-_ENCODING = threading.Lock()  # whether special tokens are read as text is a state of the tokenizer, not of the call
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class LlmTokens:
 
     def encode_prompt(self, text: str) -> Ids:
         """Ids of a whole text as the tokenizer begins it, without the token that would end it."""
-        ids = self._ids(text, begun=True)
+        ids = self._encoder.whole(text)
         return ids[: -len(self.end)] if len(ids) > 1 and self.end and ids[-1:] == self.end else ids
 
     def text(self, ids: Sequence[int]) -> str:
@@ -192,15 +190,14 @@ class LlmTokens:
 
     def _going_on(self, text: str, special: bool) -> Ids:
         """Ids of text behind other text; `special`: what spells a special token is one."""
-        ids = self._ids(text, special)
         if not self._puts_a_space:
-            return ids
+            return self._ids(text, special)
         for anchor in _ANCHORS:
             rest = self._behind(anchor, text, special)
             # Behind each of its special tokens a tokenizer may put a space, too: that is how it reads its template.
             if rest is not None and (special or self._bytes(rest) == text.encode()):
                 return rest
-        return ids
+        return self._ids(text, special)
 
     @cached_property
     def _puts_a_space(self) -> bool:
@@ -212,11 +209,13 @@ class LlmTokens:
         first, both = self._ids(before, special), self._ids(before + text, special)
         return both[len(first) :] if first and both[: len(first)] == first else None
 
-    def _ids(self, text: str, special: bool = False, begun: bool = False) -> Ids:
-        """What the tokenizer makes of a text; `begun`: as it begins and ends a whole one."""
-        with _ENCODING:
-            told = self.tokenizer(text, add_special_tokens=begun, split_special_tokens=not special, verbose=False)
-        return tuple(told["input_ids"])
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.tokenizer, self.pieces)
+
+    def _ids(self, text: str, special: bool = False) -> Ids:
+        """What the tokenizer makes of a text."""
+        return self._encoder.ids(text, special)
 
     def _bytes(self, ids: Sequence[int]) -> bytes:
         return self.pieces.row_bytes(np.asarray(ids, np.int64))[0]
