@@ -36,15 +36,32 @@ def llm_costs(folder: Path) -> tuple[Cost, ...]:
     """What each stage asked of each model, all sites together: of the attempts that finished."""
     config = stored_config(folder)
     found: dict[tuple[str, str], Cost] = {}
+    for stage, section, counts in _asked(folder):
+        cost = Cost.of(stage, service_of(config, section), counts)
+        found[stage, section] = found[stage, section] + cost if (stage, section) in found else cost
+    return tuple(found.values())
+
+
+def asked_a_stand_in(folder: Path) -> bool:
+    """Whether who explained or simulated asked a model that only stands in for one that could."""
+    config = stored_config(folder)
+    services = [service_of(config, section) for _, section, _ in _asked(folder) if section != "score"]
+    return any(is_stand_in(service) for service in services)
+
+
+def is_stand_in(service: LlmServiceConfig) -> bool:
+    """Whether it is the bundled model, which can be asked and knows nothing: to show that the pipeline runs whole."""
+    return (service.service, service.model) == ("local", "pocket")
+
+
+def _asked(folder: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(stage, section of the settings that names the model, what was asked of it) of every manifest."""
     for stage in ASKING:
         for _, manifest in _manifests(folder, stage):
             for key, counts in manifest.counts.items():
                 section = stage if key == "llm" else _COUNTED.get(key)
-                if section is None:
-                    continue
-                cost = Cost.of(stage, service_of(config, section), counts)
-                found[stage, section] = found[stage, section] + cost if (stage, section) in found else cost
-    return tuple(found.values())
+                if section is not None:
+                    yield stage, section, counts
 
 
 def failure_counts(folder: Path) -> tuple[FailureCount, ...]:
