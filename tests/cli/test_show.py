@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from rich.color import ColorSystem
 
 from plainspoken.cli.show import OUT, show_coders, show_comparison, show_conditions, show_edits
 from plainspoken.pipeline import CoderResult, Comparison
@@ -58,3 +59,50 @@ def test_where_one_document_leaves_no_bounds_a_dash_stands(capsys: pytest.Captur
     assert "transcoder - sae, k = 3: +0.5000 –, FVU +0.2500 –" in capsys.readouterr().out
     show_edits([{"site": "mlp", "latent": 1, "effect": 0.5, "effect_low": None, "effect_high": None}])
     assert "latent 1: +0.50000 –" in capsys.readouterr().out
+
+
+def condition(**changed) -> dict:
+    """A record with everything rewritten."""
+    names, ends = ("ce", "recovered", "recovered_over_mean", "kl"), (("", 0.5), ("_low", 0.25), ("_high", 0.75))
+    figures = {f"{name}{end}": at for name in names for end, at in ends}
+    facts = {"explained": 95, "latents": 100, "words_mean": 12.0, "firings": 8.0, "firings_explained": 7.6}
+    told = {"site": "mlp", "condition": "rewritten", "not_chosen": 0, "coverage": 1.0, "withheld": None}
+    return {**told, **facts, **figures, **changed}
+
+
+def shown(capsys: pytest.CaptureFixture[str], *records: dict) -> str:
+    show_conditions(records)
+    return capsys.readouterr().out
+
+
+def test_how_many_latents_have_a_sentence_comes_before_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "few sentences" not in shown(capsys, condition())
+    out = shown(capsys, condition(explained=5, firings_explained=0.4))
+    told = "only 5 of 100 latents (5.0%), with 5.0% of the firings, have a sentence; the others stand at 0"
+    assert out.index("few sentences") < out.index(told) < out.index("nats a token")
+    # Nearly all latents, but not those that fire.
+    assert "only 95 of 100 latents (95.0%), with 50.0% of the firings" in shown(
+        capsys, condition(firings_explained=4.0)
+    )
+    assert "few" not in shown(capsys, condition(firings=0.0, firings_explained=0.0))
+    assert "only 5 of 100 latents (5.0%) have" in shown(capsys, condition(explained=5, firings=None))
+
+
+def test_a_sample_that_was_asked_for_is_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    out = shown(capsys, condition(explained=20, firings_explained=1.0, not_chosen=70))
+    assert "few sentences" not in out
+    assert "a sample: 30 latents were tried (explain.latents); 20 of 100 latents (20.0%), with 12.5%" in out
+
+
+def test_a_row_that_lacks_answers_says_so_and_is_not_bold_where_its_verdict_is_withheld(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(OUT, "_force_terminal", True)
+    monkeypatch.setattr(OUT, "_color_system", ColorSystem.STANDARD)
+    bold = "\x1b[1mrewritten"
+    assert bold in shown(capsys, condition())
+    some = shown(capsys, condition(coverage=0.995))
+    assert f"{bold} *" in some and "answered: rewritten 99.50 %" in some and "verdict withheld" not in some
+    short = shown(capsys, condition(coverage=0.873, withheld="withheld: 12.7 % of the pairs got no answer; mend"))
+    assert bold not in short and "rewritten *" in short and "answered: rewritten 87.30 %" in short
+    assert short.index("verdict withheld: 12.7 % of the pairs got no answer; mend") < short.index("nats a token")

@@ -13,6 +13,7 @@ from plainspoken.config import EvaluateConfig
 from plainspoken.errors import LeakError, StoreError
 from plainspoken.evaluate import ALL_SITES, Plan, SiteFacts, evaluate, site_conditions, units
 from plainspoken.evaluate.conditions import first_latents
+from plainspoken.evaluate.results import COVERED
 from plainspoken.lm import resolve_sites
 from plainspoken.rewrite import SiteMaterial
 from planted import LATENTS, SITE, Planted, fallible, fires, make_rows, maximum, perfect
@@ -140,6 +141,85 @@ def test_claims_are_tested_and_corrected(planted):
     assert pick(bad, "rewritten", 1.0, "best")["p_beats_zero"] == 1
     assert pick(bad, "rewritten", 1.0, "best")["equivalent_to_zero"] is True
     assert pick(good, "original")["tests"] is None
+
+
+def lacking(planted: Planted, share: float, how=perfect, **more) -> SiteMaterial:
+    """Material of which so large a share of the pairs at evaluate tokens got no answer, silent ones alone."""
+    material = planted.material(how, **more)
+    simulation, rows = material.prediction.simulation, planted.evaluate
+    silent = np.ones((rows.tokens.size, LATENTS), bool)
+    silent[simulation.position, simulation.latent] = False
+    silent &= rows.mask.ravel()[:, None]
+    pairs = np.argwhere(silent)
+    count = int(np.ceil(share * rows.mask.sum() * LATENTS))
+    gap = pairs[np.sort(np.random.default_rng(0).choice(len(pairs), count, replace=False))]
+    incomplete = replace(material.prediction, simulation=simulation.with_missing(*gap.T))
+    return replace(material, prediction=incomplete)
+
+
+def test_below_the_coverage_that_a_verdict_needs_none_is_stated_and_the_figures_stay(planted):
+    whole, few, many = (run(planted, lacking(planted, share)) for share in (0.0, 0.5 * (1 - COVERED), 0.2))
+    for results in (few, many):
+        assert json.loads(json.dumps(results, allow_nan=False)) == results
+    for name, order in (("rewritten", "best"), ("oracle-support", "best"), ("oracle-magnitude", "best")):
+        sure, enough, short = (pick(results, name, 1.0, order) for results in (whole, few, many))
+        assert sure["withheld"] is None and sure["coverage"] == 1
+        assert enough["withheld"] is None and COVERED <= enough["coverage"] < 1 and enough["p_beats_zero"] is not None
+        assert short["coverage"] == pytest.approx(0.8, abs=0.01)
+        assert short["withheld"].startswith("withheld: 20.0 % of the pairs got no answer")
+        assert "--force simulate" in short["withheld"]
+        assert short["p_beats_zero"] is short["p_beats_mean"] is short["equivalent_to_zero"] is None
+        for test in short["tests"].values():
+            assert {test[p] for p in test if p.startswith("p_")} == {None} and test["difference"] is not None
+        for figure in ("ce", "kl", "top1"):
+            assert short[figure] is not None and short[f"{figure}_low"] is not None
+    # The control got all its answers, and what is corrected for is what it was.
+    assert pick(many, "shuffled", 1.0, "best")["withheld"] is None
+    assert pick(many, "shuffled", 1.0, "best")["tests"] == pick(whole, "shuffled", 1.0, "best")["tests"]
+    assert pick(many, "coder")["withheld"] is None
+
+
+def test_a_partial_fraction_has_a_coverage_of_its_own_and_of_all_its_draws(planted):
+    material, rows = planted.material(fallible), planted.evaluate
+    at = np.flatnonzero(rows.mask)
+    simulation = material.prediction.simulation
+    heard = set(zip(simulation.position.tolist(), simulation.latent.tolist(), strict=True))
+    gap = np.array([(p, latent) for p in at.tolist() for latent in range(12) if (p, latent) not in heard])
+    material = replace(material, prediction=replace(material.prediction, simulation=simulation.with_missing(*gap.T)))
+    results = run(planted, material)
+    for order in ("best", "mass", "random"):
+        told = []
+        for draw in range(2 if order == "random" else 1):
+            chosen = first_latents(material, order, 0.5, 0, draw)
+            told.append(1 - chosen[gap[:, 1]].sum() / (chosen.sum() * len(at)))
+        assert pick(results, "rewritten", 0.5, order)["coverage"] == pytest.approx(np.mean(told))
+
+
+def test_what_is_rewritten_is_above_its_control_by_the_difference_in_the_same_documents(planted):
+    planted = replace(planted, evaluate=make_rows("evaluate", documents=150))
+    material = planted.material(fallible, "conditional_mean")
+    results = run(planted, material)
+    for fraction, order in ((1.0, "best"), (0.5, "best"), (0.5, "mass")):
+        mine, control = (pick(results, name, fraction, order) for name in ("rewritten", "shuffled"))
+        assert mine["above_shuffled"] == pytest.approx(mine["recovered"] - control["recovered"])
+        assert mine["above_shuffled_low"] < mine["above_shuffled"] < mine["above_shuffled_high"]
+        assert control["above_shuffled"] is None
+    assert pick(results, "rewritten", 0.5, "random")["above_shuffled"] is None, "of other latents than the control's"
+    same = run(planted, replace(material, shuffled=material.prediction))
+    record = pick(same, "rewritten", 1.0, "best")
+    assert record["above_shuffled"] == record["above_shuffled_low"] == record["above_shuffled_high"] == 0
+    alone = run(planted, replace(material, shuffled=None, refitted=None))
+    assert pick(alone, "rewritten", 1.0, "best")["above_shuffled"] is None
+
+
+def test_an_edit_s_effect_is_no_finding_where_answers_lack(planted):
+    as_written = planted.spoken(lambda rows: fallible(rows, seed=1))
+    for share, verdict in ((0.0, True), (0.2, False)):
+        material = lacking(planted, share, edited=(2,), as_written=as_written)
+        (edit, both) = run(planted, material)["edits"]
+        for record in (edit, both):
+            assert record["effect"] is not None and (record["p"] is not None) == verdict
+            assert (record["withheld"] is None) == verdict
 
 
 def test_one_seed_gives_one_result(planted):
@@ -303,6 +383,11 @@ def test_facts_are_of_the_latents_that_have_an_explanation_and_an_empty_mean_is_
     assert none == SiteFacts(None, None, 4, 0, 4)
     assert SiteFacts.together([one, none]) == SiteFacts(6.0, 10, 8, 3, 5)
     assert SiteFacts.together([none, none]) == SiteFacts(None, None, 8, 0, 8)
+    here = replace(one, not_chosen=1, firings=4.0, firings_explained=1.0)
+    there = replace(none, not_chosen=2, firings=2.0, firings_explained=0.5)
+    both = SiteFacts.together([here, there])
+    assert (both.not_chosen, both.firings, both.firings_explained) == (3, 6.0, 1.5)
+    assert SiteFacts.together([here, none]).firings is None, "not known of one, so not of both"
 
 
 def test_the_paper_protocol_measures_one_token_a_row(planted):

@@ -40,6 +40,7 @@ def test_what_passes_is_simulated_as_without_a_gate_and_the_rest_is_silent_and_c
     assert gate["kind"] == kind and gate["target"] == 0.6 and gate["latents"] <= 12
     assert gate["documents_chosen_on"] > 1 and gate["documents_measured_on"] > 1
     assert 0 < gate["recall_low"] <= gate["recall"] <= gate["recall_high"] <= 1
+    assert min(gate["recall"], gate["mass_recall"]) >= 0.6 and gate["tightened"] >= 0
     assert gate["recall"] == pytest.approx(1 - gate["firings_dropped"] / gate["firings"])
     for part in ("calibrate", "evaluate"):
         whole, few = simulation(finished, part), simulation(copy, part)
@@ -53,22 +54,29 @@ def test_what_passes_is_simulated_as_without_a_gate_and_the_rest_is_silent_and_c
     assert Results.read(copy).record("rewritten")["coverage"] == 1
 
 
-def test_what_a_gate_drops_is_said_and_that_it_keeps_too_little_is_a_warning(tiny: Config):
+def told(tiny: Config, dropped: int, asked: int, **changed) -> tuple[list[str], list[str]]:
+    """What is said, and what is warned of, of a gate."""
     said, warned = list[str](), list[str]()
     workplace = Workplace(Path("nowhere"), tiny, STAGES, Progress(said.append, warned.append))
-    counts = {
-        "kind": "rules",
-        "target": 0.9,
-        "recall": 0.95,
-        "recall_low": 0.9,
-        "recall_high": 0.97,
-        "mass_recall": 0.96,
-    }
-    tell_gate(workplace, "here", counts, 30, 70)
-    tell_gate(workplace, "here", {**counts, "mass_recall": 0.85}, 30, 70)
-    tell_gate(workplace, "here", {**counts, "recall": None}, 30, 70)
-    assert len(said) == 1 and "drops 30.0%" in said[0] and "keeps 95.00% [90.00%, 97.00%]" in said[0]
-    assert len(warned) == 2 and "less than the 90% asked for" in warned[0] and "nothing fires" in warned[1]
+    counts = {"kind": "rules", "target": 0.9, "recall": 0.95, "recall_low": 0.9, "recall_high": 0.97,
+              "mass_recall": 0.96, "tightened": 0}  # fmt: skip
+    tell_gate(workplace, "here", counts | changed, dropped, asked)
+    return said, warned
+
+
+def test_what_a_gate_drops_is_said_and_that_it_had_to_be_tightened(tiny: Config):
+    [line], warned = told(tiny, 30, 70)
+    assert not warned and "drops 30.0%" in line and "keeps 95.00% [90.00%, 97.00%]" in line and "tightened" not in line
+    [line], warned = told(tiny, 30, 70, tightened=2)
+    assert not warned and "tightened 2 times by what those documents showed" in line and "flatters" in line
+    assert "tightened once by" in told(tiny, 30, 70, tightened=1)[0][0]
+
+
+def test_a_gate_that_drops_nothing_is_a_warning(tiny: Config):
+    said, [line] = told(tiny, 0, 70, tightened=5, recall=1.0, mass_recall=1.0)
+    assert not said and "drops nothing" in line and "90%" in line and "simulate.gate_recall" in line
+    said, [line] = told(tiny, 0, 70, tightened=5, recall=None)
+    assert not said and "nothing fires in the documents that would measure" in line and "everything passes" in line
 
 
 def test_an_edited_sentence_passes_the_gate_anew_and_is_measured_beside_what_it_was(tiny: Config, copy: Path):

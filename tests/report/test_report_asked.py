@@ -133,10 +133,15 @@ def test_the_gate_is_on_the_page_with_what_it_loses(data: ReportData) -> None:
         "99.1% [98.5, 99.6]",
         "<td>2,468</td>",
         "8,000,000",
+        "(99.97%)",
         "4 of 30",
         "17",
     ):
         assert shown in page
+    assert "tightened" not in page
+    gate["tightened"] = 2
+    page = render_report(replace(data, sites=(replace(site, gate=gate_report({"gate": gate, **pairs})),)))
+    assert "The thresholds were tightened 2 times" in page and "a little flattered" in page
     assert gate_report(pairs) is None and "The gate" not in render_report(data)
 
 

@@ -1,5 +1,7 @@
 """The gate: it keeps what it is asked to keep, on documents that did not choose it, and never guesses silence."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from plainspoken.language.text import Text
 from plainspoken.latents.table import FiringTable
 from plainspoken.simulators.gates import Foresight, GateMeans, fit_gate, gate_named
 from plainspoken.simulators.gates.gate import document_shares, firing_steps
-from plainspoken.simulators.gates.thresholds import expected_share
+from plainspoken.simulators.gates.thresholds import Tally, expected_share, ladder
 from plainspoken.types import Rows
 from planted import LATENTS, SPOKEN_TOKENS, fires, make_rows, maximum, table_of
 from rules_made import read_pieces
@@ -130,6 +132,85 @@ def test_a_target_of_one_lets_no_firing_that_chose_be_dropped():
     gate = fit(foresight(noisy_steps), 1.0)
     choosing = np.isin(ROWS.document, np.flatnonzero(document_shares(ROWS, 0) < 2))
     assert not (fires(ROWS) & ~passed(gate))[choosing].any()
+
+
+TARGETS = st.sampled_from([0.5, 0.9, 0.95, 0.99, 0.999, 1.0])
+
+
+@st.composite
+def any_steps(draw):
+    """Foresight of any kind: of every quality, for each latent, in each half of the documents."""
+    seed = draw(st.integers(0, 10_000))
+    honest = draw(st.sampled_from([0.0, 0.3, 0.8, 0.97, 1.0]))
+    turned = draw(st.booleans())  # what the documents that choose show is not what the others hold
+
+    def steps(rows: Rows) -> np.ndarray:
+        rng = np.random.default_rng([seed, len(rows.tokens)])
+        shape = (*rows.tokens.shape, LATENTS)
+        found = np.where(rng.random(shape) < honest, 5 * fires(rows), rng.integers(0, 6, shape))
+        measures = np.isin(rows.document, np.flatnonzero(document_shares(rows, 0) == 2))
+        return np.where(turned & measures[:, None, None] & (rng.random(shape) < 0.2), 0, found)
+
+    return steps
+
+
+def measuring(rows: Rows = ROWS) -> np.ndarray:
+    """bool[row]: of the documents that do not choose."""
+    return np.isin(rows.document, np.flatnonzero(document_shares(rows, 0) == 2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(any_steps(), TARGETS, st.integers(2, 60))
+def test_whatever_there_is_to_see_the_gate_that_is_used_keeps_its_target(steps, target: float, documents: int):
+    """Recall by hand, of what passes: of the firings, and of their decoder-weighted mass, in documents that measure."""
+    rows = make_rows("calibrate", documents=documents)
+    gate = fit(foresight(steps), target, rows)
+    true, found = fires(rows)[measuring(rows)], passed(gate, rows)[measuring(rows)]
+    for weight in (np.ones(LATENTS), maximum() * NORM):
+        whole = (true * weight).sum()
+        assert (true * found * weight).sum() >= target * whole - 1e-9 * whole
+    for recall in (gate.kept.recall, gate.kept.mass_recall):
+        assert recall is None or recall >= target
+    if target == 1:
+        assert not (true & ~found).any()
+
+
+def test_a_gate_that_loses_too_much_of_the_measuring_documents_is_tightened_and_that_is_counted():
+    """Where the other documents hold what those that chose do not show, and where they do not."""
+    alike = fit(foresight(noisy_steps), 0.9)
+    assert alike.tightened == 0 and alike.open < LATENTS
+
+    def misled(rows: Rows, share: float, step: int) -> np.ndarray:
+        lost = np.random.default_rng(5).random((*rows.tokens.shape, LATENTS)) < share
+        return np.where(lost & measuring(rows)[:, None, None], step, noisy_steps(rows))
+
+    some = fit(foresight(lambda rows: misled(rows, 0.03, step=1)), 0.97)
+    assert some.tightened > 0 and min(some.kept.recall, some.kept.mass_recall) >= 0.97 and some.open < LATENTS
+    whole = fit(foresight(lambda rows: misled(rows, 0.5, step=0)), 0.97)
+    assert whole.open == LATENTS and whole.tightened > some.tightened and whole.kept.recall == 1
+    assert passed(whole)[ROWS.mask].all()
+
+
+def test_where_nothing_fires_that_could_measure_everything_passes():
+    silent = foresight(perfect_steps)
+    latent, position = np.nonzero(fires(ROWS).reshape(-1, LATENTS).T)
+    chooses = ~measuring()[position // ROWS.tokens.shape[1]]
+    pointer = np.concatenate([[0], np.cumsum(np.bincount(latent[chooses], minlength=LATENTS))])
+    table = FiringTable(pointer, position[chooses], maximum()[latent[chooses]], ROWS)
+    gate = fit(silent, table=table)
+    assert gate.kept.recall is None and gate.kept.mass_recall is None
+    assert gate.open == LATENTS and passed(gate)[ROWS.mask].all()
+
+
+def test_the_ladder_tightens_with_every_step_and_ends_where_everything_passes():
+    rng = np.random.default_rng(0)
+    odds = [0.01, 0.02, 0.07, 0.2, 0.3, 0.4]
+    latents, steps = rng.integers(0, 30, (2, 4000)), rng.choice(6, (2, 4000), p=odds)
+    folds = [Tally.of(latent, step, np.ones(4000), 30, 6) for latent, step in zip(latents, steps, strict=True)]
+    rungs = list(ladder(*folds, np.ones(30, bool), 0.9))
+    assert len(rungs) > 2 and (rungs[-1] == 0).all() and (rungs[0] > 0).any()
+    for looser, tighter in pairwise(rungs):
+        assert (tighter <= looser).all()
 
 
 def test_halves_share_no_document_and_do_not_depend_on_the_order_of_rows():

@@ -9,7 +9,7 @@ import typer
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
-from plainspoken.cli.asked import show_costs, show_dry_run, show_failures
+from plainspoken.cli.asked import show_costs, show_dry_run, show_failures, show_stand_in
 from plainspoken.cli.coders import compare_coders, convert
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.formats_help import FormatsCommand
@@ -127,6 +127,8 @@ def _register(stage: str, does: str, title: str) -> None:
             show_failures(pipeline.failure_counts(folder))
             show_costs(pipeline.llm_costs(folder))
             return
+        if pipeline.asked_a_stand_in(folder):
+            show_stand_in()
         show_conditions(results.headline_records())
         show_failures(pipeline.failure_counts(folder))
         show_edits(results.edits)

@@ -68,6 +68,15 @@ def _untold(spent: Spent) -> Iterator[str]:
         yield f"all that was cached of {spent.cached_untold:,} answers; computed is an upper bound of the tokens told"
 
 
+def show_stand_in() -> None:
+    """What must be known before any figure of a run whose sentences are the bundled model's, or read by it."""
+    OUT.print(
+        "\n[bold red]a trial of the pipeline[/]: the bundled model stands in for a language model that can explain and "
+        "simulate; no figure below says anything about explanations",
+        highlight=False,
+    )
+
+
 def show_failures(failures: Sequence[FailureCount]) -> None:
     """Latents without an explanation or without some answers, by stage and kind; nothing where there are none."""
     for (stage, site), rows in groupby(failures, key=lambda failure: (failure.stage, failure.site)):

@@ -80,6 +80,10 @@ def show_error(message: str) -> None:
     ERR.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
 
 
+MOSTLY = 0.9
+"""Where fewer of a site's latents (or of their firings) have a sentence, that is said before any figure."""
+
+
 def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
     """For each site the conditions with everything rewritten, and the baselines: one row each."""
     for site, group in groupby(records, key=lambda record: record["site"]):
@@ -88,27 +92,52 @@ def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
         words = f"mean {first['words_mean']:.0f} words" if first["explained"] else "no words"
         told = f"{first['explained']:,} of {first['latents']:,} latents in words, {words}"
         OUT.print(f"\n[bold]{escape(name)}[/]: {told}", highlight=False)
+        show_few(first)
         show_incomplete(rows)
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
         table.add_column("nats a token", overflow="fold")  # where there is no room names break, never figures
         for column in ("loss", "[95 %]", "recovered", "[95 %]", "over mean", "KL"):
             table.add_column(Text(column), justify="right", no_wrap=True)
         for record in rows:
-            style = "bold" if record["condition"] == "rewritten" else None
+            style = "bold" if record["condition"] == "rewritten" and not record.get("withheld") else None
             table.add_row(*(Text(cell) for cell in _cells(record)), style=style)
         OUT.print(table)
 
 
+def show_few(record: Mapping[str, Any]) -> None:
+    """In red above a site's table, where few of its latents have a sentence; plainly, where no more were asked for."""
+    latents, explained, firings = record["latents"], record["explained"], record.get("firings")
+    share = f", with {record['firings_explained'] / firings:.1%} of the firings," if firings else ""
+    if explained >= MOSTLY * latents and not (firings and record["firings_explained"] < MOSTLY * firings):
+        return
+    told = f"{explained:,} of {latents:,} latents ({explained / latents:.1%}){share} have a sentence"
+    rest = "the others stand at 0, and the figures are of all of them together"
+    if drawn := record.get("not_chosen"):
+        told = f"[bold]a sample[/]: {latents - drawn:,} latents were tried (explain.latents); {told}"
+    else:
+        told = f"[bold red]few sentences[/]: only {told}"
+    OUT.print(f"{told}; {rest}", highlight=False, soft_wrap=True)
+
+
 def show_incomplete(records: Sequence[Mapping[str, Any]]) -> None:
     """In red above a site's table, where its simulator did not answer all that it was asked."""
+    lacking = [record for record in records if _is_incomplete(record)]
+    if lacking:
+        told = ", ".join(f"{record['condition']} {_floored(record['coverage'])}" for record in lacking)
+        OUT.print(
+            f"[bold red]incomplete (*)[/]: of the (latent, token) pairs asked about were answered: {told}; the others "
+            "stand at 0, as if silent",
+            highlight=False,
+            soft_wrap=True,
+        )
     for record in records:
-        coverage = record.get("coverage")
-        if record["condition"] == "rewritten" and coverage is not None and coverage < 1:
-            OUT.print(
-                f"[bold red]incomplete[/]: only {_floored(coverage)} of the (latent, token) pairs asked about were "
-                "answered; the others count as silent",
-                highlight=False,
-            )
+        if record["condition"] == "rewritten" and record.get("withheld"):
+            OUT.print(f"verdict {record['withheld']}", markup=False, highlight=False, style="red", soft_wrap=True)
+
+
+def _is_incomplete(record: Mapping[str, Any]) -> bool:
+    coverage = record.get("coverage")
+    return coverage is not None and coverage < 1
 
 
 def _floored(share: float) -> str:
@@ -215,12 +244,13 @@ def show_edits(edits: Sequence[Mapping[str, Any]]) -> None:
         which = "all edits" if edit["latent"] is None else f"latent {edit['latent']}"
         site = "all sites" if edit["site"] == "all" else edit["site"]
         line = f"{site}, {which}: {_figure(edit, 'effect', '{:+.5f}')} {_range(edit, 'effect', '{:+.5f}')}"
-        OUT.print(line, markup=False, highlight=False)
+        lacks = f"; verdict {edit['withheld']}" if edit.get("withheld") else ""
+        OUT.print(f"{line}{lacks}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:
     return [
-        record["condition"],
+        record["condition"] + " *" * _is_incomplete(record),
         _figure(record, "ce", "{:.3f}"),
         _range(record, "ce", "{:.3f}"),
         _figure(record, "recovered", "{:.2f}"),

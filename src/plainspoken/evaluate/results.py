@@ -23,17 +23,30 @@ from plainspoken.rewrite import Coverage, Mixture
 BASELINES = ("zero-latents", "zero-output", "mean-latents")
 # What the claims are about: conditions in which explanations have a part.
 _TESTED = ("rewritten", "shuffled", "shuffled-refit", "oracle-support", "oracle-magnitude")
+COVERED = 0.99
+"""The share of the pairs answered below which no verdict is stated of a condition.
+
+What got no answer is put at 0, of which intervals and tests over documents know nothing: they tell of the rewrite with
+these gaps. A hundredth of the pairs is as much of the firings as a gate may lose by default (`simulate.gate_recall`).
+"""
 
 
 @dataclass(frozen=True)
 class SiteFacts:
-    """What each record says of its site's explanations. Words are over the latents that have one; None: none has."""
+    """What each record says of its site's explanations. Words are over the latents that have one; None: none has.
+
+    `not_chosen`: of the `failures`, those that a sample left out (`explain.latents`). `firings`: of all the latents, a
+    token of the calibrate part; `firings_explained`: of those with an explanation; None where they are not known.
+    """
 
     words_mean: float | None
     words_max: int | None
     latents: int
     explained: int
     failures: int
+    not_chosen: int = 0
+    firings: float | None = None
+    firings_explained: float | None = None
 
     @staticmethod
     def of(words: Sequence[int], latents: int) -> "SiteFacts":
@@ -52,7 +65,15 @@ class SiteFacts:
             latents=sum(part.latents for part in parts),
             explained=explained,
             failures=sum(part.failures for part in parts),
+            not_chosen=sum(part.not_chosen for part in parts),
+            firings=_sum_if_known([part.firings for part in parts]),
+            firings_explained=_sum_if_known([part.firings_explained for part in parts]),
         )
+
+
+def _sum_if_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,18 +101,33 @@ class Analysis:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """One condition, its draws averaged. Losses are of documents with at least one measured token."""
+    """One condition, its draws averaged: the first stands for all. Losses: of documents with a token measured."""
 
-    condition: Condition
+    drawn: Sequence[Condition]
     losses: DocumentLosses
-    draws: int
+
+    @property
+    def condition(self) -> Condition:
+        """The first draw."""
+        return self.drawn[0]
+
+    @property
+    def draws(self) -> int:
+        """How many there are."""
+        return len(self.drawn)
+
+    @property
+    def place(self) -> tuple[str, float | None, str | None]:
+        """Name, fraction, order: no two rows of a part have the same."""
+        return self.condition.name, self.condition.fraction, self.condition.order
 
 
 def records(parts: Sequence[Measured], facts: Mapping[str, SiteFacts], analysis: Analysis) -> list[dict[str, Any]]:
     """One record a condition, in the order measured; with every latent replaced, one for each order.
 
     p values are corrected (Holm) over all tests of one kind in the list: the conditions in which explanations have a
-    part, against each of the three baselines.
+    part, against each of the three baselines. Below `COVERED` a record says `withheld` in the place of its verdicts;
+    its tests are corrected for all the same, so that those of the others do not hang on who got answers.
     """
     found = [(part, row) for part in parts for row in _rows(part)]
     tested = [
@@ -106,7 +142,8 @@ def records(parts: Sequence[Measured], facts: Mapping[str, SiteFacts], analysis:
         tests.setdefault(i, {})[baseline] = _test(difference, p, q, analysis.margin)
     out = []
     for i, (part, row) in enumerate(found):
-        record = tables[part.site].record(row) | _verdict(tests.get(i)) | facts[part.site].__dict__
+        record = tables[part.site].record(row)
+        record |= _verdict(tests.get(i), record["coverage"]) | facts[part.site].__dict__
         several = row.condition.kind in LADDERS and row.condition.fraction == 1
         out += [record | {"order": order} for order in part.orders] if several else [record]
     return out
@@ -115,7 +152,8 @@ def records(parts: Sequence[Measured], facts: Mapping[str, SiteFacts], analysis:
 def edit_effects(parts: Sequence[Measured], analysis: Analysis) -> list[dict[str, Any]]:
     """What people's edits did to the loss: rewritten minus the same without the edit, below 0 where it helped.
 
-    `latent` None: all edits of the site (or of all sites) together. p: two-sided, not corrected.
+    `latent` None: all edits of the site (or of all sites) together. p: two-sided, not corrected; None where it is
+    `withheld`, since one of the two lacks answers.
     """
     out = []
     for part in parts:
@@ -126,13 +164,25 @@ def edit_effects(parts: Sequence[Measured], analysis: Analysis) -> list[dict[str
             if whole is None or kind not in ("rewritten-as-written", "rewritten-without-edit"):
                 continue
             difference = paired_difference(whole.losses.nll, row.losses.nll, row.losses.tokens)
-            below, above = difference.p_below(), difference.p_above()
+            ends = difference.p_below(), difference.p_above()
+            lacks = withheld(table.coverage(whole)) or withheld(table.coverage(row))
+            p = None if None in ends or lacks else min(1.0, *(2 * end for end in ends if end is not None))
             out.append(
-                {"site": part.site, "latent": int(latent) if latent else None}
+                {"site": part.site, "latent": int(latent) if latent else None, "withheld": lacks}
                 | with_interval("effect", table.ce(whole) - table.ce(row))
-                | {"p": None if below is None or above is None else min(1.0, 2 * min(below, above))}
+                | {"p": p}
             )
     return out
+
+
+def withheld(coverage: float | None) -> str | None:
+    """What stands in the place of a verdict where fewer than `COVERED` of the pairs were answered; None where not."""
+    if coverage is None or coverage >= COVERED:
+        return None
+    return (
+        f"withheld: {1 - coverage:.1%} of the pairs got no answer and stand at 0; "
+        "--force simulate asks for them again, and for nothing that was answered"
+    ).replace("%", " %", 1)
 
 
 class _Table:
@@ -143,7 +193,9 @@ class _Table:
 
     def __init__(self, part: Measured, analysis: Analysis) -> None:
         self._part = part
-        self._rows = {row.condition.name: row for row in _rows(part) if row.condition.fraction is None}
+        every = list(_rows(part))
+        self._rows = {row.condition.name: row for row in every if row.condition.fraction is None}
+        self._controls = {row.place[1:]: row for row in every if row.condition.name == "shuffled"}
         tokens = self._rows["original"].losses.tokens
         self._counts = samples(len(tokens), analysis.bootstrap, analysis.seed)
         self._tokens = self._counts @ tokens
@@ -169,21 +221,31 @@ class _Table:
             "order": condition.order,
             "draws": row.draws,
             "calibrator": ", ".join(calibrators) or None,
-            "coverage": self._coverage(condition),
+            "coverage": self.coverage(row),
         }
         out |= with_interval("ce", ce)
         out |= with_interval("increase", ce - base["original"])
         out |= with_interval("recovered", recovered(base["zero-latents"], base["coder"], ce))
         out |= with_interval("recovered_over_output", recovered(base["zero-output"], base["coder"], ce))
         out |= with_interval("recovered_over_mean", recovered(base["mean-latents"], base["coder"], ce))
+        out |= with_interval("above_shuffled", self._above_shuffled(row))
         out |= with_interval("kl", self._per_token(losses.kl))
         out |= with_interval("top1", self._per_token(losses.agreed))
         return out | {"documents": len(losses.tokens), "tokens": int(losses.tokens.sum())}
 
-    def _coverage(self, condition: Condition) -> float | None:
-        """The share of the (latent, token) pairs asked about that were answered (of several draws: in the first)."""
-        told = [t for t in condition.treatments.values() if isinstance(t, Mixture)]
+    def coverage(self, row: _Row) -> float | None:
+        """The share of the (latent, token) pairs asked about that were answered, over all draws."""
+        told = [t for drawn in row.drawn for t in drawn.treatments.values() if isinstance(t, Mixture)]
         return sum((t.prediction.coverage(self._part.spliced, t.chosen) for t in told), Coverage(0, 0)).share
+
+    def _above_shuffled(self, row: _Row) -> Float[np.ndarray, " values"]:
+        """Recovered less that of the shuffled control of the same latents; NaN for any but the rewrite itself."""
+        control = self._controls.get(row.place[1:])
+        if row.condition.name != "rewritten" or control is None or row.draws != control.draws:
+            return np.full(len(self._counts), np.nan)
+        base = self._base
+        mine, its = (recovered(base["zero-latents"], base["coder"], self.ce(each)) for each in (row, control))
+        return mine - its
 
     def _per_token(self, sums: Float[np.ndarray, " documents"]) -> Float[np.ndarray, " values"]:
         return (self._counts @ sums) / self._tokens
@@ -191,18 +253,16 @@ class _Table:
 
 def _rows(part: Measured) -> Iterator[_Row]:
     """The part's conditions with their draws averaged, in order."""
-    gathered: dict[tuple, tuple[Condition, list[DocumentLosses]]] = {}
+    gathered: dict[tuple, tuple[list[Condition], list[DocumentLosses]]] = {}
     for condition, losses in zip(part.conditions, part.losses, strict=True):
         key = (condition.name, condition.fraction, condition.order)
-        gathered.setdefault(key, (condition, []))[1].append(losses)
-    for condition, draws in gathered.values():
+        conditions, draws = gathered.setdefault(key, ([], []))
+        conditions.append(condition)
+        draws.append(losses)
+    for conditions, draws in gathered.values():
         mean = DocumentLosses.average(draws)
         kept = mean.tokens > 0
-        yield _Row(
-            condition,
-            DocumentLosses(mean.nll[kept], mean.kl[kept], mean.agreed[kept], mean.tokens[kept]),
-            len(draws),
-        )
+        yield _Row(conditions, DocumentLosses(mean.nll[kept], mean.kl[kept], mean.agreed[kept], mean.tokens[kept]))
 
 
 def _test(difference: PairedDifference, better: float | None, alike: float | None, margin: float) -> dict[str, Any]:
@@ -216,10 +276,21 @@ def _test(difference: PairedDifference, better: float | None, alike: float | Non
     }
 
 
-def _verdict(tests: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
-    """The tests, and two answers: better than both kinds of zero ablation? as good as zero-latents, no better?"""
-    if tests is None:
-        return {"tests": None, "p_beats_zero": None, "p_beats_mean": None, "equivalent_to_zero": None}
+def _verdict(tests: Mapping[str, Mapping[str, Any]] | None, coverage: float | None) -> dict[str, Any]:
+    """The tests, and two answers: better than both kinds of zero ablation? as good as zero-latents, no better?
+
+    `withheld` says why there are no answers where too many pairs got none; of the tests the differences stay.
+    """
+    why = withheld(coverage)
+    if tests is None or why is not None:
+        figures = tests and {name: {k: None if k[:2] == "p_" else v for k, v in t.items()} for name, t in tests.items()}
+        return {
+            "tests": figures,
+            "p_beats_zero": None,
+            "p_beats_mean": None,
+            "equivalent_to_zero": None,
+            "withheld": why,
+        }
     zeros = [tests[baseline]["p_better_holm"] for baseline in ("zero-latents", "zero-output")]
     alike = tests["zero-latents"]["p_equivalent_holm"]
     return {
@@ -227,4 +298,5 @@ def _verdict(tests: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
         "p_beats_zero": None if None in zeros else max(zeros),
         "p_beats_mean": tests["mean-latents"]["p_better_holm"],
         "equivalent_to_zero": None if alike is None else alike < LEVEL,
+        "withheld": None,
     }

@@ -1,6 +1,6 @@
 """The pipeline: the rooms chained into stages, each in its own folder, skipped when done, resumed when killed."""
 
-from plainspoken.pipeline.asked import FailureCount, failure_counts, llm_costs
+from plainspoken.pipeline.asked import FailureCount, asked_a_stand_in, failure_counts, llm_costs
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.results import CoderResult, Comparison, Results, coder_results
@@ -15,6 +15,7 @@ __all__ = [
     "Progress",
     "Results",
     "ScoreTable",
+    "asked_a_stand_in",
     "coder_results",
     "compare_coders",
     "dry_run",

@@ -38,17 +38,33 @@ def llm_costs(folder: Path) -> tuple[Cost, ...]:
     """
     config = stored_config(folder)
     found: dict[tuple[str, str], Cost] = {}
+    for label, section, counts in _asked(folder):
+        cost = Cost.of(label, service_of(config, section), counts)
+        found[label, section] = found[label, section] + cost if (label, section) in found else cost
+    return tuple(found.values())
+
+
+def asked_a_stand_in(folder: Path) -> bool:
+    """Whether who explained or simulated asked a model that only stands in for one that could."""
+    config = stored_config(folder)
+    services = [service_of(config, section) for _, section, _ in _asked(folder) if section != "score"]
+    return any(is_stand_in(service) for service in services)
+
+
+def is_stand_in(service: LlmServiceConfig) -> bool:
+    """Whether it is the bundled model, which can be asked and knows nothing: to show that the pipeline runs whole."""
+    return (service.service, service.model) == ("local", "pocket")
+
+
+def _asked(folder: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(label, section of the settings that names the model, what was asked of it) of every manifest."""
     for stage in ASKING:
         for _, manifest in _manifests(folder, stage):
             for key, counts in manifest.counts.items():
                 asked = key.removesuffix(PROBE)
                 section = stage if asked == "llm" else _COUNTED.get(asked)
-                if section is None:
-                    continue
-                label = stage if asked == key else probing(stage)
-                cost = Cost.of(label, service_of(config, section), counts)
-                found[label, section] = found[label, section] + cost if (label, section) in found else cost
-    return tuple(found.values())
+                if section is not None:
+                    yield stage if asked == key else probing(stage), section, counts
 
 
 def failure_counts(folder: Path) -> tuple[FailureCount, ...]:

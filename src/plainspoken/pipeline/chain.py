@@ -166,7 +166,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="evaluate",
         does="splice the rewrite into the running model and measure its loss beside every control",
-        version=2,
+        version=3,
         settings=("evaluate", "score.rank_by", "site", "seed"),
         after=("corpus", "train", "encode", "explain", "score", "simulate", "calibrate"),
         work=_late("evaluate"),

@@ -44,7 +44,8 @@ def gate_counts(workplace: Workplace, gate: Gate) -> dict[str, Any]:
     """What the gate is and what it keeps of the true firings in the documents that did not choose it.
 
     `recall` of the firings and `mass_recall` of their decoder-weighted mass, each with a 95 % interval over documents
-    drawn anew; None where nothing fires there.
+    drawn anew; None where nothing fires there, and so everything passes. Both are at least `target`: `tightened` is how
+    many gates that were not were chosen before.
     """
     config, kept = workplace.config, gate.kept
     drawn = samples(len(kept.keys), config.evaluate.bootstrap, config.seed)
@@ -53,33 +54,48 @@ def gate_counts(workplace: Workplace, gate: Gate) -> dict[str, Any]:
         "target": config.simulate.gate_recall,
         "latents": int(gate.spoken.sum()),
         "latents_open": gate.open,
+        "tightened": gate.tightened,
         "documents_chosen_on": gate.chosen_by,
         "documents_measured_on": len(kept.keys),
         "firings": int(kept.firings.sum()),
         "firings_dropped": int(kept.firings.sum() - kept.firings_kept.sum()),
     }
-    for name, of, whole in (("recall", kept.firings_kept, kept.firings), ("mass_recall", kept.mass_kept, kept.mass)):
+    for name, share, of, whole in (
+        ("recall", kept.recall, kept.firings_kept, kept.firings),
+        ("mass_recall", kept.mass_recall, kept.mass_kept, kept.mass),
+    ):
         with np.errstate(invalid="ignore"):  # NaN where no firing is drawn
-            found |= with_interval(name, (drawn @ of) / (drawn @ whole))
+            shares = (drawn @ of) / (drawn @ whole)
+        shares[0] = np.nan if share is None else share  # to the last bit what was held against the target
+        found |= with_interval(name, shares)
     return found
 
 
 def tell_gate(workplace: Workplace, module: str, counts: Mapping[str, Any], dropped: float, asked: float) -> None:
-    """Say what the gate drops of the pairs, and keeps of the firings; warn where that is less than it was to keep."""
+    """Say what the gate drops of the pairs, and keeps of the firings; warn where it drops nothing."""
     recall, target = counts["recall"], counts["target"]
-    share = dropped / max(1, dropped + asked)
-    told = f"{module}: the gate {counts['kind']} drops {share:.1%} of the (latent, token) pairs"
-    if recall is None:
-        workplace.progress.warn(f"{told}; nothing fires in the documents that would measure what it loses")
+    if recall is None or not dropped:
+        why = (
+            "nothing fires in the documents that would measure what it loses, so that everything passes"
+            if recall is None
+            else f"no thresholds that drop anything were seen to keep the {target:.0%} of the firings asked for"
+        )
+        mend = "lower simulate.gate_recall, raise corpus.calibrate_tokens, or set simulate.gate to none"
+        workplace.progress.warn(f"{module}: the gate {counts['kind']} drops nothing: {why}; {mend}")
         return
     bounds = "" if counts["recall_low"] is None else f" [{counts['recall_low']:.2%}, {counts['recall_high']:.2%}]"
-    kept = f"keeps {recall:.2%}{bounds} of the firings in documents that did not choose it, by mass"
-    told = f"{told}; it {kept} {counts['mass_recall']:.2%}"
-    if min(recall, counts["mass_recall"]) < target:
-        mend = "raise simulate.gate_recall or corpus.calibrate_tokens, or set simulate.gate to none"
-        workplace.progress.warn(f"{told}: less than the {target:.0%} asked for; {mend}")
-    else:
-        workplace.progress.say(told)
+    workplace.progress.say(
+        f"{module}: the gate {counts['kind']} drops {dropped / (dropped + asked):.1%} of the (latent, token) pairs; it "
+        f"keeps {recall:.2%}{bounds} of the firings in documents that did not choose its thresholds, by mass "
+        f"{counts['mass_recall']:.2%}{_tightened(counts['tightened'])}"
+    )
+
+
+def _tightened(times: int) -> str:
+    if not times:
+        return ""
+    often = "once" if times == 1 else f"{times} times"
+    return f"; it was tightened {often} by what those documents showed, which flatters these figures a little"
 
 
 def save_gate(path: Path, gate: Gate) -> None:

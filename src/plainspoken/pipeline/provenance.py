@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plainspoken.config import CoderConfig, Config, LlmServiceConfig, flat_settings, load_config
 from plainspoken.explainers import explainer_named
+from plainspoken.pipeline.asked import is_stand_in
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report import Provenance, Speaker, Speakers
@@ -14,8 +15,6 @@ from plainspoken.store import Manifest
 
 _FLAGS = {"lm.name": "--lm", "corpus.source": "--corpus", "corpus.eval_source": "--eval-corpus", "site": "--site"}
 _HERE = ("lm.device",)
-_STAND_IN = ("local", "pocket")
-"""A language model that can be asked, and knows nothing: for runs that show that the pipeline runs whole."""
 
 
 def command_for(config: Config, root: Path) -> str:
@@ -85,7 +84,7 @@ def speakers(config: Config) -> Speakers:
     return Speakers(
         _speaker(explain.explainer, explains),
         _speaker(simulate.simulator, simulates),
-        stand_in=any(llm is not None and (llm.service, llm.model) == _STAND_IN for llm in (explains, simulates)),
+        stand_in=any(llm is not None and is_stand_in(llm) for llm in (explains, simulates)),
     )
 
 

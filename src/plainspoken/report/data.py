@@ -184,6 +184,7 @@ class GateReport:
 
     `recall` of the true firings and `mass_recall` of their decoder-weighted mass, on `documents` that did not choose
     it (None: nothing fires there); `target`: what both were to be. `open`: of `latents`, those that pass everywhere.
+    `tightened`: how many gates that kept less there were chosen before, and not used.
     """
 
     kind: str
@@ -195,6 +196,7 @@ class GateReport:
     latents: int
     open: int
     documents: int
+    tightened: int = 0
 
 
 @dataclass(frozen=True)

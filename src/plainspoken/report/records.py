@@ -76,8 +76,18 @@ def gate_report(counts: Mapping[str, Any]) -> GateReport | None:
     )
     record = {**gate, "documents": gate["documents_measured_on"]}
     recall, mass = interval_of(record, "recall"), interval_of(record, "mass_recall")
-    latents, open_ = gate["latents"], gate["latents_open"]
-    return GateReport(gate["kind"], gate["target"], recall, mass, passed, dropped, latents, open_, record["documents"])
+    return GateReport(
+        kind=gate["kind"],
+        target=gate["target"],
+        recall=recall,
+        mass_recall=mass,
+        passed=passed,
+        dropped=dropped,
+        latents=gate["latents"],
+        open=gate["latents_open"],
+        documents=record["documents"],
+        tightened=gate.get("tightened", 0),  # no gate of before this was counted was
+    )
 
 
 def scorer_report(record: Mapping[str, Any]) -> ScorerReport:

@@ -1,6 +1,7 @@
 """Evaluate: every condition at every site, and of all sites together, on the evaluate rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,15 @@ from plainspoken.evaluate import units as units_of
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.gating import gated, site_gate
 from plainspoken.pipeline.ranking import latents_ranked
-from plainspoken.pipeline.shelves import calibrate_rows, latents_of, load_rows, load_simulation, load_table
-from plainspoken.pipeline.speech import simulate_latents, unread_latents
+from plainspoken.pipeline.shelves import (
+    calibrate_rows,
+    latents_of,
+    load_rows,
+    load_simulation,
+    load_statistics,
+    load_table,
+)
+from plainspoken.pipeline.speech import NOT_CHOSEN, simulate_latents, unread_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.stages.calibrate import maximum
 from plainspoken.pipeline.workplace import Workplace
@@ -146,13 +154,21 @@ def _before_edits(
 
 
 def site_facts(workplace: Workplace, module: str) -> SiteFacts:
-    """How long a site's explanations are, and how many there are."""
+    """How long a site's explanations are, how many there are, and how many of the firings are theirs."""
     latents = latents_of(workplace, module)
     written = explanations.read_explanations(workplace.path("explain", module), latents)
     # A latent some of whose tokens got no answer is still explained: what is lacking is told by the coverage.
-    unread = {failure["latent"] for failure in _simulate_failures(workplace, module) if failure.get("kind") is None}
-    return SiteFacts.of([e.words for e in written.values() if e.latent not in unread], latents)
+    unread = {failure["latent"] for failure in _failures(workplace, "simulate", module) if failure.get("kind") is None}
+    read = {e.latent: e.words for e in written.values() if e.latent not in unread}
+    left_out = [f for f in _failures(workplace, "explain", module) if f.get("kind") == NOT_CHOSEN]
+    rate = load_statistics(workplace, module, "calibrate")[0].rate
+    return replace(
+        SiteFacts.of(list(read.values()), latents),
+        not_chosen=sum(failure["latent"] not in written for failure in left_out),
+        firings=float(rate.sum()),
+        firings_explained=float(rate[list(read)].sum()),
+    )
 
 
-def _simulate_failures(workplace: Workplace, module: str) -> Sequence[Mapping[str, Any]]:
-    return Manifest.load(workplace.path("simulate", module) / "manifest.json").failures
+def _failures(workplace: Workplace, stage: str, module: str) -> Sequence[Mapping[str, Any]]:
+    return Manifest.load(workplace.path(stage, module) / "manifest.json").failures

@@ -9,7 +9,7 @@ from plainspoken.explainers import OPTIONAL, explainer_named
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.llm_settings import llm_settings_unread
 from plainspoken.pipeline.shelves import load_rows, load_statistics, load_table
-from plainspoken.pipeline.speech import explain_latents, explain_means
+from plainspoken.pipeline.speech import NOT_CHOSEN, explain_latents, explain_means
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.stages import simulate
 from plainspoken.pipeline.workplace import Workplace
@@ -51,7 +51,10 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         found = explain_latents(workplace, unit.site, table, weight, config.words, config.words_max)
         written = sorted((f for f in found if isinstance(f, Explanation)), key=lambda e: e.latent)
         explanations.write_explanations(workplace.path("explain", unit.site), written)
-        facts = SiteFacts.of([e.words for e in written], table.latents)
+        failures = [f for f in found if isinstance(f, Failure)]
+        facts = asdict(SiteFacts.of([e.words for e in written], table.latents))
+        facts |= {"not_chosen": sum(failure.kind == NOT_CHOSEN for failure in failures)}
+        facts = {name: value for name, value in facts.items() if not name.startswith("firings")}  # known at evaluate
         judging = workplace.llm_spent("simulate", "llm_judging") if judged else {}
-        counts = {**asdict(facts), **workplace.llm_spent("explain"), **judging}
-        yield Outcome(unit, counts, [f for f in found if isinstance(f, Failure)])
+        counts = {**facts, **workplace.llm_spent("explain"), **judging}
+        yield Outcome(unit, counts, failures)

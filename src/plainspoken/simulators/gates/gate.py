@@ -4,6 +4,12 @@ Foresight gives every pair a step; a pair passes where its step reaches the late
 the firings of one half of the calibrate documents, and what they drop is measured on the other half. The documents that
 choose also fit the calibration. That is no leak of evaluate documents, of whose activations nothing is seen here or
 there; but to have chosen by a firing makes it likelier to pass, so that what is dropped is told of the other half only.
+
+Where that half shows less kept than was asked for, the gate is not used: the thresholds are chosen anew, for less loss,
+until it shows enough, at the last by everything passing. What is then told of the gate that is used is a little
+flattered, for a gate that happened to do better there was taken for one that happened to do worse; so it is told how
+often that was done (`Gate.tightened`, five times at most). Where nothing fires in that half, nothing shows what a gate
+loses, and everything passes.
 """
 
 from collections.abc import Iterator
@@ -17,7 +23,7 @@ from plainspoken.corpus.split import hash_order
 from plainspoken.language.text import Text
 from plainspoken.latents.table import FiringTable
 from plainspoken.simulators.gates.foresight import Foresight
-from plainspoken.simulators.gates.thresholds import Tally, choose
+from plainspoken.simulators.gates.thresholds import Tally, ladder
 from plainspoken.types import Pairs, Rows
 
 _AT_ONCE = 2**20  # pairs laid out at a time: few enough to stay in the processor's cache
@@ -36,13 +42,33 @@ class Kept:
     firings_kept: Float[np.ndarray, " documents"]
     mass_kept: Float[np.ndarray, " documents"]
 
+    @property
+    def recall(self) -> float | None:
+        """The share of the firings that is kept; None where there are none."""
+        return _share(self.firings_kept, self.firings)
+
+    @property
+    def mass_recall(self) -> float | None:
+        """The share of their mass that is kept; None where there is none."""
+        return _share(self.mass_kept, self.mass)
+
+    def meets(self, target: float) -> bool:
+        """Whether both shares are known and at least `target`."""
+        return all(share is not None and share >= target for share in (self.recall, self.mass_recall))
+
+
+def _share(kept: Float[np.ndarray, " documents"], whole: Float[np.ndarray, " documents"]) -> float | None:
+    total = float(whole.sum())
+    return float(kept.sum()) / total if total > 0 else None
+
 
 @dataclass(frozen=True, eq=False)
 class Gate:
     """A latent passes where its step is at least `threshold`: at 0 everywhere, as one whose firings are not foreseen.
 
     `spoken`: the latents that have a sentence; the others are not asked about. `chosen_by`: how many documents the
-    thresholds were chosen on. `kept`: what became of the true firings in the others.
+    thresholds were chosen on. `kept`: what became of the true firings in the others. `tightened`: how many gates were
+    chosen before this one and not used, because those others did not show them to keep enough.
     """
 
     foresight: Foresight
@@ -50,6 +76,7 @@ class Gate:
     spoken: Bool[np.ndarray, " latents"]
     chosen_by: int
     kept: Kept
+    tightened: int = 0
 
     @property
     def open(self) -> int:
@@ -83,7 +110,7 @@ def fit_gate(
     target: float,
     seed: int,
 ) -> Gate:
-    """Choose the thresholds so that at least `target` of the firings, and of their mass, are kept.
+    """Choose the thresholds so that at least `target` of the firings, and of their mass, are kept, and are seen to be.
 
     text, table: the calibrate rows and the true firings over all of their tokens, whichever are asked about. `norm`: of
     each decoder row. `spoken`: the latents that have a sentence; the others count for nothing here.
@@ -98,19 +125,19 @@ def fit_gate(
     folds = [
         Tally.of(latent[chosen], step[chosen], mass[chosen], *size) for chosen in (share[document] == i for i in (0, 1))
     ]
-    threshold = choose(folds[0], folds[1], foresight.readable & spoken, target)
     measures = np.flatnonzero(share == 2)
-    kept = step >= threshold[latent]
 
     def sums(weight: Float[np.ndarray, " n"]) -> Float[np.ndarray, " documents"]:
         return np.bincount(document, weights=weight, minlength=len(share))[measures]
 
-    firings = np.ones(len(latent))
-    told = Kept(
-        tuple(table.rows.keys[i] for i in measures),
-        sums(firings), sums(mass), sums(firings * kept), sums(mass * kept),
-    )  # fmt: skip
-    return Gate(foresight, threshold, spoken, int((share < 2).sum()), told)
+    def kept_by(threshold: Int[np.ndarray, " latents"]) -> Kept:
+        keys, kept = tuple(table.rows.keys[i] for i in measures), step >= threshold[latent]
+        return Kept(keys, sums(np.ones(len(latent))), sums(mass), sums(1.0 * kept), sums(mass * kept))
+
+    rungs = list(ladder(folds[0], folds[1], foresight.readable & spoken, target))
+    # The last passes everything; where nothing can be measured it is the only one that loses nothing for sure.
+    used = next((i for i, rung in enumerate(rungs) if kept_by(rung).meets(target)), len(rungs) - 1)
+    return Gate(foresight, rungs[used], spoken, int((share < 2).sum()), kept_by(rungs[used]), used)
 
 
 def document_shares(rows: Rows, seed: int) -> Int[np.ndarray, " documents"]:

@@ -5,9 +5,11 @@ is estimated by empirical Bayes: the shares lost at a step are taken to be drawn
 whose mean and spread are those seen (method of moments, Kleinman 1973), and a latent's share is its posterior mean. A
 latent with many firings goes by its own, one with few by the others'. Whether that keeps enough is tried within the
 documents that choose: thresholds of either fold on the firings of the other. Where it does not, they are chosen anew
-for half of the loss, a quarter, an eighth, none; and where even that loses too many, everything passes everywhere.
+for half of the loss, a quarter, an eighth, none; and where even that loses too many, everything passes everywhere. The
+same steps are gone down where the documents that measure show a gate to lose too much (`gate.fit_gate`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,24 +54,25 @@ class Tally:
         return shares[0], shares[1]
 
 
-def choose(
+def ladder(
     one: Tally, other: Tally, foreseen: Bool[np.ndarray, " latents"], target: float
-) -> Int[np.ndarray, " latents"]:
-    """The highest thresholds that are estimated to keep `target` of each latent's firings and of their mass.
+) -> Iterator[Int[np.ndarray, " latents"]]:
+    """Ever lower thresholds: the highest that are estimated to keep `target` of each latent's firings and their mass,
+    then those for ever less loss, and at last 0 everywhere. None but what either fold bears out on the other.
 
     one, other: the two folds. `foreseen`: the latents whose threshold may be above 0.
     """
-    nothing = np.zeros(len(foreseen), np.int64)
-    if not (one.firings.sum() and other.firings.sum()):
-        return nothing  # a single document shows nothing of another
-    for tighter in _TIGHTER:
+    both = one + other
+    for tighter in (
+        _TIGHTER if one.firings.sum() and other.firings.sum() else ()
+    ):  # one document shows nothing of another
         lost = (1 - target) * tighter
         first, second = _thresholds(one, foreseen, lost), _thresholds(other, foreseen, lost)
         crossed = [a + b for a, b in zip(*(_kept(t, f) for t, f in ((other, first), (one, second))), strict=True)]
-        whole = (one + other).firings.sum(), (one + other).mass.sum()
+        whole = both.firings.sum(), both.mass.sum()
         if all(kept >= target * total for kept, total in zip(crossed, whole, strict=True)):
-            return _thresholds(one + other, foreseen, lost)
-    return nothing
+            yield _thresholds(both, foreseen, lost)
+    yield np.zeros(len(foreseen), np.int64)
 
 
 def _kept(tally: Tally, threshold: Int[np.ndarray, " latents"]) -> tuple[float, float]:
