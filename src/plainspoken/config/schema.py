@@ -80,8 +80,9 @@ class CoderConfig:
     """Whether a transcoder has a linear skip connection beside its latents."""
     load: Name | None = None
     """Take the coder from here instead of training one, in any format that `plainspoken convert` reads: its folder or
-    file, and of several sites a folder with one for each, named after the site. Of what else is said of the coder here
-    only `kind` then counts: an SAE at an FFN reads its output. none: train."""
+    file, and of several sites a folder with one for each, named after the site; or a name on the Hugging Face hub,
+    ORG/NAME[/FOLDER][@REVISION], where no folder here is called so. Of what else is said of the coder here only `kind`
+    then counts: an SAE at an FFN reads its output. none: train."""
 
 
 @dataclass(frozen=True)
