@@ -58,7 +58,7 @@ def fetch(name: HubName, modules: Sequence[str]) -> Fetched:
     or revision, and where it holds no coder for any of the modules.
     """
     import huggingface_hub
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage] (httpx's or httpx2's)
 
     wanted = [f"{name.folder}/{file}".removeprefix("/") for file in _files(modules)]
     try:
