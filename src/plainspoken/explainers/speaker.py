@@ -168,8 +168,9 @@ class Speaker:
         for answer in self.llm.asker.ask(sent(), STAGE):
             latent, request = waiting.popleft()
             said = _read(answer, self.chat, words_max)
-            may_be_shorter = isinstance(answer, Reply) and (isinstance(said, str) or said.kind == "too long")
-            yield latent, _Said(self._outcome(latent, request, said), answer.text if may_be_shorter else None)
+            worded = isinstance(said, str) or said.kind == "too long"
+            reply = answer.text if worded and isinstance(answer, Reply) else None
+            yield latent, _Said(self._outcome(latent, request, said), reply)
 
     def _asking(self, words: int, words_max: int) -> Asking:
         settings = self.settings
