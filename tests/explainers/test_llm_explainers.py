@@ -129,11 +129,11 @@ def test_too_long_is_asked_again_once_with_the_reason(ask, table: FiringTable, t
     long = "[EXPLANATION]: " + "many " * 19
 
     def mend(prompt: str) -> str:
-        return ANSWER if "Answer again, in 10 words" in prompt else long
+        return ANSWER if "Answer again, in 8 words" in prompt else long
 
     server = Server(reply=says(mend))
     with ask(server) as means:
-        found = explained("default", means, table, text, 5, 10)
+        found = explained("default", means, table, text, 8, 10)
     assert (found[SINGLE].text, found[CONTEXT].text) == (SAID, SAID)
     again = [body["messages"] for body in prompts(server) if "Answer again" in body["messages"][-1]["content"]]
     assert (len(again), len(prompts(server))) == (2, 4)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from explain_scene import TEMPLATE
 from plainspoken.config import Config, load_config
 
 SITE = "gpt_neox.layers.0.mlp"
@@ -65,3 +66,15 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
         return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def assistant(neox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer's folder with a chat template."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(neox_folder)
+    tokenizer.chat_template = TEMPLATE
+    folder = tmp_path_factory.mktemp("assistant") / "tokenizer"
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from explain_scene import TEMPLATE, prompts, says
+from explain_scene import prompts, says
 from llm.server import Server, serve
 from plainspoken.config import Config, LimitsConfig, config_from_tree, config_tree
 from plainspoken.errors import RunError
@@ -46,18 +46,6 @@ def begun(finished: Path, folder: Path) -> Path:
     """A run folder in which all before `explain` is done."""
     for name in BEFORE:
         shutil.copytree(finished / name, folder / name)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def assistant(neox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tokenizer's folder with a chat template."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(neox_folder)
-    tokenizer.chat_template = TEMPLATE
-    folder = tmp_path_factory.mktemp("assistant") / "tokenizer"
-    tokenizer.save_pretrained(folder)
     return folder
 
 

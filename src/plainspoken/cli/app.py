@@ -113,7 +113,9 @@ def _register(stage: str, does: str, title: str) -> None:
             )  # fmt: skip
         if dry_run or show_prompts:
             with reporting_errors(folder), progress_on_terminal(quiet) as progress:
-                dry = pipeline.dry_run(settings, folder, target=stage, progress=progress)
+                dry = pipeline.dry_run(
+                    settings, folder, target=stage, force=force or (), prompts=show_prompts, progress=progress
+                )
             show_dry_run(dry, show_prompts)
             return
         with reporting_errors(folder), progress_on_terminal(quiet) as progress:
@@ -248,7 +250,9 @@ def score(
     scorers = [name.strip() for name in by.split(",")] if by else []
     if dry_run or show_prompts:
         with reporting_errors(folder), progress_on_terminal(quiet) as progress:
-            dry = pipeline.dry_scores(folder, by=scorers, overrides=overrides or (), progress=progress)
+            dry = pipeline.dry_scores(
+                folder, by=scorers, overrides=overrides or (), prompts=show_prompts, progress=progress
+            )
         show_dry_run(dry, show_prompts)
         return
     with reporting_errors(folder), progress_on_terminal(quiet) as progress:

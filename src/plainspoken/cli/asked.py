@@ -12,9 +12,11 @@ from plainspoken.cli.show import OUT
 from plainspoken.llm.cost import Cost
 from plainspoken.llm.spent import Spent
 from plainspoken.pipeline import FailureCount
+from plainspoken.pipeline.asked import ASKING
 
 if TYPE_CHECKING:
-    from plainspoken.pipeline.dry import DryRun, Figure
+    from plainspoken.pipeline.dry import DryRun
+    from plainspoken.pipeline.dry_estimate import Figure
 else:  # they bring torch
     DryRun = Figure = Any
 
@@ -101,7 +103,8 @@ def show_dry_run(dry: DryRun, prompts: bool) -> None:
             OUT.print(f"cost of all: {sum(priced):,.2f}", highlight=False)
     for note in dry.notes:
         OUT.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)
-    for one in dry.estimates if prompts else ():
+    shown = sorted((*dry.estimates, *dry.done), key=lambda one: ASKING.index(one.stage))
+    for one in shown if prompts else ():
         if one.prompt:
             OUT.print(f"\n[bold]one prompt of {one.stage}[/], to {escape(one.model)}:", highlight=False)
             OUT.print(one.prompt, markup=False, highlight=False, soft_wrap=True, emoji=False)

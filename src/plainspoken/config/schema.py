@@ -80,8 +80,9 @@ class CoderConfig:
     """Whether a transcoder has a linear skip connection beside its latents."""
     load: Name | None = None
     """Take the coder from here instead of training one, in any format that `plainspoken convert` reads: its folder or
-    file, and of several sites a folder with one for each, named after the site. Of what else is said of the coder here
-    only `kind` then counts: an SAE at an FFN reads its output. none: train."""
+    file, and of several sites a folder with one for each, named after the site; or a name on the Hugging Face hub,
+    ORG/NAME[/FOLDER][@REVISION], where no folder here is called so. Of what else is said of the coder here only `kind`
+    then counts: an SAE at an FFN reads its output. none: train."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,8 @@ class ExplainConfig:
     explainer: Name = "rules"
     """Who writes the explanations; a name from `plainspoken.explainers`."""
     words: Positive = 60
-    """Budget of words, as the mean over a site's latents: those that matter more may say more."""
+    """Budget of words, as the mean over a site's explanations: of rules, those that matter more may say more; a language
+    model is asked for the longest again, and what is then still too long is given up."""
     words_max: Positive = 180
     """Longest explanation, words."""
     latents: Count = 0

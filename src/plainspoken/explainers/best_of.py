@@ -4,6 +4,7 @@ A quarter of the explain documents is held out: no candidate is written from the
 the latent fires as in which it does not, the run's own simulator reads every candidate back, and the one whose levels
 correlate best with the true activations is kept (Bills et al. 2023, who score explanations so). Every token counts as
 many times as it was likely to be drawn, so that a sentence that fires on too much is not spared for the many firings.
+The budget of words holds for what is kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from plainspoken.corpus.rows import require_part
 from plainspoken.corpus.split import hash_order
 from plainspoken.errors import ConfigError, CorpusError
+from plainspoken.explainers.budget import held_to
 from plainspoken.explainers.means import Explain, ExplainMeans, Hear
 from plainspoken.language.text import Text
 from plainspoken.latents.table import FiringTable
@@ -99,10 +101,7 @@ def open_best_of(means: ExplainMeans, named: Callable[[str], "Explainer[Any]"]) 
         several = [sum(isinstance(c, Explanation) for c in each) > 1 for each in zip(*candidates, strict=True)]
         sample = draw_sample(held, np.flatnonzero(several), means.settings.held_out, means.settings.window, means.seed)
         judged = [judge(each, held.latents, divided.judged, sample, means.hear) for each in candidates]
-        return [
-            choose([each[latent] for each in candidates], [each[latent] for each in judged])
-            for latent in range(table.latents)
-        ]
+        return within_budget(list(zip(*candidates, strict=True)), list(zip(*judged, strict=True)), words)
 
     return explain
 
@@ -154,6 +153,11 @@ class Judged:
     score: float | None = None
     unreadable: str | None = None
     unanswered: Failure | None = None
+
+    @property
+    def worth(self) -> float:
+        """The score; where it is not defined, that of the worst."""
+        return -1.0 if self.score is None else self.score
 
 
 def judge(
@@ -216,7 +220,7 @@ def choose(candidates: Sequence[Explanation | Failure], judged: Sequence[Judged]
         if best is None or score > best[0]:
             best = (score, candidate)
     if best is not None:
-        return replace(best[1], explainer=f"{NAME} {best[1].explainer}")
+        return _kept(best[1])
     failed = next((c for c in candidates if isinstance(c, Failure)), None)
     latent = candidates[0].latent
     unread = next((found.unreadable for found in judged if found.unreadable is not None), None)
@@ -224,6 +228,39 @@ def choose(candidates: Sequence[Explanation | Failure], judged: Sequence[Judged]
         return Failure(latent, "explain", f"the simulator can read none of the candidates: {unread}", kind="parse")
     assert failed is not None
     return replace(failed, reason=f"none of {len(candidates)} candidates could be written: {failed.reason}")
+
+
+def within_budget(
+    candidates: Sequence[Sequence[Explanation | Failure]], judged: Sequence[Sequence[Judged]], words: int
+) -> Candidates:
+    """What is chosen for each latent, shorter candidates where all together would have more than `words` in the mean.
+
+    These stand where a word that is saved costs the least score. Where that is not enough the longest are given up.
+    """
+    found = {i: choose(several, scores) for i, (several, scores) in enumerate(zip(candidates, judged, strict=True))}
+    swaps: list[tuple[float, int, Explanation]] = []
+    for latent, best in found.items():
+        if isinstance(best, Explanation):
+            pairs = zip(candidates[latent], judged[latent], strict=True)
+            read = [(e, s) for e, s in pairs if isinstance(e, Explanation) and s.unreadable is None]
+            most = max(score.worth for _, score in read)
+            swaps += [
+                ((most - score.worth) / (best.words - other.words), latent, other)
+                for other, score in read
+                if other.words < best.words
+            ]
+    spoken = [e.words for e in found.values() if isinstance(e, Explanation)]
+    spare = words * len(spoken) - sum(spoken)
+    for _, latent, other in sorted(swaps, key=lambda swap: swap[:2]):
+        now = found[latent]
+        if spare < 0 and isinstance(now, Explanation) and other.words < now.words:
+            spare += now.words - other.words
+            found[latent] = _kept(other)
+    return list(held_to(found, words).values())
+
+
+def _kept(candidate: Explanation) -> Explanation:
+    return replace(candidate, explainer=f"{NAME} {candidate.explainer}")
 
 
 def _some(text: Text, chosen: Bool[np.ndarray, " row"]) -> Text:

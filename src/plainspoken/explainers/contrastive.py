@@ -4,23 +4,17 @@ What tells the two apart is what a simulator needs: the paper's explanations fir
 The silent texts hold tokens under which the latent fires elsewhere, or a neighbour's firings, or are any.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-from jaxtyping import Float
 
-from plainspoken.corpus.rows import require_part
 from plainspoken.explainers.default import MARKS, firing
 from plainspoken.explainers.exhibit import show_silent
 from plainspoken.explainers.means import Explain, ExplainMeans
-from plainspoken.explainers.prompt import Prompt
-from plainspoken.explainers.speaker import Speaker
+from plainspoken.explainers.prompt import Task
+from plainspoken.explainers.speaker import Case, Show, explain_by
 from plainspoken.language.text import Text
 from plainspoken.latents.near_misses import NearMisses, nearest
 from plainspoken.latents.sampling import shares
-from plainspoken.latents.table import FiringTable
 from plainspoken.latents.windows import Windows
-from plainspoken.types import Explanation, Failure
 
 NAME = "contrastive"
 
@@ -43,31 +37,23 @@ SHOTS = (
 
 
 def open_contrastive(means: ExplainMeans) -> Explain[Text]:
-    """The explainer at a site. Raises as `Speaker.open`, and ConfigError for examples that cannot be shared out."""
-    speaker, settings = Speaker.open(means, NAME), means.settings
+    """The explainer at a site. Raises as `explain_by`, and ConfigError for examples that cannot be shared out."""
+    settings = means.settings
     shares(settings.examples, settings.sampling, settings.quantiles)
     sides = [kind for kind in settings.negatives_from if kind in ("decoder", "encoder")]
 
-    def explain(
-        table: FiringTable,
-        text: Text,
-        weight: Float[np.ndarray, " latents"],
-        words: int,
-        words_max: int,
-        progress: Callable[[int], object] | None = None,
-    ) -> list[Explanation | Failure]:
-        require_part(table.rows, "explain")
+    def showing(case: Case[Text]) -> Show:
         assert means.rows is not None or not sides, "neighbours need the coder's rows"
-        windows = Windows(table, settings.window)
+        windows = Windows(case.table, settings.window)
         near = {side: nearest(means.rows(side)) for side in sides} if means.rows is not None else {}
         misses = NearMisses(windows, near)
 
-        def compose(latent: int) -> Prompt:
+        def show(latent: int) -> str:
             generator = np.random.default_rng([means.seed, latent])
-            fires = firing(windows, text, latent, settings, generator)
+            fires = firing(windows, case.prepared, latent, settings, generator)
             silent = misses.draw(latent, settings.negatives, settings.negatives_from, generator)
-            return Prompt(TASK, f"{fires}\n\n{show_silent(silent, text.pieces)}".strip(), TERSE, SHOTS)
+            return f"{fires}\n\n{show_silent(silent, case.prepared.pieces)}".strip()
 
-        return speaker.explain(table, compose, words, words_max, progress)
+        return show
 
-    return explain
+    return explain_by(means, NAME, Task(TASK, TERSE, SHOTS), showing)

@@ -5,22 +5,16 @@ stand between << and >> and are listed with their activation, 0 to 10; a short e
 thought. (Paulo & Belrose, arXiv 2501.18838, section 3; Paulo et al., arXiv 2410.13928.)
 """
 
-from collections.abc import Callable
-
 import numpy as np
-from jaxtyping import Float
 
 from plainspoken.config import ExplainConfig
-from plainspoken.corpus.rows import require_part
 from plainspoken.explainers.exhibit import show_examples
 from plainspoken.explainers.means import Explain, ExplainMeans
-from plainspoken.explainers.prompt import Prompt
-from plainspoken.explainers.speaker import Speaker
+from plainspoken.explainers.prompt import Task
+from plainspoken.explainers.speaker import Case, Show, explain_by
 from plainspoken.language.text import Text
 from plainspoken.latents.sampling import draw_examples, shares
-from plainspoken.latents.table import FiringTable
 from plainspoken.latents.windows import Windows
-from plainspoken.types import Explanation, Failure
 
 NAME = "default"
 
@@ -55,28 +49,19 @@ SHOTS = (
 
 
 def open_default(means: ExplainMeans) -> Explain[Text]:
-    """The explainer at a site. Raises as `Speaker.open`, and ConfigError for examples that cannot be shared out."""
-    speaker, settings = Speaker.open(means, NAME), means.settings
+    """The explainer at a site. Raises as `explain_by`, and ConfigError for examples that cannot be shared out."""
+    settings = means.settings
     shares(settings.examples, settings.sampling, settings.quantiles)
 
-    def explain(
-        table: FiringTable,
-        text: Text,
-        weight: Float[np.ndarray, " latents"],
-        words: int,
-        words_max: int,
-        progress: Callable[[int], object] | None = None,
-    ) -> list[Explanation | Failure]:
-        require_part(table.rows, "explain")
-        windows = Windows(table, settings.window)
+    def showing(case: Case[Text]) -> Show:
+        windows = Windows(case.table, settings.window)
 
-        def compose(latent: int) -> Prompt:
-            generator = np.random.default_rng([means.seed, latent])
-            return Prompt(TASK, firing(windows, text, latent, settings, generator), TERSE, SHOTS)
+        def show(latent: int) -> str:
+            return firing(windows, case.prepared, latent, settings, np.random.default_rng([means.seed, latent]))
 
-        return speaker.explain(table, compose, words, words_max, progress)
+        return show
 
-    return explain
+    return explain_by(means, NAME, Task(TASK, TERSE, SHOTS), showing)
 
 
 def firing(windows: Windows, text: Text, latent: int, settings: ExplainConfig, generator: np.random.Generator) -> str:

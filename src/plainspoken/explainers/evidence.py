@@ -4,19 +4,13 @@ The rules are exact and narrow; a language model may see what they have in commo
 that the explain documents do not have. The rules are found within the same budget of words.
 """
 
-from collections.abc import Callable
-
-import numpy as np
-from jaxtyping import Float
-
 from plainspoken.explainers.lattice import Lattice
 from plainspoken.explainers.means import Explain, ExplainMeans
-from plainspoken.explainers.prompt import Prompt
+from plainspoken.explainers.prompt import Task
 from plainspoken.explainers.rules import explain_rules
-from plainspoken.explainers.speaker import Speaker
+from plainspoken.explainers.speaker import Case, Show, explain_by, not_explained
 from plainspoken.language.render import SILENT
-from plainspoken.latents.table import FiringTable
-from plainspoken.types import Explanation, Failure
+from plainspoken.types import Failure
 
 NAME = "evidence"
 
@@ -40,27 +34,19 @@ SHOTS = (
 
 
 def open_evidence(means: ExplainMeans) -> Explain[Lattice]:
-    """The explainer at a site. Raises as `Speaker.open`."""
-    speaker = Speaker.open(means, NAME)
+    """The explainer at a site. Raises as `explain_by`."""
 
-    def explain(
-        table: FiringTable,
-        lattice: Lattice,
-        weight: Float[np.ndarray, " latents"],
-        words: int,
-        words_max: int,
-        progress: Callable[[int], object] | None = None,
-    ) -> list[Explanation | Failure]:
-        rules = explain_rules(table, lattice, weight, words, words_max)
+    def showing(case: Case[Lattice]) -> Show:
+        rules = explain_rules(case.table, case.prepared, case.weight, case.words, case.words_max)
 
-        def compose(latent: int) -> Prompt | Failure:
+        def show(latent: int) -> str | Failure:
             found = rules[latent]
             if isinstance(found, Failure):
                 return found
             if found.text == SILENT:
-                return Failure(latent, "explain", "the rules say nothing of it within its words", kind="not explained")
-            return Prompt(TASK, found.text, TERSE, SHOTS)
+                return not_explained(latent, "the rules say nothing of it within its words")
+            return found.text
 
-        return speaker.explain(table, compose, words, words_max, progress)
+        return show
 
-    return explain
+    return explain_by(means, NAME, Task(TASK, TERSE, SHOTS), showing)

@@ -23,23 +23,23 @@ LATENT = (
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """One latent's case. `task`: what is shown and what is wanted. `shown`: what there is to see of the latent.
+class Task:
+    """What an explainer wants of a language model, whatever the latent. `told`: what is shown and what is wanted.
 
-    `shots`: cases with their explanations, as (shown, explanation). `terse`: the task in a line, for a model that is no
-    assistant and whose context may be short.
+    `terse`: the same in a line, for a model that is no assistant and whose context may be short. `shots`: cases with
+    their explanations, as (shown, explanation).
     """
 
-    task: str
-    shown: str
+    told: str
     terse: str
-    shots: tuple[tuple[str, str], ...] = ()
+    shots: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Asking:
     """How every latent is asked about: as an assistant (`chat`) or by a text to go on with; budget and sampling."""
 
+    task: Task
     chat: bool
     words: int
     words_max: int
@@ -48,26 +48,26 @@ class Asking:
     seed: int
     think: bool
 
-    def first(self, prompt: Prompt) -> Chat | Completion:
-        """The request for an explanation."""
-        return self._chat(self._messages(prompt)) if self.chat else self._completion(prompt, "")
+    def first(self, shown: str) -> Chat | Completion:
+        """The request for an explanation. `shown`: what there is to see of the latent."""
+        return self._chat(self._messages(shown)) if self.chat else self._completion(shown, "")
 
-    def again(self, prompt: Prompt, reply: str, reason: str) -> Chat | Completion:
-        """The request for a shorter one, which says why."""
+    def again(self, shown: str, reply: str, reason: str, most: int) -> Chat | Completion:
+        """The request for a shorter one, of at most so many words, which says why."""
         if not self.chat:
-            return self._completion(prompt, f" In {self.words_max} words or fewer.")
-        wanted = f"{reason} Answer again, in {self.words_max} words or fewer, with one line that begins with {MARKER}"
-        return self._chat((*self._messages(prompt), Message("assistant", reply), Message("user", wanted)))
+            return self._completion(shown, f" In {most} words or fewer.")
+        wanted = f"{reason} Answer again, in {most} words or fewer, with one line that begins with {MARKER}"
+        return self._chat((*self._messages(shown), Message("assistant", reply), Message("user", wanted)))
 
-    def _messages(self, prompt: Prompt) -> tuple[Message, ...]:
+    def _messages(self, shown: str) -> tuple[Message, ...]:
         words = _WORDS.format(words=self.words, words_max=self.words_max)
-        told = "\n\n".join((LATENT, prompt.task, f"{words} {_THINK if self.think else _ANSWER}"))
-        shots = [(Message("user", shown), Message("assistant", f"{MARKER} {said}")) for shown, said in prompt.shots]
-        return (Message("system", told), *chain.from_iterable(shots), Message("user", prompt.shown))
+        told = "\n\n".join((LATENT, self.task.told, f"{words} {_THINK if self.think else _ANSWER}"))
+        shots = [(Message("user", case), Message("assistant", f"{MARKER} {said}")) for case, said in self.task.shots]
+        return (Message("system", told), *chain.from_iterable(shots), Message("user", shown))
 
     def _chat(self, messages: tuple[Message, ...]) -> Chat:
         return Chat(messages, self.max_tokens, self.temperature, self.seed)
 
-    def _completion(self, prompt: Prompt, more: str) -> Completion:
-        text = f"{prompt.terse}{more}\n\n{prompt.shown}\n\n{MARKER}"
+    def _completion(self, shown: str, more: str) -> Completion:
+        text = f"{self.task.terse}{more}\n\n{shown}\n\n{MARKER}"
         return Completion(text, self.max_tokens, self.temperature, self.seed, stop=("\n",))

@@ -4,21 +4,19 @@ A latent is such a one where nearly all of its activation falls on tokens at whi
 occur; of any other a list of tokens would say too little, and it is refused.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from plainspoken.corpus.rows import require_part
 from plainspoken.explainers.exhibit import heights, quoted
 from plainspoken.explainers.means import Explain, ExplainMeans
-from plainspoken.explainers.prompt import Prompt
-from plainspoken.explainers.speaker import Speaker, not_explained
+from plainspoken.explainers.prompt import Task
+from plainspoken.explainers.speaker import Case, Show, explain_by, not_explained
 from plainspoken.language.text import Text
 from plainspoken.latents.table import FiringTable
 from plainspoken.latents.windows import TokenIndex
-from plainspoken.types import Explanation, Failure
+from plainspoken.types import Failure
 
 NAME = "token_list"
 
@@ -72,22 +70,13 @@ def fired(table: FiringTable, index: TokenIndex, latent: int) -> Fired:
 
 
 def open_token_list(means: ExplainMeans) -> Explain[Text]:
-    """The explainer at a site. Raises as `Speaker.open`."""
-    speaker, settings = Speaker.open(means, NAME), means.settings
+    """The explainer at a site. Raises as `explain_by`."""
 
-    def explain(
-        table: FiringTable,
-        text: Text,
-        weight: Float[np.ndarray, " latents"],
-        words: int,
-        words_max: int,
-        progress: Callable[[int], object] | None = None,
-    ) -> list[Explanation | Failure]:
-        require_part(table.rows, "explain")
-        index = TokenIndex.of(table.rows.tokens, table.rows.mask)
+    def showing(case: Case[Text]) -> Show:
+        index = TokenIndex.of(case.table.rows.tokens, case.table.rows.mask)
 
-        def compose(latent: int) -> Prompt | Failure:
-            found = fired(table, index, latent)
+        def show(latent: int) -> str | Failure:
+            found = fired(case.table, index, latent)
             if found.covered < COVERED:
                 return not_explained(
                     latent,
@@ -95,12 +84,12 @@ def open_token_list(means: ExplainMeans) -> Explain[Text]:
                     f"that they occur hold {found.covered:.0%} of its activation, less than {COVERED:.0%}; explain it "
                     "with another explainer",
                 )
-            largest = float(np.max(table.latent(latent)[1]))
-            return Prompt(TASK, show_tokens(found, largest, settings.examples, text), TERSE, SHOTS)
+            largest = float(np.max(case.table.latent(latent)[1]))
+            return show_tokens(found, largest, means.settings.examples, case.prepared)
 
-        return speaker.explain(table, compose, words, words_max, progress)
+        return show
 
-    return explain
+    return explain_by(means, NAME, Task(TASK, TERSE, SHOTS), showing)
 
 
 def show_tokens(found: Fired, largest: float, most: int, text: Text) -> str:

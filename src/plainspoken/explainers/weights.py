@@ -4,19 +4,13 @@
 it fire by itself. What the latent reads of a context is in neither.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Float
-
-from plainspoken.corpus.rows import require_part
 from plainspoken.explainers.exhibit import quoted
 from plainspoken.explainers.means import Explain, ExplainMeans
-from plainspoken.explainers.prompt import Prompt
-from plainspoken.explainers.speaker import Speaker
+from plainspoken.explainers.prompt import Task
+from plainspoken.explainers.speaker import Case, Show, explain_by
 from plainspoken.language.text import Text
-from plainspoken.latents.table import FiringTable
-from plainspoken.types import Explanation, Failure
 
 NAME = "weights"
 
@@ -38,28 +32,19 @@ SHOTS = (
 
 
 def open_weights(means: ExplainMeans) -> Explain[Text]:
-    """The explainer at a site. Raises as `Speaker.open`; when it explains, ModelError as `latent_tokens`."""
-    speaker = Speaker.open(means, NAME)
+    """The explainer at a site. Raises as `explain_by`; when it explains, ModelError as `latent_tokens`."""
 
-    def explain(
-        table: FiringTable,
-        text: Text,
-        weight: Float[np.ndarray, " latents"],
-        words: int,
-        words_max: int,
-        progress: Callable[[int], object] | None = None,
-    ) -> list[Explanation | Failure]:
-        require_part(table.rows, "explain")
+    def showing(case: Case[Text]) -> Show:
         assert means.tokens is not None, "an explainer by weights is given them"
         named = means.tokens()
 
-        def compose(latent: int) -> Prompt:
-            read, promoted = (listed(side[latent].tolist(), text) for side in (named.read, named.promoted))
-            return Prompt(TASK, f"Fires at: {read}\nExpects next: {promoted}", TERSE, SHOTS)
+        def show(latent: int) -> str:
+            read, promoted = (listed(side[latent].tolist(), case.prepared) for side in (named.read, named.promoted))
+            return f"Fires at: {read}\nExpects next: {promoted}"
 
-        return speaker.explain(table, compose, words, words_max, progress)
+        return show
 
-    return explain
+    return explain_by(means, NAME, Task(TASK, TERSE, SHOTS), showing)
 
 
 def listed(tokens: Sequence[int], text: Text) -> str:

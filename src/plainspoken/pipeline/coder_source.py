@@ -1,12 +1,38 @@
-"""Where the coder of a site lies in what `coder.load` names."""
+"""Where the coder of a site lies in what `coder.load` names: a file or folder here, or a repository on the hub."""
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from plainspoken.coders import checkpoints_below, is_coder
 from plainspoken.errors import CoderError, UsageError
+from plainspoken.pipeline.hub import Fetched, fetch, hub_name
+from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import has_settings, is_run_folder
+
+
+@dataclass(frozen=True)
+class CoderSource:
+    """What `coder.load` names: the `path` of its files; where the hub has them, what was `fetched` from there."""
+
+    path: Path
+    fetched: Fetched | None = None
+
+    def name_of(self, path: Path) -> str:
+        """What a coder in it is called, wherever it lies on this machine; of the hub's with its commit."""
+        if self.fetched is None:
+            return short_name(str(path))
+        return self.fetched.name.at(self.fetched.commit, path.relative_to(self.path).as_posix().removeprefix("."))
+
+
+def coder_source(load: str, sites: Sequence[str]) -> CoderSource:
+    """Where `coder.load` leads; from the hub the coders of these sites are fetched. Raises as `fetch` does."""
+    name = hub_name(load)
+    if name is None:
+        return CoderSource(Path(load))
+    fetched = fetch(name, sites)
+    return CoderSource(fetched.path, fetched)
 
 
 def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:

@@ -44,7 +44,7 @@ def load_coders(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome
         for doubt in (_of_another_site(found, site, lm), _of_another_model(found, lm)):
             if doubt is not None:
                 workplace.progress.warn(doubt)
-        loaded = {"name": short_name(str(found.path)), "format": found.format, "sha256": fingerprint(found.path)}
+        loaded = {"name": found.name, "format": found.format, "sha256": fingerprint(found.path)}
         extra = {"lm": short_name(lm.name), "lm_fingerprint": lm.fingerprint, "seed": seed, "loaded": loaded}
         save_coder(workplace.path("train", site.module), found.coder, site, extra)
         yield Outcome(Unit("train", site.module), {"loaded": loaded, "latents": found.coder.spec.latents})
@@ -54,6 +54,8 @@ def load_coders(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome
 class _Found:
     coder: Coder
     path: Path
+    name: str
+    """What it is called, wherever it lies."""
     format: str
     module: str
     """Where it belongs, as the checkpoint names it."""
@@ -61,12 +63,12 @@ class _Found:
 
 def _load(workplace: Workplace, site: Site) -> _Found:
     """The coder for a site."""
-    given = Path(str(workplace.config.coder.load))
-    path = coder_path(given, site.module, [each.module for each in workplace.sites])
-    require_trained(given, path)
+    source = workplace.coder_source
+    path = coder_path(source.path, site.module, [each.module for each in workplace.sites])
+    require_trained(source.path, path)
     coder, named, form = load_any(path)
     require_fits(coder, site, path)
-    return _Found(coder, path, form, named.module)
+    return _Found(coder, path, source.name_of(path), form, named.module)
 
 
 def _of_another_site(found: _Found, site: Site, lm: LanguageModel) -> str | None:

@@ -51,21 +51,36 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
             _bring_up_stage(workplace, stage)
 
 
-def is_up(workplace: Workplace, stages: Sequence[Stage], target: str) -> bool:
-    """Whether `bring_up` would find all done up to the stage `target`; nothing is written.
+def to_do(
+    workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()
+) -> dict[str, tuple[Unit, ...]]:
+    """What `bring_up` would do, by the stages up to `target`, in order; nothing is written.
 
     Raises ConfigError for settings that some stage cannot work with, RunError when the folder is of other settings.
     """
     chain = _chain(stages, target)
+    forced = _with_dependents(stages, force)
     for stage in stages:
         if stage.check is not None:
             stage.check(workplace)
-    _refuse_other_settings(workplace, chain, ())
-    return all(
-        workplace.folder(unit).is_done(_key(workplace, stage, unit))
-        for stage in chain  # in order: the key of a stage rests on those before it
-        for unit in workplace.units(stage)
-    )
+    _refuse_other_settings(workplace, chain, forced)
+    found: dict[str, tuple[Unit, ...]] = {}
+    for stage in chain:  # in order: the key of a stage rests on those before it
+        before = [unit for name in stage.after for unit in found[name]]
+        found[stage.name] = tuple(
+            unit
+            for unit in workplace.units(stage)
+            if stage.name in forced
+            or any(_reads(unit, source) for source in before)
+            or not workplace.folder(unit).is_done(_key(workplace, stage, unit))
+        )
+    return found
+
+
+def redone(stages: Sequence[Stage], target: str, force: Collection[str]) -> list[str]:
+    """The stages up to `target` that are made anew where these are forced. UsageError where there is no such stage."""
+    forced = _with_dependents(stages, force)
+    return [stage.name for stage in _chain(stages, target) if stage.name in forced]
 
 
 def _chain(stages: Sequence[Stage], target: str) -> list[Stage]:
@@ -205,9 +220,14 @@ def _key(workplace: Workplace, stage: Stage, unit: Unit) -> StageKey:
     for name in stage.after:
         before = workplace.stage(name)
         for source in workplace.units(before):
-            if source.site is None or unit.site is None or f"{unit.site}/".startswith(f"{source.site}/"):
+            if _reads(unit, source):
                 inputs[source.name] = content_hash(before, workplace.folder(source))
     return StageKey(stage.name, unit.site, stage.version, workplace.settings(stage, unit.site), inputs)
+
+
+def _reads(unit: Unit, source: Unit) -> bool:
+    """Whether a unit reads another of a stage that its own reads: that of its site, or of the whole run."""
+    return source.site is None or unit.site is None or f"{unit.site}/".startswith(f"{source.site}/")
 
 
 def content_hash(stage: Stage, folder: StageFolder) -> str:

@@ -64,16 +64,24 @@ def run(
 
 
 def dry_run(
-    config: Config | None = None, out: Path | str | None = None, *, target: str = "report", progress: Progress = SILENT
+    config: Config | None = None,
+    out: Path | str | None = None,
+    *,
+    force: Sequence[str] = (),
+    target: str = "report",
+    prompts: bool = False,
+    progress: Progress = SILENT,
 ) -> DryRun:
     """What `run` would ask of language models, and cost, estimated on a sample before anything is sent.
 
-    Arguments as `run` has them. Stages before the first that asks are done for real where they are not done.
+    Arguments as `run` has them. Stages before the first that asks are done for real where they are not done; nothing is
+    made anew. `prompts`: show a prompt of the stages that are done as well.
     """
     from plainspoken.pipeline.dry import dry_run
 
     config = config or load_config()
-    return dry_run(config, out or Path("runs") / config.preset, target=target, progress=progress)
+    root = out or Path("runs") / config.preset
+    return dry_run(config, root, target=target, force=force, prompts=prompts, progress=progress)
 
 
 @contextmanager
@@ -175,14 +183,19 @@ def scores(
 
 
 def dry_scores(
-    root: Path | str, *, by: Sequence[str] = (), overrides: Sequence[str] = (), progress: Progress = SILENT
+    root: Path | str,
+    *,
+    by: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    prompts: bool = False,
+    progress: Progress = SILENT,
 ) -> DryRun:
     """What `scores` would ask of language models, and cost, estimated on a sample before anything is sent.
 
-    Raises what `scores` and `dry_run` raise.
+    `prompts`, and what is raised: as `dry_run` and `scores` have them.
     """
     asked, _ = _asked_to_score(Path(root), stored_config(Path(root)), by, overrides)
-    return dry_run(asked, root, target="score", progress=progress)
+    return dry_run(asked, root, target="score", prompts=prompts, progress=progress)
 
 
 def _asked_to_score(root: Path, stored: Config, by: Sequence[str], overrides: Sequence[str]) -> tuple[Config, Config]:

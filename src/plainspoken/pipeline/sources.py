@@ -8,6 +8,7 @@ from pathlib import Path
 from plainspoken.config import Config
 from plainspoken.corpus import source_path
 from plainspoken.corpus.stdlib import standard_library_files
+from plainspoken.pipeline.hub import hub_name
 from plainspoken.store import sha256_file
 from plainspoken.store.manifest import digest
 
@@ -15,11 +16,11 @@ from plainspoken.store.manifest import digest
 def located(config: Config) -> Config:
     """The settings with the model's, the corpora's and the coders' files and folders by their absolute paths.
 
-    A run folder is used again from other working directories. What names no file or folder stays as it is; a coder is
-    never anything else, and keeps its path when it has gone.
+    A run folder is used again from other working directories. What names no file or folder stays as it is. A coder
+    keeps its path when it has gone, unless it may be one of the hub's.
     """
     lm, corpus, coder = config.lm, config.corpus, config.coder
-    if coder.load is not None:
+    if coder.load is not None and hub_name(coder.load) is None:
         coder = dataclasses.replace(coder, load=os.path.abspath(os.path.expanduser(coder.load)))
     if lm.name != "pocket":
         lm = dataclasses.replace(lm, name=_absolute(lm.name, Path(lm.name).expanduser()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from plainspoken.config import Config, LlmServiceConfig, config_tree, flat_settings, load_config
 from plainspoken.corpus import require_source
-from plainspoken.errors import PlainspokenError, RunError, UsageError
+from plainspoken.errors import CoderError, PlainspokenError, RunError, UsageError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.sources import is_gone, located, short_name, source_fingerprint
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from plainspoken.llm.open import Llm
     from plainspoken.llm.spent import Spent
     from plainspoken.lm import LanguageModel
+    from plainspoken.pipeline.coder_source import CoderSource
     from plainspoken.train.processes import Processes
 else:  # they bring torch; a workplace is made before anything is loaded
-    Limits = Llm = Spent = LanguageModel = Processes = Any
+    Limits = Llm = Spent = LanguageModel = Processes = CoderSource = Any
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -135,19 +136,33 @@ class Workplace:
             for n, folder in folders.items()
         }
 
+    @cached_property
+    def coder_source(self) -> CoderSource:
+        """Where `coder.load` leads, the hub asked once. Raises CoderError where it cannot be had."""
+        from plainspoken.pipeline.coder_source import coder_source
+
+        return coder_source(self._settings["coder.load"], [site.module for site in self.sites])
+
     def _content_of_coder(self, stage: Stage, site: str) -> str:
         """Hash of the coder that `coder.load` has for a site; where it is gone, of what the run made its own of it."""
         from plainspoken.coders import fingerprint, is_coder
         from plainspoken.pipeline.coder_source import coder_path, require_trained
 
-        load = self._settings["coder.load"]
-        path = coder_path(Path(load), site, [each.module for each in self.sites])
         kept = self.folder(Unit(stage.name, site))
         before = kept.settings() or {}
-        if not is_coder(path) and _LOADED in before and self._is_of("coder.load", load):
+        owned = _LOADED in before and self._is_of("coder.load", self._settings["coder.load"])
+        try:
+            given = self.coder_source.path
+        except CoderError as error:  # neither in the hub's cache nor to be fetched
+            if not owned:
+                raise
+            self.progress.warn(f"coder.load cannot be had, going on with what {kept.path} holds of it: {error}")
+            return before[_LOADED]
+        path = coder_path(given, site, [each.module for each in self.sites])
+        if not is_coder(path) and owned:
             self.progress.warn(f"coder.load is gone ({path}): going on with what {kept.path} holds of it")
             return before[_LOADED]
-        require_trained(Path(load), path)
+        require_trained(given, path)
         return fingerprint(path)[:16]
 
     def _is_of(self, setting: str, value: str) -> bool:
