@@ -221,8 +221,8 @@ class ExplainConfig:
     explainer: Name = "rules"
     """Who writes the explanations; a name from `plainspoken.explainers`."""
     words: Positive = 60
-    """Budget of words, as the mean over a site's explanations: of rules, those that matter more may say more; a language
-    model is asked for the longest again, and what is then still too long is given up."""
+    """Budget of words, as the mean over a site's explanations: of rules, those that matter more may say more; of a
+    language model, the longest are asked for again, and given up where they are still too long."""
     words_max: Positive = 180
     """Longest explanation, words."""
     latents: Count = 0
