@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from llm.server import Server, Trouble, serve
 from plainspoken.cli.app import app
 from plainspoken.config import Config, LimitsConfig
+from plainspoken.errors import ConfigError
 from plainspoken.pipeline import dry_run, failure_counts, llm_costs, run
 from plainspoken.pipeline.dry import DryRun
 from plainspoken.pipeline.results import Results
@@ -150,6 +151,19 @@ def test_asked_again_only_what_was_not_answered_is_sent(incomplete: tuple[Server
     shown = " ".join(CliRunner().invoke(app, ["evaluate", str(folder)]).output.split())
     assert "paid earlier (simulate): " in shown
     assert "Incomplete" not in (folder / "report.html").read_text()
+
+
+def test_what_is_done_needs_no_key(
+    incomplete: tuple[Server, Config], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    server, config = incomplete
+    llm = dataclasses.replace(config.simulate.llm, key_variable="NO_SUCH_KEY")
+    keyed = dataclasses.replace(config, simulate=dataclasses.replace(config.simulate, llm=llm))
+    before = server.seen.total()
+    assert run(keyed, folder) is not None and server.seen.total() == before
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
+        run(keyed, folder, force=["simulate"])
 
 
 def test_a_run_that_asks_nobody_says_so_and_does_nothing(tiny: Config, tmp_path: Path) -> None:

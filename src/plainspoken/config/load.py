@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from plainspoken.config.moved import brought_up, moved
+from plainspoken.config.named import nearest
 from plainspoken.config.schema import Config
 from plainspoken.errors import ConfigError
 
@@ -125,7 +126,7 @@ def _adapter(kind: Any) -> Any:  # a TypeAdapter, but beartype knows no pydantic
 
 def _preset_tree(name: str) -> dict[str, Any]:
     if name not in preset_names():
-        raise ConfigError(f"no preset {name!r}{_nearest(name, preset_names())}; presets: {', '.join(preset_names())}")
+        raise ConfigError(f"no preset {name!r}{nearest(name, preset_names())}; presets: {', '.join(preset_names())}")
     text = files("plainspoken").joinpath("presets").joinpath(f"{name}.toml").read_text("utf-8")
     return tomllib.loads(text)
 
@@ -259,11 +260,6 @@ def _nearest_setting(dotted: str) -> str:
     near += [last[n] for n in difflib.get_close_matches(dotted.rpartition(".")[2], last, 1, 0.6)]
     near += difflib.get_close_matches(dotted, names, 1, 0.3)
     return f"; nearest: {near[0]}" if near else "; `plainspoken settings` lists them all"
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, 1, 0.4)
-    return f"; nearest: {near[0]}" if near else ""
 
 
 def _explained(error: ValidationError) -> str:

@@ -1,6 +1,7 @@
 """What a setting names: one thing of a registry."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from plainspoken.errors import ConfigError
@@ -9,7 +10,13 @@ T = TypeVar("T")
 
 
 def named(registry: Mapping[str, T], name: str, setting: str) -> T:
-    """The thing of this name. Raises ConfigError that names the setting and lists what there is."""
+    """The thing of this name. Raises ConfigError that names the setting, what there is and what is nearest."""
     if name not in registry:
-        raise ConfigError(f"{setting} is {name!r}; there are: {', '.join(registry)}")
+        raise ConfigError(f"{setting} is {name!r}; there are: {', '.join(registry)}{nearest(name, registry)}")
     return registry[name]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`; nearest: NAME`, of these names; nothing where none is near."""
+    near = difflib.get_close_matches(name, list(names), 1, 0.4)
+    return f"; nearest: {near[0]}" if near else ""

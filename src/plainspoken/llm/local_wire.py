@@ -64,7 +64,7 @@ class LocalWire:
 
     @property
     def model(self) -> str:
-        """Name, fingerprint of the weights, number format, and hash of all that turns text into ids and ends an answer."""
+        """Name, fingerprint of the weights, number format, and hash of what turns text into ids and ends an answer."""
         dtype = str(self._lm.dtype).removeprefix("torch.")
         return f"{self._lm.name}@{self._lm.fingerprint[:16]}:{dtype}+{self._speech}"
 

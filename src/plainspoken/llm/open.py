@@ -14,7 +14,7 @@ from plainspoken.llm.dry import DryWire
 from plainspoken.llm.key import Key
 from plainspoken.llm.limits import Limits
 from plainspoken.llm.llama_wire import LlamaWire
-from plainspoken.llm.openai_wire import EVERYTHING, OpenAiWire
+from plainspoken.llm.openai_wire import EVERYTHING, OpenAiWire, require_address, require_package
 from plainspoken.llm.prefixes import LastPrefix, PrefixCache
 from plainspoken.llm.probe import Probe, probe
 from plainspoken.llm.requests import Ability, Chat, Completion
@@ -91,6 +91,25 @@ def open_llm(
     place = Path(config.cache).expanduser() if config.cache else folder
     cache, within = AnswerCache(place / CACHE_FILE), limits or Limits()
     return Llm(Asker(wire, cache, within), tokens, context, within, cache, owns_limits=limits is None)
+
+
+def require_reachable(config: LlmServiceConfig, section: str) -> None:
+    """Raises ConfigError, which names the section, for what `open_llm` would refuse by these settings and the
+    environment alone: a key that is not set, an address that is none, a package that is not there. Loads nothing."""
+    try:
+        if config.service == "local":
+            _has_its_own_tokenizer(config)
+            if config.key_variable:
+                raise ConfigError(
+                    f"key_variable is {config.key_variable!r}, but service is local: a model in this process wants no "
+                    "key; leave it out, or set service to openai or llama"
+                )
+        else:
+            require_address(config.base_url)
+            Key.of(config.key_variable)
+            require_package()
+    except ConfigError as error:
+        raise ConfigError(f"{section}: {error}") from error
 
 
 def open_dry(config: LlmServiceConfig, reply: Callable[[Chat | Completion], str]) -> Llm:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -200,7 +201,8 @@ def _schema(request: Chat) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
-def _client(base_url: str, key: str, timeout_s: float, retries: int) -> "AsyncOpenAI":
+def require_address(base_url: str) -> None:
+    """ConfigError for a base URL that is none, or holds what should stand nowhere."""
     parts = urlsplit(base_url)
     if parts.username or parts.password:
         raise ConfigError("base_url holds a user or a password: leave it out and name key_variable instead")
@@ -208,8 +210,17 @@ def _client(base_url: str, key: str, timeout_s: float, retries: int) -> "AsyncOp
         raise ConfigError("base_url goes on behind a ? or #: leave that out; a key is named by key_variable")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"base_url {base_url!r} is no address; write it as http://127.0.0.1:8000/v1")
-    try:
-        from openai import AsyncOpenAI
-    except ModuleNotFoundError as error:
-        raise ConfigError("asking a server needs the openai package: pip install 'plainspoken[llm]'") from error
+
+
+def require_package() -> None:
+    """ConfigError where the `openai` package is not installed; it is not imported."""
+    if find_spec("openai") is None:
+        raise ConfigError("asking a server needs the openai package: pip install 'plainspoken[llm]'")
+
+
+def _client(base_url: str, key: str, timeout_s: float, retries: int) -> "AsyncOpenAI":
+    require_address(base_url)
+    require_package()
+    from openai import AsyncOpenAI
+
     return AsyncOpenAI(api_key=key, base_url=base_url, timeout=timeout_s, max_retries=retries)

@@ -34,6 +34,7 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
     """
     chain = _chain(stages, target)
     forced = _with_dependents(stages, force)
+    refuse_early(workplace, stages, target, force)
     for stage in stages:  # all of them: what a later stage must refuse should not wait for hours of earlier ones
         if stage.check is not None:
             stage.check(workplace)
@@ -51,6 +52,20 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
             _bring_up_stage(workplace, stage)
 
 
+def refuse_early(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
+    """Raises ConfigError for what the settings and the environment alone tell, before any model is loaded: a name that
+    there is not, whichever stage reads it; a service that a stage still to be begun cannot reach as it is set."""
+    for stage in stages:
+        if stage.early is not None:
+            stage.early(workplace)
+    forced = _with_dependents(stages, force)
+    for stage in _chain(stages, target):
+        if stage.reaches is not None:
+            done = any(workplace.path(stage.name).glob("**/manifest.json"))  # sites are not known yet
+            if stage.name in forced or not done:
+                stage.reaches(workplace)
+
+
 def to_do(
     workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()
 ) -> dict[str, tuple[Unit, ...]]:
@@ -59,6 +74,7 @@ def to_do(
     Raises ConfigError for settings that some stage cannot work with, RunError when the folder is of other settings.
     """
     chain = _chain(stages, target)
+    refuse_early(workplace, stages, target, force)
     forced = _with_dependents(stages, force)
     for stage in stages:
         if stage.check is not None:

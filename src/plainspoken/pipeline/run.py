@@ -11,7 +11,7 @@ from plainspoken.config import Config, ScoreConfig, load_config
 from plainspoken.errors import UsageError
 from plainspoken.pipeline import launched
 from plainspoken.pipeline.chain import COMPARISON, STAGES
-from plainspoken.pipeline.machine import bring_up
+from plainspoken.pipeline.machine import bring_up, refuse_early
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.results import Comparison, Results
 from plainspoken.pipeline.workplace import Workplace, stored_config
@@ -169,12 +169,14 @@ def scores(
     asked, kept = _asked_to_score(Path(root), stored, by, overrides)
     require_column(sort, asked.score.scorers)
     workplace = Workplace(Path(root), stored, STAGES, progress)
+    scoring = Workplace(Path(root), asked, STAGES, progress, kept)
+    if asked.score.scorers:
+        refuse_early(scoring, STAGES, "score")
     with workplace.locked():
         modules = [known.module for known in workplace.sites]
         if site is not None and site not in modules:
             raise UsageError(f"{site} is no site of {root}; its sites: {', '.join(modules)}")
         bring_up(workplace, STAGES, "calibrate")
-    scoring = Workplace(Path(root), asked, STAGES, progress, kept)
     with scoring.locked():
         if asked.score.scorers:
             bring_up(scoring, STAGES, "score")

@@ -67,6 +67,11 @@ class Stage:
     be there and able to answer."""
     does_here: Callable[[Config], str | None] | None = None
     """What it does under these settings, where that is something else; None: what it always does."""
+    early: Check | None = None
+    """Called before anything is loaded: what the settings alone tell, such as a name that there is not."""
+    reaches: Check | None = None
+    """Called then, where the stage is forced or was never begun: whom it asks must be reachable by the settings (its
+    key set, its address one). Nobody is asked yet."""
     check: Check | None = None
     """Called before anything is begun: what its work would refuse after hours is refused at once."""
     needs: Check | None = None

@@ -171,6 +171,16 @@ class Workplace:
         path = self.root / CONFIG
         return path.is_file() and read_json(path).get(section, {}).get(name) == value
 
+    def require_reachable(self, section: Section) -> None:
+        """ConfigError where the settings and the environment alone tell that this section's model cannot be reached.
+
+        Where nobody is going to be asked (a dry run), nothing is missing.
+        """
+        from plainspoken.llm.open import require_reachable
+
+        if self._opens is None:
+            require_reachable(getattr(self.config, section).llm, f"{section}.llm")
+
     def llm(self, section: Section) -> Llm:
         """The language model that a section of the settings names; two that name the same share it, and all the limits.
 

@@ -50,6 +50,21 @@ class Table:
         return prompt, before + np.cumsum(lengths) - len(self.newline) - 1
 
 
+def refuse_strategy(settings: SimulateConfig) -> None:
+    """ConfigError for a strategy that the service cannot follow, whatever its model."""
+    service = settings.llm.service
+    if settings.strategy == "in-process" and service != "local":
+        raise ConfigError(
+            "simulate.strategy = in-process is for a model in this process (simulate.llm.service = local); "
+            "for a server set auto, fan-out or echo"
+        )
+    if settings.strategy == "echo" and service == "llama":
+        raise ConfigError(
+            "simulate.strategy = echo wants the log-probabilities of a prompt's own tokens, which llama-server "
+            "(simulate.llm.service = llama) does not tell; set auto or fan-out"
+        )
+
+
 def strategy_of(settings: SimulateConfig, llm: Llm, digits: Ids) -> Strategy:
     """How this model is asked for many places of a prompt, tried now.
 
@@ -57,12 +72,8 @@ def strategy_of(settings: SimulateConfig, llm: Llm, digits: Ids) -> Strategy:
     which find one another in its prefix cache. Raises ConfigError for `in-process` with a server, LlmError where the
     model is not able or not truthful.
     """
+    refuse_strategy(settings)
     wanted, local = settings.strategy, settings.llm.service == "local"
-    if wanted == "in-process" and not local:
-        raise ConfigError(
-            "simulate.strategy = in-process is for a model in this process (simulate.llm.service = local); "
-            "for a server set auto, fan-out or echo"
-        )
     if wanted == "fan-out" or (wanted == "auto" and not local):
         llm.require("next-token", answers=digits)
         return "fan-out"

@@ -21,6 +21,15 @@ def check(workplace: Workplace) -> None:
     explainer_named(workplace.config.explain.explainer)
 
 
+def reaches(workplace: Workplace) -> None:
+    """ConfigError where the language models that are to be asked, or to judge, cannot be reached as they are set."""
+    explainer = explainer_named(workplace.config.explain.explainer)
+    if explainer.needs_llm:
+        workplace.require_reachable("explain")
+    if explainer.hears:
+        simulate.reaches(workplace)
+
+
 def asks(workplace: Workplace) -> None:
     """LlmError or ConfigError where the language model that is to be asked cannot answer what it will be."""
     explainer = explainer_named(workplace.config.explain.explainer)

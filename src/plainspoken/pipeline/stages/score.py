@@ -44,6 +44,12 @@ def check(workplace: Workplace) -> None:
     ranking(score.rank_by, score.scorers)
 
 
+def reaches(workplace: Workplace) -> None:
+    """ConfigError where the language model that is to judge cannot be reached as it is set."""
+    if any(scorer_named(name).needs == "llm" for name in workplace.config.score.scorers):
+        workplace.require_reachable("score")
+
+
 def parts(workplace: Workplace) -> tuple[str, ...]:
     """SITE/SCORER for each that is asked for; where none is, nothing is looked at."""
     scorers = workplace.config.score.scorers

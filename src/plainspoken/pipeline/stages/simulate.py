@@ -20,6 +20,7 @@ from plainspoken.pipeline.speech import chance_asked, opened_simulator, simulate
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.simulators import settings_unread, simulator_named
+from plainspoken.simulators.at_once import refuse_strategy
 from plainspoken.simulators.gates import gate_named
 from plainspoken.types import Failure, Pairs, Part, Rows, Simulation, same_tokens
 
@@ -30,6 +31,15 @@ def check(workplace: Workplace) -> None:
     """ConfigError where there is no such simulator or gate."""
     simulator_named(workplace.config.simulate.simulator)
     gate_named(workplace.config.simulate.gate)
+
+
+def reaches(workplace: Workplace) -> None:
+    """ConfigError where the language model that is to be asked cannot be reached as it is set."""
+    simulator = simulator_named(workplace.config.simulate.simulator)
+    if simulator.needs_llm:
+        workplace.require_reachable("simulate")
+    if "strategy" in simulator.reads:
+        refuse_strategy(workplace.config.simulate)
 
 
 def asks(workplace: Workplace) -> None:
