@@ -185,7 +185,7 @@ def _edits(
         # Where there are too many edits to measure each alone, what all of them together did is told of each.
         alone = edit.latent in by_latent
         record = by_latent.get(edit.latent if alone else None)
-        effect, lacks = _effect(record), record and record["withheld"]
+        effect, lacks = _effect(record), None if record is None else record["withheld"]
         scope = "latent" if alone else "site"
         found.append(Edit(edit.latent, edit.old or "", edit.new, effect, scope, problems.get(edit.latent), lacks))
     return tuple(found)
