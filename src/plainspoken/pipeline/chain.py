@@ -130,7 +130,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="score",
         does="score the sentences on documents of their own, where scorers are asked for",
-        version=1,
+        version=2,
         settings=("score", "evaluate.bootstrap", "seed"),
         after=("corpus", "encode", "explain"),
         work=_late("score"),
@@ -143,7 +143,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="simulate",
         does="read the sentences back: predict where each latent fires",
-        version=2,
+        version=3,
         settings=("simulate", "evaluate.positions", "score.share", "seed"),
         after=("corpus", "encode", "explain"),
         work=_late("simulate"),
@@ -151,13 +151,13 @@ STAGES: tuple[Stage, ...] = (
         asks=_late_check("simulate", "asks"),
         check=_late_check("simulate"),
         per_site=True,
-        keeps=("calibrate.safetensors", "evaluate.safetensors"),
+        keeps=("calibrate.safetensors", "scoring.safetensors", "evaluate.safetensors"),
     ),
     Stage(
         name="calibrate",
-        does="turn predicted levels into activations, and score each latent",
-        version=1,
-        settings=("calibrate",),
+        does="turn predicted levels into activations, and on other documents score each latent",
+        version=2,
+        settings=("calibrate", "evaluate.bootstrap", "seed"),
         after=("encode", "simulate"),
         work=_late("calibrate"),
         check=_late_check("calibrate"),
@@ -166,7 +166,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="evaluate",
         does="splice the rewrite into the running model and measure its loss beside every control",
-        version=2,
+        version=3,
         settings=("evaluate", "score.rank_by", "site", "seed"),
         after=("corpus", "train", "encode", "explain", "score", "simulate", "calibrate"),
         work=_late("evaluate"),
@@ -177,7 +177,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="frontier",
         does="measure loss recovered against words an explanation, where budgets are asked for",
-        version=1,
+        version=2,
         settings=("report.frontier", "explain", "simulate", "score.share", "calibrate", "evaluate", "site", "seed"),
         after=("corpus", "train", "encode", "evaluate"),
         unread=_frontier_unread,
@@ -188,7 +188,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="report",
         does="write the report",
-        version=1,
+        version=2,
         settings=("report", "site"),
         after=("train", "measure", "encode", "explain", "score", "simulate", "calibrate", "evaluate", "frontier"),
         work=_late("report"),
