@@ -12,9 +12,11 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from plainspoken.coders import Coder, CoderSpec
+from plainspoken.latents.evidence import Evidence
 from plainspoken.latents.table import FiringTable
 from plainspoken.lm import LanguageModel, wrap_lm
 from plainspoken.rewrite import SiteMaterial, Spoken, gather
+from plainspoken.scorers.simulation import score_simulation
 from plainspoken.types import Part, Rows, Simulation, Site
 
 WIDTH, LATENTS, SPOKEN_TOKENS = 16, 24, 20
@@ -104,6 +106,13 @@ def fallible(rows: Rows, seed: int = 0, fractional: bool = False) -> np.ndarray:
     return heard * level.astype(np.float32) * rows.mask[:, :, None]
 
 
+def scored(simulate) -> np.ndarray:
+    """What ranks the latents: correlations with the truth on documents of their own."""
+    rows = make_rows("calibrate", seed=1, documents=40)
+    evidence = Evidence.over(make_simulation(rows, simulate(rows)), table_of(rows))
+    return score_simulation(evidence).correlation.ranking()
+
+
 @dataclass(frozen=True, eq=False)
 class Planted:
     """The planted model with its rows."""
@@ -123,8 +132,9 @@ class Planted:
         """The first site's material with a simulator."""
         spoken = self.spoken(simulate, explained)
         return gather(
-            SITE, self.coder, spoken, table_of(self.calibrate), maximum(), calibrator=calibrator, seed=0, **more
-        )
+            SITE, self.coder, spoken, table_of(self.calibrate), maximum(), calibrator=calibrator, seed=0,
+            score=scored(simulate), **more,
+        )  # fmt: skip
 
 
 def plant(tokenizer: PreTrainedTokenizerFast, skip: bool = False) -> Planted:

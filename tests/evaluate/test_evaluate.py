@@ -365,7 +365,7 @@ def test_without_two_explanations_there_is_no_shuffled_control(planted, neox):
 def _at(site, coder, explained: np.ndarray | None = None) -> SiteMaterial:
     """The planted explanations at any site: what they predict need not be true there."""
     from plainspoken.rewrite import Spoken, gather
-    from planted import make_simulation, table_of
+    from planted import make_simulation, scored, table_of
 
     explained = np.ones(LATENTS, bool) if explained is None else explained
     parts = [
@@ -373,8 +373,9 @@ def _at(site, coder, explained: np.ndarray | None = None) -> SiteMaterial:
     ]
     spoken = Spoken(*parts, explained)
     return gather(
-        site, coder, spoken, table_of(make_rows("calibrate")), maximum(), calibrator="conditional_mean", seed=0
-    )
+        site, coder, spoken, table_of(make_rows("calibrate")), maximum(), calibrator="conditional_mean", seed=0,
+        score=scored(fallible),
+    )  # fmt: skip
 
 
 def test_facts_are_of_the_latents_that_have_an_explanation_and_an_empty_mean_is_none():

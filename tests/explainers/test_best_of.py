@@ -118,6 +118,16 @@ def test_with_every_window_drawn_the_score_is_the_scorers_correlation(table: Fir
     assert judged[NEVER] == judged[RARE] == Judged()
 
 
+def test_a_latent_is_judged_on_the_same_pairs_whoever_else_is(table: FiringTable) -> None:
+    everybody = draw_sample(table, np.arange(LATENTS), 2, 8, 0)
+    for latent in (SINGLE, CONTEXT):
+        alone, mine = draw_sample(table, np.array([latent]), 2, 8, 0), everybody.of(everybody.pairs.latent == latent)
+        assert len(alone.pairs)
+        for one, other in ((alone.pairs.position, mine.pairs.position), (alone.true, mine.true)):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(alone.weight, mine.weight)
+
+
 def test_weights_undo_how_the_sample_was_drawn(table: FiringTable) -> None:
     """Over many draws the weighted sums are those of all the text, silent text included."""
     drawn = [draw_sample(table, np.array([CONTEXT]), 3, 8, seed) for seed in range(400)]

@@ -125,6 +125,21 @@ def test_the_same_seed_asks_the_same_and_each_latent_for_itself(ask, table: Firi
     assert told[2].isdisjoint(told[0])
 
 
+@pytest.mark.parametrize("name", ["default", "contrastive", "token_list", "weights"])
+def test_a_latent_more_or_less_changes_nothing_of_what_another_is_shown(
+    name: str, ask, table: FiringTable, text: Text
+) -> None:
+    """Near misses by neighbours are the exception: they are another latent's firings by what they are."""
+    told = []
+    for kept in (range(LATENTS), [SINGLE]):
+        server = Server(reply=says(ANSWER))
+        with ask(server, negatives_from=("tokens", "random")) as means:
+            explained(name, means, table.only(np.array(kept)), text)
+        told.append({asked_of(body) for body in prompts(server)})
+    everybody, alone = told
+    assert len(alone) == 1 and alone < everybody
+
+
 def test_too_long_is_asked_again_once_with_the_reason(ask, table: FiringTable, text: Text) -> None:
     long = "[EXPLANATION]: " + "many " * 19
 

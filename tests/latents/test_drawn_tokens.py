@@ -1,4 +1,4 @@
-"""Tokens drawn with known probabilities, undone: what is summed over them is, over all draws, what it is over all tokens.
+"""Tokens drawn with known probabilities, undone: the sums are, in the mean over all draws, those over all tokens.
 
 Rows of 2, 3 and 4 tokens of text, so few that every draw can be gone through.
 """

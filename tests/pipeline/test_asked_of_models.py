@@ -142,7 +142,7 @@ def test_asked_again_only_what_was_not_answered_is_sent(incomplete: tuple[Server
     server, config = incomplete
     server.trouble = lambda path, before, headers: None
     unanswered = Manifest.load(folder / "simulate" / SITE / "manifest.json").counts
-    lacking = sum(unanswered[f"{part}_pairs_unanswered"] for part in ("calibrate", "evaluate"))
+    lacking = sum(unanswered[f"{part}_pairs_unanswered"] for part in SHARES)
     results = run(config, folder, force=["simulate"])
     assert results is not None and results.record("rewritten")["coverage"] == 1
     cost, _ = llm_costs(folder)

@@ -14,7 +14,7 @@ from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.gating import tell_gate
 from plainspoken.pipeline.progress import Progress
 from plainspoken.pipeline.results import Results
-from plainspoken.pipeline.shelves import load_simulation, load_tensors
+from plainspoken.pipeline.shelves import SHARES, load_simulation, load_tensors
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.store import Manifest
 from plainspoken.types import Simulation
@@ -42,7 +42,7 @@ def test_what_passes_is_simulated_as_without_a_gate_and_the_rest_is_silent_and_c
     assert 0 < gate["recall_low"] <= gate["recall"] <= gate["recall_high"] <= 1
     assert min(gate["recall"], gate["mass_recall"]) >= 0.6 and gate["tightened"] >= 0
     assert gate["recall"] == pytest.approx(1 - gate["firings_dropped"] / gate["firings"])
-    for part in ("calibrate", "evaluate"):
+    for part in SHARES:
         whole, few = simulation(finished, part), simulation(copy, part)
         assert counts[f"{part}_pairs_dropped"] > 0
         before = Manifest.load(finished / "simulate" / SITE / "manifest.json").counts[f"{part}_pairs_asked"]

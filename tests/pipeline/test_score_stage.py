@@ -15,23 +15,30 @@ import pytest
 
 from judges import guessing, service
 from llm.server import Server, Trouble, serve
+from plainspoken.calibrators import Evidence, calibrator_named
 from plainspoken.config import Config
 from plainspoken.corpus.apart import divide, require_apart
 from plainspoken.errors import ConfigError, CorpusError, LeakError, LlmError, RunError, UsageError
 from plainspoken.pipeline import STAGES, Progress, run, scores
 from plainspoken.pipeline.ranking import latents_ranked
 from plainspoken.pipeline.shelves import (
+    SHARES,
     calibrate_rows,
+    load_calibration,
     load_judged,
     load_rows,
+    load_scores,
     load_simulation,
     load_table,
     scoring_rows,
 )
+from plainspoken.pipeline.stages import score
 from plainspoken.pipeline.stages.calibrate import maximum
 from plainspoken.pipeline.stages.evaluate import site_material
 from plainspoken.pipeline.workplace import Workplace, stored_config
-from plainspoken.scorers import JudgedScores
+from plainspoken.scorers import MEASURES, JudgedScores
+from plainspoken.scorers.simulation import MEASURES as SIMULATION_MEASURES
+from plainspoken.scorers.simulation import score_simulation
 
 SITE = "gpt_neox.layers.0.mlp"
 Contents = Callable[[Path], dict[str, bytes]]
@@ -46,11 +53,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def judged(tiny: Config, server: Server, tmp_path: Path) -> Config:
     """The tiny settings with a judge who guesses, asked about few texts."""
-    score = dataclasses.replace(
+    settings = dataclasses.replace(
         tiny.score, scorers=("detection",), llm=service(server, tmp_path), per_decile=1, silent=6, window=16,
         control_latents=3,
     )  # fmt: skip
-    return dataclasses.replace(tiny, score=score)
+    return dataclasses.replace(tiny, score=settings)
 
 
 def questions(server: Server) -> Counter[str]:
@@ -62,7 +69,7 @@ def test_who_asks_for_no_scorer_finds_nothing_of_it(finished: Path) -> None:
     assert not (finished / "score").exists()
     for path in finished.rglob("manifest.json"):
         read = json.loads(path.read_text())
-        assert not [name for name in read["config"] if name.startswith("score.")]
+        assert {name for name in read["config"] if name.startswith("score.")} <= {"score.share"}
         assert not [name for name in read["inputs"] if name.startswith("score")]
 
 
@@ -75,8 +82,9 @@ def test_a_finished_run_is_scored_without_touching_it(copy: Path, tiny: Config, 
         f"score/{SITE}/embedding/{name}"
         for name in ("judged.safetensors", "control.safetensors", "scores.json", "manifest.json")
     }
-    assert table.columns[5] == "embedding" and table.calibrated_on
-    [record] = table.scorers[SITE]
+    assert table.columns[5] == "embedding"
+    simulated, record = table.scorers[SITE]
+    assert simulated == json.loads((copy / "calibrate" / SITE / "scores.json").read_text())
     assert record["examples_answered"] == record["examples_asked"] > 0
     assert record["control"]["latents"] == 3
     assert record["balanced_accuracy_low"] <= record["balanced_accuracy"] <= record["balanced_accuracy_high"]
@@ -87,23 +95,26 @@ def test_a_finished_run_is_scored_without_touching_it(copy: Path, tiny: Config, 
     for name in ("detecting", "simulation"):
         with pytest.raises(ConfigError, match="there are: detection"):
             scores(copy, by=[name])
-    with pytest.raises(UsageError, match=r"--set coder\.k"):
-        scores(copy, by=["embedding"], overrides=["coder.k=4"])
+    for setting in ("coder.k=4", "score.share=0.4"):
+        with pytest.raises(UsageError, match=f"--set {setting.partition('=')[0]}"):
+            scores(copy, by=["embedding"], overrides=[setting])
 
 
 def test_nothing_is_calibrated_on_the_scorers_documents(judged: Config, copy: Path, server: Server) -> None:
+    other = dataclasses.replace(judged.score, share=0.3)
     with pytest.raises(RunError, match="--force simulate"):
-        run(judged, copy)
+        run(dataclasses.replace(judged, score=other), copy)
     ranked = dataclasses.replace(judged.score, rank_by="detection balanced_accuracy")
-    run(dataclasses.replace(judged, score=ranked), copy, force=["simulate"])
+    run(dataclasses.replace(judged, score=ranked), copy, force=["evaluate"])
     place = Workplace(copy, stored_config(copy), STAGES)
     whole, ours, theirs = load_rows(place, "calibrate"), calibrate_rows(place), scoring_rows(place)
     assert {*ours.keys}.isdisjoint(theirs.keys) and {*ours.keys, *theirs.keys} == {*whole.keys}
     require_apart(theirs, ours, "scoring and calibrating")
     with pytest.raises(LeakError, match="scoring and calibrating"):
         require_apart(theirs, whole, "scoring and calibrating")
-    simulation, _, _ = load_simulation(copy / "simulate" / SITE / "calibrate.safetensors")
-    assert simulation.rows_fingerprint == ours.fingerprint
+    for share, rows in (("calibrate", ours), ("scoring", theirs)):
+        simulation, _, _ = load_simulation(copy / "simulate" / SITE / f"{share}.safetensors")
+        assert simulation.rows_fingerprint == rows.fingerprint
     found = load_judged(copy / "score" / SITE / "detection" / "judged.safetensors")
     table = load_table(place, SITE, theirs)
     for at in range(len(found.latent)):
@@ -122,6 +133,64 @@ def test_nothing_is_calibrated_on_the_scorers_documents(judged: Config, copy: Pa
     assert max(questions(server).values()) == 1
 
 
+def test_the_simulation_is_scored_where_nothing_was_calibrated(finished: Path, tiny: Config) -> None:
+    place = Workplace(finished, tiny, STAGES)
+    ours, theirs = calibrate_rows(place), scoring_rows(place)
+    require_apart(theirs, ours, "scoring and calibrating")
+    said = {share: load_simulation(finished / "simulate" / SITE / f"{share}.safetensors")[0] for share in SHARES}
+    of_ours = Evidence.over(said["calibrate"], load_table(place, SITE, ours))
+    curve = calibrator_named(tiny.calibrate.calibrator).fit(of_ours, maximum(place, SITE))
+    for name, value in vars(load_calibration(place, SITE)).items():
+        np.testing.assert_array_equal(value, getattr(curve, name))
+    there = load_table(place, SITE, theirs)
+    expected, found = score_simulation(Evidence.over(said["scoring"], there), curve.apply), load_scores(place, SITE)
+    for name in SIMULATION_MEASURES:
+        np.testing.assert_array_equal(getattr(found, name).ranking(), getattr(expected, name).ranking())
+    material = site_material(place, place.sites[0], load_rows(place, "evaluate"))
+    np.testing.assert_array_equal(material.score, expected.correlation.ranking())
+    np.testing.assert_allclose(material.mean, of_ours.mean)
+
+
+def test_the_simulation_has_means_with_intervals_and_a_control_like_any_scorer(finished: Path, tiny: Config) -> None:
+    record = json.loads((finished / "calibrate" / SITE / "scores.json").read_text())
+    place = Workplace(finished, tiny, STAGES)
+    assert record["scorer"] == "simulation" and record["documents"] == len(scoring_rows(place).keys) > 1
+    assert (
+        record["examples_answered"] == record["examples_asked"] == record["latents"] * scoring_rows(place).token_count
+    )
+    scores = load_scores(place, SITE)
+    text, _, _ = load_simulation(finished / "simulate" / SITE / "scoring.safetensors")
+    for name in MEASURES:
+        for told in (record, record["control"], record["above_control"]):
+            assert told[name] is None or told[f"{name}_low"] is None or told[f"{name}_low"] <= told[f"{name}_high"]
+        measure = getattr(scores, name)
+        assert (
+            measure.values[measure.defined].min() - 1e-9 <= record[name] <= measure.values[measure.defined].max() + 1e-9
+        )
+    assert record["above_control"]["auprc"] == pytest.approx(record["auprc"] - record["control"]["auprc"])
+    assert text.rows_fingerprint == scoring_rows(place).fingerprint
+    page = (finished / "report.html").read_text("utf-8")
+    assert "Sentences, scored" in page and "<code>simulation</code>" in page and "(latent, token) pairs of" in page
+
+
+def test_a_calibrate_part_that_cannot_be_divided_is_refused_before_anything_is_trained(
+    tiny: Config, tmp_path: Path
+) -> None:
+    """A cap of one row leaves one document."""
+    few = dataclasses.replace(tiny.corpus, calibrate_tokens=64)
+    with pytest.raises(CorpusError, match=r"score\.share.*corpus\.calibrate_tokens"):
+        run(dataclasses.replace(tiny, corpus=few), tmp_path / "run")
+    assert not (tmp_path / "run" / "train").exists()
+
+
+@pytest.mark.parametrize("salt", [1, 2])
+def test_a_latent_more_leaves_the_lots_of_the_others(salt: int) -> None:
+    everybody = score._lots(range(50), 0, salt)
+    assert sorted(everybody) == list(range(50)) != everybody
+    assert score._lots([latent for latent in range(50) if latent != 7], 0, salt) == [i for i in everybody if i != 7]
+    assert score._lots(range(50), 1, salt) != everybody
+
+
 def test_a_table_of_some_rows_lists_their_firings(finished: Path, judged: Config) -> None:
     place = Workplace(finished, judged, STAGES)
     whole = load_rows(place, "calibrate")
@@ -136,10 +205,10 @@ def test_a_table_of_some_rows_lists_their_firings(finished: Path, judged: Config
 
 def test_a_part_of_one_document_cannot_be_divided(finished: Path, tiny: Config) -> None:
     rows = load_rows(Workplace(finished, tiny, STAGES), "calibrate")
-    _, alone = divide(rows, 0.99, "score.scorers")
+    _, alone = divide(rows, 0.99, "score.share")
     assert len(alone.keys) == 1
-    with pytest.raises(CorpusError, match=r"score\.scorers"):
-        divide(alone, 0.5, "score.scorers")
+    with pytest.raises(CorpusError, match=r"score\.share"):
+        divide(alone, 0.5, "score.share")
 
 
 @pytest.mark.parametrize(
@@ -183,13 +252,13 @@ def test_killed_and_begun_again_asks_nothing_twice(copy: Path, server: Server, t
     assert not (copy / "score" / SITE / "detection" / "manifest.json").exists()
     before = questions(server)
     server.trouble = lambda path, before, headers: None
-    [record] = scores(copy, by=["detection"]).scorers[SITE]  # the settings stayed with the run
+    simulated, record = scores(copy, by=["detection"]).scorers[SITE]  # the settings stayed with the run
     assert record["examples_answered"] == record["examples_asked"] > 0
     twice = questions(server) - Counter(list(questions(server)))
     assert (questions(server) - before).total() > 0 and twice.total() <= 1  # the one in flight when it was killed
     asked = questions(server).total()
     run(stored_config(copy), copy)
-    assert scores(copy, by=["detection"]).scorers[SITE] == (record,)
+    assert scores(copy, by=["detection"]).scorers[SITE] == (simulated, record)
     assert questions(server).total() == asked
 
 

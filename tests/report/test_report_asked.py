@@ -169,7 +169,9 @@ def test_the_gate_is_on_the_page_with_what_it_loses(data: ReportData) -> None:
         "recall": 0.9912, "recall_low": 0.985, "recall_high": 0.996, "mass_recall": None, "mass_recall_low": None,
         "mass_recall_high": None,
     }  # fmt: skip
-    pairs = {f"{part}_pairs_{what}": count for part in ("calibrate", "evaluate") for what, count in PAIRS.items()}
+    pairs = {
+        f"{part}_pairs_{what}": count for part in ("calibrate", "scoring", "evaluate") for what, count in PAIRS.items()
+    }
     (site,) = data.sites
     page = render_report(replace(data, sites=(replace(site, gate=gate_report({"gate": gate, **pairs})),)))
     for shown in (

@@ -171,6 +171,18 @@ def test_each_latent_has_its_own_generator_and_what_is_drawn_of_it_is_true():
     assert [w.row for w in other_seed.drawn(3)] != [w.row for w in WINDOWS.drawn(3)]
 
 
+@pytest.mark.parametrize("name", IN_WORDS)
+def test_a_latent_more_or_less_changes_nothing_of_what_is_asked_of_another(name, tmp_path):
+    told = []
+    for place, kept in enumerate((SENTENCES, {latent: SENTENCES[latent] for latent in (2, 5)})):
+        rest = table_of(ROWS) if place == 0 else table_of(ROWS).only(np.array([2, 5]))
+        windows = Windows(rest, per_decile=2, silent=20, size=8, seed=0)
+        _, server = scored(name, constant(1), tmp_path / str(place), kept, windows)
+        told.append({str(body["messages"]) for body in server.bodies if "Description: fires" in str(body)})
+    everybody, few = told
+    assert few and few < everybody
+
+
 def test_explain_and_evaluate_documents_are_refused():
     for part in ("explain", "evaluate", "fit"):
         with pytest.raises(LeakError, match=f"part '{part}'"):

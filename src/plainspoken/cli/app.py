@@ -202,11 +202,11 @@ def score(
     show_prompts: o.ShowPrompts = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Score sentences: how well each predicts its latent, on calibrate documents.
+    """Score sentences: how well each predicts its latent, on documents of their own.
 
-    Calibrate documents are the tenth of the corpus on which no coder was
-    trained and from which no sentence was written. On them levels are turned
-    into activations; the model's loss is measured on yet other documents.
+    They are a share of the calibrate documents, the tenth of the corpus on which
+    no coder was trained and from which no sentence was written. On the others
+    levels are turned into activations; the loss is measured on yet others.
 
     [bold]Columns[/]
 
@@ -235,9 +235,9 @@ def score(
     embedding   how near the sentence is to the text, as vectors
 
     Each has a column: its balanced accuracy, 0.5 being chance. Below the table
-    stand a site's means over 95 % intervals, beside those of a control, where
-    each latent is scored by another's sentence: what the control reaches, the
-    sentences are worth nothing below.
+    stand a site's means over 95 % intervals, the simulation's and theirs, beside
+    those of a control, where each latent is scored by another's sentence: what
+    the control reaches, the sentences are worth nothing below.
 
     plainspoken score runs/pocket --sort auprc --rows 0
 
@@ -259,7 +259,7 @@ def score(
         table = pipeline.scores(folder, site=site, sort=sort, by=scorers, overrides=overrides or (), progress=progress)
     for module, lines in table.rows.items():
         show_scores(f"{module}: {len(lines)} latents", table.columns, lines[:rows] if rows else lines)
-        show_scorers(module, table.scorers[module], table.calibrated_on)
+        show_scorers(module, table.scorers[module])
 
 
 for _stage in pipeline.STAGES:

@@ -15,7 +15,7 @@ _SHOWN = (
 )
 
 
-def show_scorers(site: str, found: Sequence[Mapping[str, Any]], calibrated_on: bool) -> None:
+def show_scorers(site: str, found: Sequence[Mapping[str, Any]]) -> None:
     """Each scorer's means: of the latents' own sentences, of another's (the control), and the difference."""
     for record in found:
         OUT.print(f"\n[bold]{escape(site)}, by {record['scorer']}[/]: {_asked(record)}", highlight=False)
@@ -30,21 +30,17 @@ def show_scorers(site: str, found: Sequence[Mapping[str, Any]], calibrated_on: b
         OUT.print(_line("", [title for _, title in _SHOWN], widths), style="dim", highlight=False, soft_wrap=True)
         for (name, _), row in zip(lines, cells, strict=True):
             OUT.print(_line(name, row, widths), markup=False, highlight=False, soft_wrap=True)
-    if found and calibrated_on:
-        OUT.print(
-            "\nThis run was calibrated on the scorers' documents too: the scores stand, but do not choose by them what "
-            "its losses are told of; for that make a run with score.scorers.",
-            style="dim", highlight=False,
-        )  # fmt: skip
 
 
 def _asked(record: Mapping[str, Any]) -> str:
     asked, answered = record["examples_asked"], record["examples_answered"]
-    told = f"{asked:,} texts of {record['documents']:,} documents, {record['latents']:,} latents"
+    what = "(latent, token) pairs" if record["scorer"] == "simulation" else "texts"
+    told = f"{asked:,} {what} of {record['documents']:,} documents, {record['latents']:,} latents"
     if answered == asked:
         return f"{told}, all answered"
-    faults = ", ".join(f"{kind} {count:,}" for kind, count in record["examples_unanswered"].items())
-    return f"{told}, {answered / asked:.1%} answered (without an answer: {faults})"
+    # Why a simulator did not answer stands with the failures of its stage.
+    faults = ", ".join(f"{kind} {count:,}" for kind, count in record.get("examples_unanswered", {}).items())
+    return f"{told}, {answered / asked:.1%} answered" + (f" (without an answer: {faults})" if faults else "")
 
 
 def _line(name: str, cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -282,8 +282,10 @@ class SimulateConfig:
     chosen for it on one half of the calibrate documents, and what it keeps is measured on the other. Where that is
     less, they are chosen anew, more tightly, at the last so that everything passes."""
     calibrate_positions: Literal["all", "last"] | Positive = "all"
-    """Which tokens of the calibrate part the simulator is asked about: `all`, the `last` of each row that has a next
-    one, or so many of each row, drawn at random. Of the evaluate part: those that `evaluate.positions` rewrites."""
+    """Which tokens of the calibrate part the simulator is asked about: `all`; so many of each row, drawn at random, and
+    weighed by one over the chance of being drawn, so that they stand for all; or the `last` of each row that has a next
+    one, which stands for such tokens alone, one a row: for a run with evaluate.positions=last. Of the evaluate part:
+    those that `evaluate.positions` rewrites."""
     strategy: Literal["auto", "in-process", "fan-out", "echo"] = "auto"
     """How many levels are read from one prompt (`all-at-once`, `batched`): `in-process` from one pass of a model in
     this process; `fan-out` from a list of the prompt's prefixes; `echo` from the log-probabilities that a server tells
@@ -305,11 +307,13 @@ class ScoreConfig:
     __pydantic_config__ = _STRICT
     scorers: tuple[Name, ...] = ()
     """Who scores the explanations, beside their simulation, which always is scored: `detection`, `fuzzing`, `intruder`,
-    `surprisal`, `embedding`. A share of the calibrate documents is then theirs, and nothing is calibrated on it."""
+    `surprisal`, `embedding`."""
     rank_by: Name = "simulation correlation"
     """What the order `best` goes by: a scorer and its measure, such as `detection balanced_accuracy` (the paper's)."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Share of the calibrate documents that is the scorers', where there are any."""
+    """Share of the calibrate documents that sentences are scored on, by their simulation and by `scorers`; nothing is
+    calibrated on it. More of it ranks latents more surely, less calibrates better; of the two ranking needs documents
+    more (benchmarks/README.md)."""
     latents: Count = 0
     """At most this many explained latents of a site are scored, drawn at random (0: all)."""
     per_decile: Positive = 10

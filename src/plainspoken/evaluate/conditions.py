@@ -109,6 +109,8 @@ def first_latents(
     """
     latents = len(material.mean)
     count = min(latents, max(int(fraction > 0), round(fraction * latents)))
+    if count == latents:
+        return np.ones(latents, bool)
     chosen = np.zeros(latents, bool)
     chosen[_ordered(material, order, seed, draw)[:count]] = True
     return chosen
@@ -116,6 +118,7 @@ def first_latents(
 
 def _ordered(material: SiteMaterial, order: Order, seed: int, draw: int) -> Int[np.ndarray, " latents"]:
     if order == "best":
+        assert material.score is not None, "without scores there is no best"
         return np.lexsort((-material.score, ~material.explained))
     if order == "mass":
         return np.argsort(-material.mass, kind="stable")

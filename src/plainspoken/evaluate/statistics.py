@@ -4,7 +4,7 @@ Tokens of one document are not independent, so documents are what is resampled, 
 the same documents. "Alike" is shown by an equivalence test with a stated margin, never by a failure to show "better".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,11 @@ def with_interval(name: str, values: Float[np.ndarray, " values"]) -> dict[str, 
         return {name: None, f"{name}_low": None, f"{name}_high": None}
     low, high = interval(values[1:]) or (None, None)
     return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
+
+
+def with_intervals(values: Mapping[str, Float[np.ndarray, " values"]]) -> dict[str, float | None]:
+    """The same of several, by their names."""
+    return {key: number for name, each in values.items() for key, number in with_interval(name, each).items()}
 
 
 def recovered(

@@ -131,7 +131,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="score",
         does="score the sentences on documents of their own, where scorers are asked for",
-        version=1,
+        version=2,
         settings=("score", "evaluate.bootstrap", "seed"),
         after=("corpus", "encode", "explain"),
         work=_late("score"),
@@ -145,7 +145,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="simulate",
         does="read the sentences back: predict where each latent fires",
-        version=2,
+        version=3,
         settings=("simulate", "evaluate.positions", "score.share", "seed"),
         after=("corpus", "encode", "explain"),
         work=_late("simulate"),
@@ -154,13 +154,13 @@ STAGES: tuple[Stage, ...] = (
         early=_late_check("simulate"),
         reaches=_late_check("simulate", "reaches"),
         per_site=True,
-        keeps=("calibrate.safetensors", "evaluate.safetensors"),
+        keeps=("calibrate.safetensors", "scoring.safetensors", "evaluate.safetensors"),
     ),
     Stage(
         name="calibrate",
-        does="turn predicted levels into activations, and score each latent",
-        version=1,
-        settings=("calibrate",),
+        does="turn predicted levels into activations, and on other documents score each latent",
+        version=2,
+        settings=("calibrate", "evaluate.bootstrap", "seed"),
         after=("encode", "simulate"),
         work=_late("calibrate"),
         early=_late_check("calibrate"),
@@ -180,7 +180,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="frontier",
         does="measure loss recovered against words an explanation, where budgets are asked for",
-        version=1,
+        version=2,
         settings=("report.frontier", "explain", "simulate", "score.share", "calibrate", "evaluate", "site", "seed"),
         after=("corpus", "train", "encode", "evaluate"),
         unread=_frontier_unread,
@@ -191,7 +191,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="report",
         does="write the report",
-        version=1,
+        version=2,
         settings=("report", "site"),
         after=("train", "measure", "encode", "explain", "score", "simulate", "calibrate", "evaluate", "frontier"),
         work=_late("report"),

@@ -15,12 +15,13 @@ from jaxtyping import Int
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.gating import gated, site_gate
 from plainspoken.pipeline.shelves import (
-    calibrate_rows,
+    SHARES,
     latents_of,
     load_rows,
     load_statistics,
     load_table,
     scoring_rows,
+    simulated_rows,
 )
 from plainspoken.pipeline.speech import explain_these, latents_to_explain, simulate_latents, tokens_asked
 from plainspoken.pipeline.stage import Unit
@@ -90,10 +91,10 @@ def score_groups(workplace: Workplace, module: str) -> Iterator[Iterator[Group]]
 
 
 def simulate_groups(workplace: Workplace, module: str) -> Iterator[Iterator[Group]]:
-    """Latents and rows, of the calibrate and of the evaluate part; what passes the gate, once it can be told."""
+    """Latents and rows, of each share that is simulated; what passes the gate, once it can be told."""
     texts, latents = sentences(workplace, module), latents_of(workplace, module)
     gate = site_gate(workplace, module, texts) if are_written(workplace, module) else None
-    for rows in (calibrate_rows(workplace), load_rows(workplace, "evaluate")):
+    for rows in (simulated_rows(workplace, share) for share in SHARES):
         if texts:
             yield _simulated(workplace, texts, latents, rows, gate)
 

@@ -55,15 +55,19 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
 def refuse_early(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
     """Raises ConfigError for what the settings and the environment alone tell, before any model is loaded: a name that
     there is not, whichever stage reads it; a service that a stage still to be begun cannot reach as it is set."""
-    for stage in stages:
-        if stage.early is not None:
-            stage.early(workplace)
+    _refuse_names(workplace, stages)
     forced = _with_dependents(stages, force)
     for stage in _chain(stages, target):
         if stage.reaches is not None:
             done = any(workplace.path(stage.name).glob("**/manifest.json"))  # sites are not known yet
             if stage.name in forced or not done:
                 stage.reaches(workplace)
+
+
+def _refuse_names(workplace: Workplace, stages: Sequence[Stage]) -> None:
+    for stage in stages:
+        if stage.early is not None:
+            stage.early(workplace)
 
 
 def to_do(
@@ -74,7 +78,7 @@ def to_do(
     Raises ConfigError for settings that some stage cannot work with, RunError when the folder is of other settings.
     """
     chain = _chain(stages, target)
-    refuse_early(workplace, stages, target, force)
+    _refuse_names(workplace, stages)  # a dry run reaches nobody, and needs no key
     forced = _with_dependents(stages, force)
     for stage in stages:
         if stage.check is not None:

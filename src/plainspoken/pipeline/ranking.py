@@ -10,20 +10,18 @@ from plainspoken.scorers import SIMULATION, JudgedScores, ranking
 from plainspoken.scorers.simulation import Measure
 
 
-def latents_ranked(workplace: Workplace, module: str) -> Float[np.ndarray, " latents"] | None:
-    """What a site's latents are sorted by, largest first, those without a score last; None: by the simulation's own.
+def latents_ranked(workplace: Workplace, module: str) -> Float[np.ndarray, " latents"]:
+    """What a site's latents are sorted by, largest first, those without a score last.
 
-    Raises LeakError where the scorer's documents are calibrated on.
+    Raises LeakError where the documents scored on are calibrated on.
     """
+    require_apart(scoring_rows(workplace), calibrate_rows(workplace), "scoring and calibrating")
     score = workplace.config.score
     scorer, measure = ranking(score.rank_by, score.scorers)
     if scorer == SIMULATION:
-        return None if measure == "correlation" else _ranked(load_scores(workplace, module), measure)
-    require_apart(scoring_rows(workplace), calibrate_rows(workplace), "scoring and calibrating")
-    judged = load_judged(workplace.path("score", f"{module}/{scorer}") / "judged.safetensors")
-    return _ranked(JudgedScores.of(judged), measure)
-
-
-def _ranked(scores: object, measure: str) -> Float[np.ndarray, " latents"]:
+        scores: object = load_scores(workplace, module)
+    else:
+        judged = load_judged(workplace.path("score", f"{module}/{scorer}") / "judged.safetensors")
+        scores = JudgedScores.of(judged)
     found: Measure = getattr(scores, measure)
     return found.ranking()

@@ -29,9 +29,7 @@ class ScoreTable:
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[tuple[str, ...], ...]]
     scorers: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict, repr=False)
-    """For each site what each scorer found, beside its control (`score/SITE/SCORER/scores.json`)."""
-    calibrated_on: bool = False
-    """Whether the scorers' documents are among those that this run was calibrated on."""
+    """For each site what the simulation and each scorer found, beside its control (scores.json)."""
 
 
 def run(
@@ -156,9 +154,10 @@ def scores(
     overrides: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> ScoreTable:
-    """How well each latent is simulated from its sentence, on calibrate documents, best first by the column `sort`.
+    """How well each latent is simulated from its sentence, on documents that nothing was calibrated on, best first by
+    the column `sort`.
 
-    by: scorers that score the sentences as well, on a share of these documents; none: those of the run's settings.
+    by: scorers that score the sentences as well, on the same documents; none: those of the run's settings.
     What is scored is kept, and the rest of the run left as it is. overrides: of the settings `score`, such as
     `score.llm.service=openai`, and `limits`; they stay with the run.
     Raises UsageError for a site, a column or a scorer that there is not, and for overrides of other settings.
@@ -181,7 +180,7 @@ def scores(
         if asked.score.scorers:
             bring_up(scoring, STAGES, "score")
         table = score_table(scoring, modules if site is None else [site], sort)
-    return replace(table, calibrated_on=bool(asked.score.scorers) and not stored.score.scorers)
+    return table
 
 
 def dry_scores(
@@ -204,10 +203,10 @@ def _asked_to_score(root: Path, stored: Config, by: Sequence[str], overrides: Se
     """(settings to score with, settings that stay): who scores after the fact changes nothing of the run itself."""
     for override in overrides:
         name = override.partition("=")[0]
-        if not name.startswith(("score.", "limits.")) or name in ("score.scorers", "score.rank_by"):
+        if not name.startswith(("score.", "limits.")) or name in ("score.scorers", "score.rank_by", "score.share"):
             raise UsageError(
                 f"--set {name}: scoring a run changes settings of score and limits only, and neither score.scorers "
-                "(use --by) nor score.rank_by; for others use plainspoken run"
+                "(use --by) nor score.rank_by and score.share; for others use plainspoken run"
             )
     config = stored_config(root, overrides)
     if not by:

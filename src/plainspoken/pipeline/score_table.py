@@ -7,17 +7,18 @@ from plainspoken.errors import UsageError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.run import ScoreTable
 from plainspoken.pipeline.shelves import load_judged, load_scores, load_statistics
+from plainspoken.pipeline.simulation_scored import SCORES
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.scorers import JudgedScores
-from plainspoken.scorers.simulation import MEASURES, Measure
+from plainspoken.scorers.simulation import SHOWN, Measure
 from plainspoken.store import read_json
 
-COLUMNS = ("latent", *MEASURES, "rate", "mass", "words", "text")
+COLUMNS = ("latent", *SHOWN, "rate", "mass", "words", "text")
 
 
 def columns(scorers: Sequence[str]) -> tuple[str, ...]:
     """The columns' names: with scorers one for each, behind the simulation's."""
-    return (*COLUMNS[: 1 + len(MEASURES)], *scorers, *COLUMNS[1 + len(MEASURES) :])
+    return (*COLUMNS[: 1 + len(SHOWN)], *scorers, *COLUMNS[1 + len(SHOWN) :])
 
 
 def require_column(sort: str, scorers: Sequence[str]) -> None:
@@ -28,25 +29,27 @@ def require_column(sort: str, scorers: Sequence[str]) -> None:
 
 
 def score_table(workplace: Workplace, modules: Sequence[str], sort: str) -> ScoreTable:
-    """Scores on calibrate documents, highest first by the column `sort`; undefined scores stand last, as a dash.
+    """Scores on the scorers' documents, highest first by the column `sort`; undefined scores stand last, as a dash.
 
     A scorer's column holds its balanced accuracy. Raises UsageError for a column that there is not.
     """
     scorers = workplace.config.score.scorers
     require_column(sort, scorers)
     rows = {module: _rows(workplace, module, sort) for module in modules}
-    return ScoreTable(columns(scorers), rows, {module: _found(workplace, module) for module in modules})
+    return ScoreTable(columns(scorers), rows, {module: scores_found(workplace, module) for module in modules})
 
 
-def _found(workplace: Workplace, module: str) -> tuple[Mapping[str, Any], ...]:
+def scores_found(workplace: Workplace, module: str) -> tuple[Mapping[str, Any], ...]:
+    """What the simulation and each of the run's scorers found of a site: their scores.json."""
     scorers = workplace.config.score.scorers
-    return tuple(read_json(workplace.path("score", f"{module}/{scorer}") / "scores.json") for scorer in scorers)
+    folders = [workplace.path("calibrate", module), *(workplace.path("score", f"{module}/{name}") for name in scorers)]
+    return tuple(read_json(folder / SCORES) for folder in folders)
 
 
 def _rows(workplace: Workplace, module: str, sort: str) -> tuple[tuple[str, ...], ...]:
     scorers = workplace.config.score.scorers
     scores = load_scores(workplace, module)
-    measures: dict[str, Measure] = {name: getattr(scores, name) for name in MEASURES}
+    measures: dict[str, Measure] = {name: getattr(scores, name) for name in SHOWN}
     for scorer in scorers:
         judged = load_judged(workplace.path("score", f"{module}/{scorer}") / "judged.safetensors")
         measures[scorer] = JudgedScores.of(judged).balanced_accuracy

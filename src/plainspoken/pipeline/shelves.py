@@ -5,7 +5,7 @@ What loads raises StoreError that names a file which is missing or truncated.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -24,6 +24,10 @@ from plainspoken.scorers.simulation import MEASURES, Measure, SimulationScores
 from plainspoken.store import read_json, write_atomic, write_json
 from plainspoken.store.atomic import REDO
 from plainspoken.types import Part, Rows, Simulation
+
+Share = Literal["calibrate", "scoring", "evaluate"]
+"""What sentences are simulated over: two shares of the calibrate part, by document, and the evaluate part."""
+SHARES: tuple[Share, ...] = get_args(Share)
 
 
 def save_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
@@ -58,14 +62,20 @@ def load_rows(workplace: Workplace, part: Part) -> Rows:
 
 
 def calibrate_rows(workplace: Workplace) -> Rows:
-    """The rows of the calibrate part that are calibrated on: all of them, or those that are not the scorers'."""
-    rows, score = load_rows(workplace, "calibrate"), workplace.config.score
-    return divide(rows, score.share, "score.scorers")[1] if score.scorers else rows
+    """The rows of the calibrate part that are calibrated on: those that are not scored on."""
+    return divide(load_rows(workplace, "calibrate"), workplace.config.score.share, "score.share")[1]
 
 
 def scoring_rows(workplace: Workplace) -> Rows:
-    """The rows of the calibrate part that are the scorers'."""
-    return divide(load_rows(workplace, "calibrate"), workplace.config.score.share, "score.scorers")[0]
+    """The rows of the calibrate part that sentences are scored on, by their simulation or by others."""
+    return divide(load_rows(workplace, "calibrate"), workplace.config.score.share, "score.share")[0]
+
+
+def simulated_rows(workplace: Workplace, share: Share) -> Rows:
+    """The rows of something that sentences are simulated over."""
+    if share == "evaluate":
+        return load_rows(workplace, "evaluate")
+    return calibrate_rows(workplace) if share == "calibrate" else scoring_rows(workplace)
 
 
 def load_log(workplace: Workplace, site: str) -> list[dict[str, Any]]:
@@ -87,7 +97,7 @@ def latents_of(workplace: Workplace, site: str) -> int:
 def load_table(workplace: Workplace, site: str, rows: Rows) -> FiringTable:
     """The true firings of a site's latents over these rows (the explain or the calibrate part, or some of its rows)."""
     folder = workplace.path("encode", site) / rows.part
-    if rows.part != "calibrate" or not workplace.config.score.scorers:
+    if rows.part != "calibrate":
         return FiringTable.open(folder, rows)
     whole = load_rows(workplace, "calibrate")
     return FiringTable.open(folder, whole).at_rows(rows_of(whole, rows), rows)
@@ -149,7 +159,7 @@ def save_scores(path: Path, scores: SimulationScores) -> None:
 
 
 def load_scores(workplace: Workplace, site: str) -> SimulationScores:
-    """A site's scores on calibrate rows."""
+    """A site's scores on the scorers' rows."""
     tensors = load_tensors(workplace.path("calibrate", site) / "scores.safetensors")
     return SimulationScores(**{name: Measure(tensors[name], tensors[f"{name}.defined"]) for name in MEASURES})
 

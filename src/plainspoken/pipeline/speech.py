@@ -166,8 +166,9 @@ def chance_asked(workplace: Workplace, rows: Rows) -> Float[np.ndarray, " row"] 
     for themselves alone, one a row whatever its length: they are the tokens that evaluate.positions=last rewrites.
     """
     wanted = _wanted(workplace, rows)
-    drawn_at_all = isinstance(wanted, int) and tokens_asked(workplace, rows) is not None
-    return chance(rows.mask, wanted) if drawn_at_all else None
+    if not isinstance(wanted, int) or tokens_asked(workplace, rows) is None:
+        return None
+    return chance(rows.mask, wanted)
 
 
 def _wanted(workplace: Workplace, rows: Rows) -> Literal["all", "last"] | int:

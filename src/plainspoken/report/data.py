@@ -219,7 +219,7 @@ class ScorerReport:
     """A site's means by one scorer, a column a measure of `MEASURES`; None where one is not defined.
 
     `rows`: of the latents' own sentences; where there is a control, of another latent's, and how far the own are above.
-    `asked` texts were scored, of which `answered` got an answer.
+    `asked` texts were scored (of the simulation: pairs of a latent and a token), of which `answered` got an answer.
     """
 
     scorer: str
@@ -230,6 +230,11 @@ class ScorerReport:
     rows: tuple[tuple[str, tuple[Interval | None, ...]], ...]
 
     MEASURES: ClassVar = ("auprc", "f1", "balanced_accuracy", "correlation")
+
+    @property
+    def examples(self) -> str:
+        """What was scored."""
+        return "(latent, token) pairs" if self.scorer == "simulation" else "texts"
 
 
 @dataclass(frozen=True)

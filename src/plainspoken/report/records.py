@@ -76,7 +76,8 @@ def gate_report(counts: Mapping[str, Any]) -> GateReport | None:
     if gate is None:
         return None
     passed, dropped = (
-        sum(int(counts[f"{part}_pairs_{what}"]) for part in ("calibrate", "evaluate")) for what in ("asked", "dropped")
+        sum(int(counts[f"{share}_pairs_{what}"]) for share in ("calibrate", "scoring", "evaluate"))
+        for what in ("asked", "dropped")
     )
     record = {**gate, "documents": gate["documents_measured_on"]}
     recall, mass = interval_of(record, "recall"), interval_of(record, "mass_recall")

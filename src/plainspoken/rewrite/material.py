@@ -16,7 +16,6 @@ from plainspoken.corpus.rows import require_part
 from plainspoken.latents.evidence import Evidence
 from plainspoken.latents.table import FiringTable
 from plainspoken.rewrite.prediction import Prediction, permuted, shuffle
-from plainspoken.scorers.simulation import score_simulation
 from plainspoken.types import Simulation, Site
 
 
@@ -70,8 +69,7 @@ class SiteMaterial:
     no permutation then leaves none its own. `as_written`: from the explanations as the explainer wrote
     them, where `edited` latents were changed by a person since. `otherwise`: `prediction` by other calibrators, by
     their names. `mean`: of each latent over the calibrate documents.
-    `score`: what "best" sorts by, largest first: the correlation of prediction and truth on the calibrate documents,
-    unless another is given.
+    `score`: what "best" sorts by, largest first; None: there is no such order, only all latents or none.
     """
 
     site: Site
@@ -80,7 +78,7 @@ class SiteMaterial:
     shuffled: Prediction | None
     refitted: Prediction | None
     mean: Float[np.ndarray, " latents"]
-    score: Float[np.ndarray, " latents"]
+    score: Float[np.ndarray, " latents"] | None
     edited: tuple[int, ...]
     as_written: Prediction | None
     otherwise: Mapping[str, Prediction] = field(default_factory=dict)
@@ -124,8 +122,8 @@ def gather(
 
     `table`: firings over the calibrate rows. `maximum`: the largest activation of each latent anywhere but on evaluate
     documents. `seed`: of the shuffled control. `also`: calibrators beside `calibrator`. `score`: what "best" sorts by,
-    in the place of the simulation's own. Raises ConfigError for an unknown calibrator, LeakError for a table over other
-    rows than the calibrate part's, RunError where simulations and table do not belong together.
+    from other documents than these. Raises ConfigError for an unknown calibrator, LeakError for a table over other rows
+    than the calibrate part's, RunError where simulations and table do not belong together.
     """
     require_part(table.rows, "calibrate")
 
@@ -150,9 +148,7 @@ def gather(
         shuffled=shuffled,
         refitted=refitted,
         mean=evidence.mean if spoken.calibrate.complete else evidence.mean_unseen,
-        score=score_simulation(evidence, prediction.calibration.apply).correlation.ranking()
-        if score is None
-        else score,
+        score=score,
         edited=edited,
         as_written=as_written and predict(as_written, Evidence.over(as_written.calibrate, table)),
         otherwise={name: predict(spoken, evidence, name) for name in also if name != calibrator},

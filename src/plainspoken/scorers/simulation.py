@@ -1,4 +1,4 @@
-"""How well each latent is simulated: correlation, sensitivity, specificity and AUPRC between levels and truth.
+"""How well each latent is simulated: correlation, AUPRC, F1 and what the yes and the no are worth, against the truth.
 
 From the sums in `Evidence` alone, so that every token counts and none is written down. A latent for which a measure is
 not defined (no true firing, or a level that never changes) has none: it is left out of means, and counted.
@@ -46,7 +46,8 @@ class Measure:
 class SimulationScores:
     """`correlation`: Pearson's, of the level (or the calibrated activation) with the true activation, over all tokens.
 
-    `sensitivity`: share of true firings with a level above 0; `specificity`: share of silent tokens with level 0.
+    A yes is a level of `YES` or more. `sensitivity`: share of true firings with a yes; `specificity`: share of silent
+    tokens without one; `balanced_accuracy`: the mean of the two (chance 0.5). `f1`: of precision and recall of the yes.
     `auprc`: average precision of the level as a detector of firing (1 is perfect, the firing rate is chance).
     """
 
@@ -54,26 +55,37 @@ class SimulationScores:
     sensitivity: Measure
     specificity: Measure
     auprc: Measure
+    f1: Measure
+    balanced_accuracy: Measure
 
 
+YES = 0.5
+"""The lowest level that says that a latent fires: it rounds to 1. An expected level is hardly ever exactly 0."""
 MEASURES: tuple[str, ...] = tuple(field.name for field in fields(SimulationScores))
-"""The names of the measures, in the order in which they are shown."""
+"""The names of the measures."""
+SHOWN = MEASURES[:4]
+"""Those that are shown latent by latent; the others follow from them, and from the rate."""
 
 
 def score_simulation(evidence: Evidence, apply: Apply | None = None) -> SimulationScores:
     """Score every latent. `apply` (a calibration's) turns levels into activations for the correlation.
 
-    The other three ask only whether the simulator speaks, and in which order it ranks the tokens.
+    The others ask only whether the simulator says yes, and in which order it ranks the tokens.
     """
     fired, silent = evidence.per_latent(evidence.fired), evidence.per_latent(evidence.weight - evidence.fired)
-    heard = (evidence.level > 0).astype(np.float64)
-    hit = evidence.per_latent(evidence.fired * heard)
-    rejected = evidence.per_latent((evidence.weight - evidence.fired) * (1.0 - heard))
+    yes = (evidence.level >= YES).astype(np.float64)
+    hit, said = evidence.per_latent(evidence.fired * yes), evidence.per_latent(evidence.weight * yes)
+    sensitivity = _ratio(hit, fired)
+    specificity = _ratio(evidence.per_latent((evidence.weight - evidence.fired) * (1.0 - yes)), silent)
+    both = sensitivity.defined & specificity.defined
+    balanced = (sensitivity.values + specificity.values) / 2
     return SimulationScores(
         correlation=_correlation(evidence, apply),
-        sensitivity=_ratio(hit, fired),
-        specificity=_ratio(rejected, silent),
+        sensitivity=sensitivity,
+        specificity=specificity,
         auprc=_ratio(_precision_sum(evidence), fired),
+        f1=_ratio(np.where(fired > 0, 2 * hit, 0.0), np.where(fired > 0, fired + said, 0.0)),
+        balanced_accuracy=Measure(np.where(both, balanced, 0.0), both),
     )
 
 

@@ -1,4 +1,4 @@
-"""Calibrate: levels to activations on calibrate rows, and the scores by which latents are ranked."""
+"""Calibrate: levels to activations on calibrate rows, and on others the scores by which latents are ranked."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from plainspoken.calibrators import Evidence, calibrator_named
+from plainspoken.corpus.apart import require_apart
 from plainspoken.pipeline.shelves import (
     calibrate_rows,
     latents_of,
@@ -13,10 +14,13 @@ from plainspoken.pipeline.shelves import (
     load_statistics,
     load_table,
     save_scores,
+    scoring_rows,
 )
+from plainspoken.pipeline.simulation_scored import SCORES, simulation_scored
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.scorers.simulation import MEASURES, score_simulation
+from plainspoken.scorers.simulation import MEASURES
+from plainspoken.store import write_json
 
 
 def check(workplace: Workplace) -> None:
@@ -25,9 +29,10 @@ def check(workplace: Workplace) -> None:
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
-    """Writes calibration.safetensors and scores.safetensors at each site."""
+    """Writes calibration.safetensors, scores.safetensors (each latent's) and scores.json (their means) at each site."""
     calibrator = calibrator_named(workplace.config.calibrate.calibrator)
-    rows = calibrate_rows(workplace)
+    rows, others = calibrate_rows(workplace), scoring_rows(workplace)
+    require_apart(others, rows, "scoring and calibrating")
     with workplace.progress.track("calibrating", len(units)) as advance:
         for unit in units:
             assert unit.site is not None
@@ -37,20 +42,18 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             evidence = Evidence.over(simulation, table)
             calibration = calibrator.fit(evidence, maximum(workplace, unit.site))
             calibration.save(folder / "calibration.safetensors")
-            scores = score_simulation(evidence, calibration.apply)
+            scores, record = simulation_scored(workplace, unit.site, others, calibration)
             save_scores(folder / "scores.safetensors", scores)
+            write_json(folder / SCORES, record)
             measures = {name: getattr(scores, name) for name in MEASURES}
             counts = {f"{name}_mean": measure.mean for name, measure in measures.items()}
             counts |= {f"{name}_undefined": measure.undefined for name, measure in measures.items()}
-            yield Outcome(unit, {"calibrate_tokens": rows.token_count, **counts})
+            yield Outcome(unit, {"calibrate_tokens": rows.token_count, "scored_tokens": others.token_count, **counts})
             advance(1)
 
 
 def maximum(workplace: Workplace, site: str) -> Float[np.ndarray, " latents"]:
     """The largest activation of each latent on explain documents and those that are calibrated on."""
-    if not workplace.config.score.scorers:
-        found = [load_statistics(workplace, site, part)[0].maximum for part in ("explain", "calibrate")]
-        return np.maximum(*found)
     table, largest = load_table(workplace, site, calibrate_rows(workplace)), np.zeros(latents_of(workplace, site))
     np.maximum.at(largest, np.repeat(np.arange(table.latents), np.diff(table.pointer)), table.value)
     return np.maximum(load_statistics(workplace, site, "explain")[0].maximum, largest)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from plainspoken.config import CorpusConfig
 from plainspoken.corpus import Document, build_parts, read_documents, require_source
+from plainspoken.corpus.apart import divide
 from plainspoken.errors import CorpusWarning
 from plainspoken.lm import parse_self, require_samples, self_documents
 from plainspoken.pipeline.shelves import save_rows
@@ -43,6 +44,9 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             seed=workplace.config.seed,
             vocabulary=lm.vocabulary,
         )
+    if "simulate" in workplace.stage_names:
+        # Scored on some calibrate documents, calibrated on others: better refused now than when all is trained.
+        divide(parts["calibrate"], workplace.config.score.share, "score.share")
     told = [str(warning.message) for warning in caught if issubclass(warning.category, CorpusWarning)]
     for message in told:
         workplace.progress.warn(message)

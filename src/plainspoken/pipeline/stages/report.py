@@ -9,6 +9,7 @@ import numpy as np
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.asked import NOT_READ, failure_kind, llm_costs
 from plainspoken.pipeline.provenance import provenance, speakers
+from plainspoken.pipeline.score_table import scores_found
 from plainspoken.pipeline.shelves import (
     calibrate_rows,
     load_calibration,
@@ -46,7 +47,7 @@ from plainspoken.report import (
     scorer_report,
     write_report,
 )
-from plainspoken.scorers.simulation import MEASURES
+from plainspoken.scorers.simulation import SHOWN
 from plainspoken.store import Manifest, read_json
 from plainspoken.types import Explanation, Rows
 
@@ -115,10 +116,7 @@ def _site_report(
         unanswered=Unanswered(counts.get("evaluate_pairs_unanswered", 0), counts.get("evaluate_pairs_asked", 0)),
         discarded=counts.get("evaluate_discarded"),
         gate=gate_report(counts),
-        scorers=tuple(
-            scorer_report(read_json(workplace.path("score", f"{module}/{name}") / "scores.json"))
-            for name in workplace.config.score.scorers
-        ),
+        scorers=tuple(map(scorer_report, scores_found(workplace, module))),
     )
 
 
@@ -136,7 +134,7 @@ def _shown(measured: Sequence[Measured]) -> tuple[Measured, ...]:
 def _scores(workplace: Workplace, module: str, rate: np.ndarray) -> tuple[LatentScore, ...]:
     scores = load_scores(workplace, module)
     return tuple(
-        LatentScore(latent, float(rate[latent]), *(getattr(scores, name).of(latent) for name in MEASURES))
+        LatentScore(latent, float(rate[latent]), *(getattr(scores, name).of(latent) for name in SHOWN))
         for latent in range(len(rate))
     )
 

@@ -3,15 +3,14 @@
 Beside each stands its control: of some latents the same examples, scored by another latent's sentence.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from plainspoken.config import Config, ScoreConfig
 from plainspoken.errors import ConfigError
-from plainspoken.evaluate.statistics import samples, with_interval
+from plainspoken.evaluate.statistics import samples, with_intervals
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.llm_settings import llm_settings_unread
 from plainspoken.pipeline.shelves import latents_of, load_table, save_judged, scoring_rows
@@ -125,22 +124,24 @@ def _embedder(workplace: Workplace):
 
 def _drawn(latents: Sequence[int], most: int, seed: int) -> list[int]:
     """So many of the latents at random (0: all), in order."""
-    if not 0 < most < len(latents):
-        return sorted(latents)
-    return sorted(np.random.default_rng([seed, _SUBSAMPLE]).choice(latents, most, replace=False).tolist())
+    return sorted(_lots(latents, seed, _SUBSAMPLE)[: most or None])
+
+
+def _lots(latents: Iterable[int], seed: int, salt: int) -> list[int]:
+    """The latents by lot. Each draws its own: one more or less leaves the order of the others as it is."""
+    return sorted(latents, key=lambda latent: np.random.default_rng([seed, salt, latent]).random())
 
 
 def _handed_round(sentences: Mapping[int, str], config: ScoreConfig, seed: int) -> dict[int, str]:
-    """Some latents with the sentence of the next in one cycle through all of them, so that none keeps its own.
+    """Some latents with the sentence of the one before in a cycle through all of them, so that none keeps its own.
 
     None where there is no control to be, or fewer than two have a sentence.
     """
     if not config.control or len(sentences) < 2:
         return {}
-    cycle: Int[np.ndarray, " n"] = np.random.default_rng([seed, _CONTROL]).permutation(list(sentences))
-    handed = dict(zip(cycle.tolist(), (sentences[latent] for latent in np.roll(cycle, 1).tolist()), strict=True))
-    some = cycle[: config.control_latents] if config.control_latents else cycle
-    return {latent: handed[latent] for latent in sorted(some.tolist())}
+    cycle = _lots(sentences, seed, _CONTROL)
+    handed = {latent: sentences[cycle[place - 1]] for place, latent in enumerate(cycle)}
+    return {latent: handed[latent] for latent in sorted(cycle[: config.control_latents or None])}
 
 
 def _told(own: Scored, control: Scored | None, weights: np.ndarray) -> dict[str, Any]:
@@ -151,16 +152,12 @@ def _told(own: Scored, control: Scored | None, weights: np.ndarray) -> dict[str,
     above = site_differences(own.judged, control.judged, weights)
     return found | {
         "control": _means(control.judged, weights) | _counts(control),
-        "above_control": _intervals(above),
+        "above_control": with_intervals(above),
     }
 
 
 def _means(judged: Judged, weights: np.ndarray) -> dict[str, Any]:
-    return _intervals(site_means(judged, weights))
-
-
-def _intervals(means: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {key: value for name, values in means.items() for key, value in with_interval(name, values).items()}
+    return with_intervals(site_means(judged, weights))
 
 
 def _counts(scored: Scored) -> dict[str, Any]:

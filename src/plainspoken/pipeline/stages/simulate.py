@@ -1,4 +1,4 @@
-"""Simulate: the sentences read back over the calibrate and the evaluate rows.
+"""Simulate: the sentences read back over the rows that are calibrated on, those that are scored on, and evaluate rows.
 
 Each simulation is kept with the hash of the sentence that each latent was read from, so that after an edit only the
 latents whose sentence changed are read again.
@@ -15,16 +15,14 @@ from plainspoken.config import Config
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.gating import gate_counts, gated, positions_by_latent, save_gate, site_gate, tell_gate
 from plainspoken.pipeline.llm_settings import llm_settings_unread
-from plainspoken.pipeline.shelves import calibrate_rows, latents_of, load_rows, load_simulation, save_simulation
+from plainspoken.pipeline.shelves import SHARES, Share, latents_of, load_simulation, save_simulation, simulated_rows
 from plainspoken.pipeline.speech import chance_asked, opened_simulator, simulate_latents, simulated_by, tokens_asked
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.simulators import settings_unread, simulator_named
 from plainspoken.simulators.at_once import refuse_strategy
 from plainspoken.simulators.gates import gate_named
-from plainspoken.types import Failure, Pairs, Part, Rows, Simulation, same_tokens
-
-PARTS: tuple[Part, ...] = ("calibrate", "evaluate")
+from plainspoken.types import Failure, Pairs, Rows, Simulation, same_tokens
 
 
 def check(workplace: Workplace) -> None:
@@ -48,22 +46,21 @@ def asks(workplace: Workplace) -> None:
 
 
 def unread(config: Config) -> tuple[str, ...]:
-    """What only other simulators read, or a gate; of the language model what `llm_settings_unread` says; the scorers'
-    share of the documents, where there are no scorers."""
+    """What only other simulators read, or a gate; of the language model what `llm_settings_unread` says."""
     name = config.simulate.simulator
     others = tuple(f"simulate.{setting}" for setting in settings_unread(name))
     if config.simulate.gate == "none":
         others += ("simulate.gate", "simulate.gate_recall")
     asked = llm_settings_unread("simulate", simulator_named(name).needs_llm)
-    return (*others, *asked, *(() if config.score.scorers else ("score.share",)))
+    return (*others, *asked)
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
-    """Writes PART.safetensors for both parts at each site, and gate.safetensors where there is a gate.
+    """Writes SHARE.safetensors for each of `SHARES` at each site, and gate.safetensors where there is a gate.
 
     Failures are sentences that do not parse, and pairs that got no answer.
     """
-    rows = {part: _rows(workplace, part) for part in PARTS}
+    rows = {share: simulated_rows(workplace, share) for share in SHARES}
     for unit in units:
         assert unit.site is not None
         latents = latents_of(workplace, unit.site)
@@ -76,18 +73,18 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         pairs: dict[str, int | float] = {}
         gate = site_gate(workplace, unit.site, texts)
         told = {} if gate is None else {"gate": gate_counts(workplace, gate)}
-        for part in PARTS:
-            only = None if gate is None else gated(workplace, gate, rows[part])
+        for share in SHARES:
+            only = None if gate is None else gated(workplace, gate, rows[share])
             simulated, failed = bring_up_simulation(
-                workplace, folder / f"{part}.safetensors", texts, latents, rows[part], only
+                workplace, folder / f"{share}.safetensors", texts, latents, rows[share], only
             )
             failures |= {failure.latent: failure for failure in failed if failure.kind is None}
             unanswered += [failure for failure in failed if failure.kind is not None]
-            redone[f"{part}_latents_simulated"] = simulated
-            pairs |= pair_counts(workplace, unit.site, part, only)
+            redone[f"{share}_latents_simulated"] = simulated
+            pairs |= pair_counts(workplace, unit.site, share, only)
         if gate is not None:
             save_gate(folder / "gate.safetensors", gate)
-            dropped, asked = (sum(pairs[f"{part}_pairs_{what}"] for part in PARTS) for what in ("dropped", "asked"))
+            dropped, asked = (sum(pairs[f"{share}_pairs_{what}"] for share in SHARES) for what in ("dropped", "asked"))
             tell_gate(workplace, unit.site, told["gate"], dropped, asked)
         edited = [edit.latent for edit in explanations.edits(workplace.path("explain", unit.site))]
         for failure in failures.values():
@@ -142,28 +139,24 @@ def text_hashes(texts: Mapping[int, str], latents: int, only: Pairs | None = Non
     return found
 
 
-def load_simulations(workplace: Workplace, site: str, part: Part) -> Simulation:
-    """A site's simulation over a part, from its sentences as they stand."""
-    return load_simulation(workplace.path("simulate", site) / f"{part}.safetensors")[0]
+def load_simulations(workplace: Workplace, site: str, share: Share) -> Simulation:
+    """A site's simulation over a share, from its sentences as they stand."""
+    return load_simulation(workplace.path("simulate", site) / f"{share}.safetensors")[0]
 
 
-def pair_counts(workplace: Workplace, site: str, part: Part, only: Pairs | None = None) -> dict[str, int | float]:
-    """How many (latent, token) pairs of a part were asked about, how many of them got no answer, how many were dropped.
+def pair_counts(workplace: Workplace, site: str, share: Share, only: Pairs | None = None) -> dict[str, int | float]:
+    """How many (latent, token) pairs of a share were asked about, how many got no answer, how many were dropped.
 
-    Dropped pairs (`only`: those that passed the gate) were not asked about, and are level 0. `PART_discarded`, where it
-    is known: the mean probability that answers gave to anything but a level.
+    Dropped pairs (`only`: those that passed the gate) were not asked about, and are level 0. `SHARE_discarded`, where
+    it is known: the mean probability that answers gave to anything but a level.
     """
-    simulation, texts, _ = load_simulation(workplace.path("simulate", site) / f"{part}.safetensors")
-    mask = _rows(workplace, part).mask
+    simulation, texts, _ = load_simulation(workplace.path("simulate", site) / f"{share}.safetensors")
+    mask = simulated_rows(workplace, share).mask
     tokens = int((mask if simulation.asked is None else mask & simulation.asked).sum())
     spoken = np.asarray(texts.any(axis=1))
     pairs = tokens * int(spoken.sum())
     asked = pairs if only is None else int(spoken[only.latent].sum())
     known = simulation.discarded[~np.isnan(simulation.discarded)] if simulation.discarded is not None else np.zeros(0)
-    counts: dict[str, int | float] = {f"{part}_discarded": float(known.mean())} if len(known) else {}
-    counts |= {f"{part}_pairs_asked": asked, f"{part}_pairs_unanswered": len(simulation.missing_position)}
-    return counts if only is None else counts | {f"{part}_pairs_dropped": pairs - asked}
-
-
-def _rows(workplace: Workplace, part: Part) -> Rows:
-    return calibrate_rows(workplace) if part == "calibrate" else load_rows(workplace, part)
+    counts: dict[str, int | float] = {f"{share}_discarded": float(known.mean())} if len(known) else {}
+    counts |= {f"{share}_pairs_asked": asked, f"{share}_pairs_unanswered": len(simulation.missing_position)}
+    return counts if only is None else counts | {f"{share}_pairs_dropped": pairs - asked}
