@@ -111,6 +111,20 @@ def test_a_server_without_logprobs_or_choices_is_not_believed():
         assert np.array_equal(send(server, NEXT).logprob[0], level_brain((1, 2))[list(DIGITS)])
 
 
+@pytest.mark.parametrize("told", [0.0, -0.5, False])
+def test_what_sums_to_more_than_one_is_no_probability(told):
+    """Ten answers of exp(-0.5) each; or of 1, or of what JSON calls false."""
+    top = {f"token_id:{digit}": told for digit in DIGITS}
+    change = lambda body: {  # noqa: E731
+        **body, "choices": [{**choice, "logprobs": {"top_logprobs": [top]}} for choice in body["choices"]]
+    }  # fmt: skip
+    with serve(Server(change=change)) as server:
+        answer = send(server, NEXT)
+        alone = send(server, NextToken(((1, 2),), (DIGITS[0],) * 3))
+    assert isinstance(answer, Fault) and answer.kind == ("missing probability mass" if told is False else "server")
+    assert isinstance(alone, Fault if told is False else Odds), "one answer asked for thrice is one"
+
+
 def test_log_probabilities_of_another_shape_are_not_of_the_protocol():
     with serve(Server(trouble=always(Trouble(body=b'{"choices": [{"logprobs": "a"}]}')))) as server:
         answer = send(server, NextToken(((1, 2),), DIGITS))
