@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import traceback
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.server import Server, Trouble, serve
-from plainspoken.config import LlmServiceConfig
+from plainspoken.config import LlmServiceConfig, load_config
 from plainspoken.errors import ConfigError, LlmError
 from plainspoken.llm import Chat, Completion, Fault, Message, NextToken, Reply, open_llm
-from plainspoken.llm.key import Key
+from plainspoken.llm.key import Key, refuse_secrets
+from plainspoken.pipeline import dry_run, run
 
 KEY = 'sk-mark/"5e1f0c+8a'
 WRITTEN = (KEY, json.dumps(KEY)[1:-1], json.dumps(KEY)[1:-1].replace("/", "\\/"), "5e1f0c")
@@ -117,3 +119,65 @@ def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(monkeypat
 def test_a_placeholder_for_a_key_is_no_secret_that_spoils_replies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_LLM_KEY", "none")
     assert not Key.of("TEST_LLM_KEY").shown_in("none of these")
+
+
+SECRET = "sk-proj-4f9aB7c1d2e3f4a5b6c7"
+
+
+@pytest.mark.parametrize("section", ["explain", "score", "simulate"])
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("base_url", f"https://gateway.example/{SECRET}/v1"),
+        ("base_url", f"https://me:{SECRET}@gateway.example/v1"),
+        ("base_url", f"https://gateway.example/v1?key={SECRET}"),
+        ("base_url", "https://gateway.example/hunter2-hunter2/v1"),
+        ("model", "judge:hunter2-hunter2"),
+        ("tokenizer", "hunter2-hunter2"),
+        ("cache", "/tmp/hunter2-hunter2"),
+        ("key_variable", SECRET),
+        ("key_variable", "4f9ab7c1d2e3f4a5b6c7d8e9"),
+        ("key_variable", "a4f9ab7c1d2e3f4a5b6c7d8e9"),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_key_in_a_setting_is_refused_without_being_shown_or_kept(
+    section: str, setting: str, value: str, dry: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a section that is not asked: settings are kept in the run folder, whoever reads them."""
+    monkeypatch.setenv("TEST_LLM_KEY", "hunter2-hunter2")
+    values = {f"{section}__llm__service": "openai", f"{section}__llm__key_variable": "TEST_LLM_KEY"}
+    config = load_config(**{**values, f"{section}__llm__{setting}": value}, simulate__simulator="last-token")
+    with pytest.raises(ConfigError) as refusal:
+        (dry_run if dry else run)(config, tmp_path / "run")
+    told = "".join(traceback.format_exception(refusal.value))
+    assert SECRET not in told and "hunter2" not in told and "4f9ab7c1" not in told, told
+    assert section in told or "base_url" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_ids_in_an_address_and_long_names_of_variables_are_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("set4f9ab7c1d2e3f4a5b6c7d8e9", "none")
+    for variable in ("my_key_of_the_service_number_2", "set4f9ab7c1d2e3f4a5b6c7d8e9", ""):
+        url = "https://gateway.example/v1/4f9ab7c1d2e3f4a5b6c7d8e94f9ab7c1/openai"
+        refuse_secrets(LlmServiceConfig("openai", "none", url, variable), "explain.llm")
+
+
+def test_another_server_than_the_one_that_is_named_is_not_sent_the_key(
+    neox_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A redirection to another origin is followed without it."""
+    monkeypatch.setenv("TEST_LLM_KEY", KEY)
+    heard = list[str]()
+
+    def listen(path: str, before: int, headers: dict[str, str]) -> None:
+        heard.append(headers.get("authorization", "none"))
+
+    with serve(Server(trouble=listen)) as other:
+        away = Trouble(307, b"", {"location": f"{other.url}/completions"})
+        with serve(Server(trouble=lambda path, before, headers: away)) as server:
+            config = LlmServiceConfig("openai", "m", server.url, "TEST_LLM_KEY", str(neox_folder), retries=0)
+            llm = open_llm(config, tmp_path)
+            list(llm.asker.ask([Completion("abc", 1)]))
+            llm.close()
+    assert heard == ["none"]

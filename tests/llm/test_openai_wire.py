@@ -1,6 +1,8 @@
 """The client against a real server on loopback: what it knows is what comes back, and every fault is a value."""
 
 import asyncio
+import time
+from email.utils import formatdate
 
 import numpy as np
 import pytest
@@ -109,6 +111,20 @@ def test_a_server_without_logprobs_or_choices_is_not_believed():
         assert np.array_equal(send(server, NEXT).logprob[0], level_brain((1, 2))[list(DIGITS)])
 
 
+@pytest.mark.parametrize("told", [0.0, -0.5, False])
+def test_what_sums_to_more_than_one_is_no_probability(told):
+    """Ten answers of exp(-0.5) each; or of 1, or of what JSON calls false."""
+    top = {f"token_id:{digit}": told for digit in DIGITS}
+    change = lambda body: {  # noqa: E731
+        **body, "choices": [{**choice, "logprobs": {"top_logprobs": [top]}} for choice in body["choices"]]
+    }  # fmt: skip
+    with serve(Server(change=change)) as server:
+        answer = send(server, NEXT)
+        alone = send(server, NextToken(((1, 2),), (DIGITS[0],) * 3))
+    assert isinstance(answer, Fault) and answer.kind == ("missing probability mass" if told is False else "server")
+    assert isinstance(alone, Fault if told is False else Odds), "one answer asked for thrice is one"
+
+
 def test_log_probabilities_of_another_shape_are_not_of_the_protocol():
     with serve(Server(trouble=always(Trouble(body=b'{"choices": [{"logprobs": "a"}]}')))) as server:
         answer = send(server, NextToken(((1, 2),), DIGITS))
@@ -134,6 +150,39 @@ def test_retry_after_is_obeyed_and_a_later_answer_taken():
         answer = send(server, HELLO, retries=1)
     assert isinstance(answer, Reply) and answer.usage.seconds >= 1.0
     assert server.seen.total() == answer.usage.requests == 2
+
+
+def test_retry_after_may_be_a_date_and_a_longer_one_than_two_minutes_ends_the_retries():
+    date = Trouble(503, b"{}", {"retry-after": formatdate(time.time() + 2, usegmt=True)})
+    with serve(Server(trouble=lambda path, before, headers: date if before == 0 else None)) as server:
+        answer = send(server, HELLO, retries=1)
+    assert isinstance(answer, Reply) and 0.9 <= answer.usage.seconds < 4
+    with serve(Server(trouble=always(Trouble(429, b"{}", {"retry-after": "121"})))) as server:
+        answer = send(server, HELLO, retries=3)
+        assert isinstance(answer, Fault) and server.seen.total() == 1 and answer.usage.seconds < 2
+    for nonsense in ("-5", "soon", "nan", "inf"):  # as if it were not there
+        with serve(Server(trouble=always(Trouble(429, b"{}", {"retry-after": nonsense})))) as server:
+            answer = send(server, HELLO, retries=1)
+        assert isinstance(answer, Fault) and answer.usage.requests == 2 and answer.usage.seconds < 3
+
+
+def test_tries_are_spread_at_random():
+    """Half a second before the second try, less up to a quarter, which is never twice the same."""
+    pauses = set()
+    for _ in range(4):
+        begun = []
+        mark = lambda path, before, headers, begun=begun: begun.append(time.monotonic()) or Trouble(500)  # noqa: E731
+        with serve(Server(trouble=mark)) as server:
+            send(server, HELLO, retries=1)
+        pauses.add(round(begun[1] - begun[0], 4))
+        assert begun[1] - begun[0] >= 0.375
+    assert len(pauses) > 1
+
+
+def test_a_body_that_is_no_gzip_is_a_fault_of_a_server_that_is_there():
+    with serve(Server(trouble=always(Trouble(200, b"{}{}", {"content-encoding": "gzip"})))) as server:
+        answer = send(server, HELLO)
+    assert isinstance(answer, Fault) and answer.kind == "server" and not answer.unreached
 
 
 def test_every_try_counts_and_so_do_the_tokens_of_an_answer_that_is_none():

@@ -13,7 +13,7 @@ import numpy as np
 
 from plainspoken.llm.fit import misfit
 from plainspoken.llm.key import Key
-from plainspoken.llm.openai_answers import BadAnswer
+from plainspoken.llm.openai_answers import BadAnswer, odds_of
 from plainspoken.llm.openai_faults import fault_of
 from plainspoken.llm.openai_wire import NO_KEY, OpenAiWire
 from plainspoken.llm.requests import Ability, Answer, AtPositions, Fault, NextToken, Odds, Request, Usage
@@ -124,7 +124,7 @@ def _read(
     computed = sum(row["timings/prompt_n"] for row in shares + drawn)
     completed = sum(row["tokens_predicted"] for row in shares + drawn)
     usage = Usage(read, max(0, read - computed), completed, seconds, 2)  # cached: what neither call computed
-    return Odds(np.array(rows, np.float64).reshape(len(rows), len(request.answers)), usage)
+    return odds_of(rows, request.answers, usage)
 
 
 def _row(answers: tuple[int, ...], shares: dict[str, Any], drawn: dict[str, Any], where: str) -> list[float]:

@@ -234,7 +234,7 @@ class LocalWire:
             known = shared(kept, prefix)
             if known < len(kept) and not _croppable(cache):
                 known = 0
-            elif known:
+            elif 0 < known < len(kept):
                 cache.crop(known - len(kept))
         self._kept = None
         if not known:

@@ -11,7 +11,7 @@ from plainspoken.errors import ConfigError, ModelError
 from plainspoken.llm.ask import Asker
 from plainspoken.llm.cache import AnswerCache
 from plainspoken.llm.dry import DryWire
-from plainspoken.llm.key import Key
+from plainspoken.llm.key import Key, refuse_secrets
 from plainspoken.llm.limits import Limits
 from plainspoken.llm.llama_wire import LlamaWire
 from plainspoken.llm.openai_wire import EVERYTHING, OpenAiWire, require_address, require_package
@@ -105,6 +105,7 @@ def require_reachable(config: LlmServiceConfig, section: str) -> None:
                     "key; leave it out, or set service to openai or llama"
                 )
         else:
+            refuse_secrets(config, section)
             require_address(config.base_url)
             Key.of(config.key_variable)
             require_package()

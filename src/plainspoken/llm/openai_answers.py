@@ -12,6 +12,9 @@ ASK_BY_ID = (
     "another simulator (structured) needs no log-probabilities"
 )
 
+_ONE = 1.02
+"""The most that probabilities may sum to: a softmax in bfloat16 is off by as much."""
+
 
 class BadAnswer(Exception):
     """A body that is not what was asked for; becomes a Fault of this kind."""
@@ -77,7 +80,7 @@ def read_next_token(told: dict[str, Any], request: NextToken, usage: Usage) -> O
     """Log-probabilities of the answers after each prompt: the first drawn token's, keyed `token_id:17`."""
     choices = _choices(told, len(request.prompts))
     rows = [_drawn(choice, request.answers, f"prompt {at}") for at, choice in enumerate(choices)]
-    return Odds(np.array(rows, np.float64).reshape(len(rows), len(request.answers)), usage)
+    return odds_of(rows, request.answers, usage)
 
 
 def read_positions(told: dict[str, Any], request: AtPositions, usage: Usage) -> Odds:
@@ -99,7 +102,19 @@ def read_positions(told: dict[str, Any], request: AtPositions, usage: Usage) -> 
         entry = entries[position + 1] or {}
         odds = {key: value.get("logprob") for key, value in entry.items() if isinstance(value, dict)}
         rows.append(_row(odds, "", request.answers, f"position {position}"))
-    return Odds(np.array(rows, np.float64).reshape(len(rows), len(request.answers)), usage)
+    return odds_of(rows, request.answers, usage)
+
+
+def odds_of(rows: list[list[float]], answers: tuple[int, ...], usage: Usage) -> Odds:
+    """The rows as an answer. Raises BadAnswer for probabilities of different tokens that sum to more than 1."""
+    logprob = np.array(rows, np.float64).reshape(len(rows), len(answers))
+    sums = np.exp(logprob[:, np.unique(answers, return_index=True)[1]]).sum(1)
+    if sums.max(initial=0) > _ONE:
+        reason = (
+            f"the answers' probabilities sum to {sums.max():.3g}: these are no log-probabilities of the whole softmax"
+        )
+        raise BadAnswer("server", f"{reason}; {ASK_BY_ID}")
+    return Odds(logprob, usage)
 
 
 def _drawn(choice: dict[str, Any], answers: tuple[int, ...], where: str) -> list[float]:
@@ -109,7 +124,11 @@ def _drawn(choice: dict[str, Any], answers: tuple[int, ...], where: str) -> list
 
 def _row(odds: dict[str, Any], prefix: str, answers: tuple[int, ...], where: str) -> list[float]:
     told = [odds.get(f"{prefix}{answer}") for answer in answers]
-    row = [float(value) for value in told if isinstance(value, int | float) and -np.inf < value <= 1e-3]
+    row = [
+        float(value)
+        for value in told
+        if isinstance(value, int | float) and not isinstance(value, bool) and -np.inf < value <= 1e-3
+    ]
     if len(row) < len(answers):
         missing = len(answers) - len(row)
         reason = f"log-probabilities of {missing} of {len(answers)} answers were not told at {where}"

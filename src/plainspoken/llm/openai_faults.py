@@ -21,6 +21,7 @@ def fault_of(error: "OpenAIError", url: str, key: Key, timeout_s: float, seconds
 
     The key's variable is named where the key is the matter; the key itself is taken out of whatever is quoted.
     """
+    from httpx2 import DecodingError
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
     if isinstance(error, APIStatusError):
@@ -41,7 +42,7 @@ def fault_of(error: "OpenAIError", url: str, key: Key, timeout_s: float, seconds
             f"{url} cannot be reached or broke off ({cause}), asked {_times(usage)}; "
             "is the server running, and base_url right?",
             usage,
-            unreached=True,
+            unreached=not isinstance(error.__cause__, DecodingError),  # a body that was there, and is none
         )
     said = key.hide(str(error))[:QUOTED]
     return Fault("server", f"{url}: {type(error).__name__}: {said}", Usage(seconds=seconds))

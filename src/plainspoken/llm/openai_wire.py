@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from plainspoken.errors import ConfigError
 from plainspoken.llm.fit import misfit
-from plainspoken.llm.key import Key
+from plainspoken.llm.key import Key, refuse_in_address
 from plainspoken.llm.openai_answers import (
     BadAnswer,
     read_chat,
@@ -203,11 +203,8 @@ def _schema(request: Chat) -> dict[str, Any]:
 
 def require_address(base_url: str) -> None:
     """ConfigError for a base URL that is none, or holds what should stand nowhere."""
+    refuse_in_address(base_url)
     parts = urlsplit(base_url)
-    if parts.username or parts.password:
-        raise ConfigError("base_url holds a user or a password: leave it out and name key_variable instead")
-    if parts.query or parts.fragment:  # it would stand in settings and manifests, and some put a key there
-        raise ConfigError("base_url goes on behind a ? or #: leave that out; a key is named by key_variable")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"base_url {base_url!r} is no address; write it as http://127.0.0.1:8000/v1")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from plainspoken.config import Config, LlmServiceConfig, config_tree, flat_settings, load_config
 from plainspoken.corpus import require_source
@@ -286,7 +286,14 @@ class Workplace:
         return found
 
     def save_config(self) -> None:
-        """Keep the settings in the run folder, so that the folder's name is all that a later command needs."""
+        """Keep the settings in the run folder, so that the folder's name is all that a later command needs.
+
+        ConfigError for a key or a password among them.
+        """
+        from plainspoken.llm.key import refuse_secrets
+
+        for section in get_args(Section):
+            refuse_secrets(getattr(self.kept, section).llm, f"{section}.llm")
         tree = config_tree(self.kept)
         path = self.root / CONFIG
         if not path.exists() or read_json(path) != tree:
