@@ -15,6 +15,7 @@ from plainspoken.config import Config
 from plainspoken.pipeline import dry_run, failure_counts, llm_costs, run
 from plainspoken.pipeline.dry import DryRun
 from plainspoken.pipeline.results import Results
+from plainspoken.pipeline.shelves import SHARES
 from plainspoken.store import Manifest
 
 SITE = "gpt_neox.layers.0.mlp"
