@@ -17,6 +17,7 @@ from plainspoken.evaluate.results import COVERED
 from plainspoken.pipeline import dry_run, failure_counts, llm_costs, run
 from plainspoken.pipeline.dry import DryRun
 from plainspoken.pipeline.results import Results
+from plainspoken.pipeline.shelves import SHARES
 from plainspoken.store import Manifest
 
 SITE = "gpt_neox.layers.0.mlp"

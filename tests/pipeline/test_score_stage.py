@@ -87,6 +87,7 @@ def test_a_finished_run_is_scored_without_touching_it(copy: Path, tiny: Config, 
     assert simulated == json.loads((copy / "calibrate" / SITE / "scores.json").read_text())
     assert record["examples_answered"] == record["examples_asked"] > 0
     assert record["control"]["latents"] == 3
+    assert all(0 < record["defined"][name] <= record["latents"] for name in MEASURES)
     assert record["balanced_accuracy_low"] <= record["balanced_accuracy"] <= record["balanced_accuracy_high"]
     column = [float(row[5]) for row in table.rows[SITE] if row[5] != "–"]
     assert column == sorted(column, reverse=True)
@@ -167,6 +168,7 @@ def test_the_simulation_has_means_with_intervals_and_a_control_like_any_scorer(f
         assert (
             measure.values[measure.defined].min() - 1e-9 <= record[name] <= measure.values[measure.defined].max() + 1e-9
         )
+    assert all(0 < record["defined"][name] <= record["latents"] for name in MEASURES)
     assert record["above_control"]["auprc"] == pytest.approx(record["auprc"] - record["control"]["auprc"])
     assert text.rows_fingerprint == scoring_rows(place).fingerprint
     page = (finished / "report.html").read_text("utf-8")

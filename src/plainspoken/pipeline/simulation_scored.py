@@ -10,7 +10,7 @@ from plainspoken.latents.paired import Paired
 from plainspoken.pipeline.shelves import load_simulation, load_table
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite.prediction import shuffle
-from plainspoken.scorers import SIMULATION
+from plainspoken.scorers import MEASURES, SIMULATION
 from plainspoken.scorers.by_document import simulation_means
 from plainspoken.scorers.simulation import SimulationScores, score_simulation
 from plainspoken.types import Rows
@@ -38,6 +38,8 @@ def simulation_scored(
     missing = int(np.isin(simulation.missing_latent, spoken).sum())
     record = {"site": site, "scorer": SIMULATION, "documents": len(rows.keys), **with_intervals(means.own)}
     record |= {"latents": len(spoken), "examples_asked": asked, "examples_answered": asked - missing}
+    scores = score_simulation(Evidence.over(simulation, table), calibration.apply)
+    record["defined"] = {name: int(getattr(scores, name).defined[spoken].sum()) for name in MEASURES}
     for name, values in (("control", means.control), ("above_control", means.above)):
         record[name] = None if values is None else with_intervals(values)
-    return score_simulation(Evidence.over(simulation, table), calibration.apply), record
+    return scores, record

@@ -11,12 +11,12 @@ from plainspoken.pipeline.asked import NOT_READ, failure_kind, llm_costs
 from plainspoken.pipeline.provenance import provenance, speakers
 from plainspoken.pipeline.score_table import scores_found
 from plainspoken.pipeline.shelves import (
-    calibrate_rows,
     load_calibration,
     load_log,
     load_scores,
     load_statistics,
     load_table,
+    scoring_rows,
 )
 from plainspoken.pipeline.speech import NOT_CHOSEN
 from plainspoken.pipeline.stage import Outcome, Unit
@@ -71,7 +71,7 @@ def report_data(workplace: Workplace) -> ReportData:
     results = read_json(workplace.path("evaluate") / "results.json")
     frontier = read_json(workplace.path("frontier") / "frontier.json")["points"]
     measured = measured_by_site(results["conditions"])
-    rows = calibrate_rows(workplace)
+    rows = scoring_rows(workplace)
     sites = tuple(
         _site_report(workplace, site.module, rows, measured[site.module], results, frontier) for site in workplace.sites
     )
@@ -160,9 +160,9 @@ def _cards(
 
 
 def _examples(workplace: Workplace, module: str, rows: Rows, latents: Sequence[int]) -> dict[int, tuple[Example, ...]]:
-    """Text for the cards: calibrate documents, which no explanation was written from."""
+    """Text for the cards: of documents that no explanation was written from, and nothing calibrated on."""
     table = load_table(workplace, module, rows)
-    simulation = load_simulations(workplace, module, "calibrate")
+    simulation = load_simulations(workplace, module, "scoring")
     calibration = load_calibration(workplace, module)
     found = {}
     for latent in latents:

@@ -17,7 +17,9 @@ from plainspoken.pipeline.shelves import latents_of, load_table, save_judged, sc
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.scorers import (
+    MEASURES,
     Judged,
+    JudgedScores,
     Score,
     Scored,
     ScoreMeans,
@@ -161,10 +163,15 @@ def _means(judged: Judged, weights: np.ndarray) -> dict[str, Any]:
 
 
 def _counts(scored: Scored) -> dict[str, Any]:
-    """How many latents and examples were asked about and answered, and how often each fault left one unanswered."""
+    """How many latents and examples were asked about and answered, and how often each fault left one unanswered.
+
+    `defined`: of how many latents each measure is; the others are in no mean.
+    """
     judged = scored.judged
+    scores = JudgedScores.of(judged)
     return {
         "latents": int((judged.asked > 0).sum()),
+        "defined": {name: int(getattr(scores, name).defined.sum()) for name in MEASURES},
         "examples_asked": int(judged.asked.sum()),
         "examples_answered": int(judged.answered.sum()),
         "examples_unanswered": dict(scored.unanswered),
