@@ -8,14 +8,22 @@ from plainspoken.report.select import subject, whole
 
 # Above this a test shows nothing.
 LEVEL = 0.05
+# From fewer documents a bootstrap draws much the same again and again: its intervals come out too narrow.
+FEW_DOCUMENTS = 10
 
 
 @dataclass(frozen=True)
 class Headline:
-    """`sentence` leads the page; `notes` are what a reader must know beside it, most important first."""
+    """`before` stands before `told`, for nobody may overlook it; `notes`: what a reader must know beside, in order."""
 
-    sentence: str
+    before: tuple[str, ...]
+    told: str
     notes: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What leads the page."""
+        return " ".join((*self.before, self.told))
 
 
 def headline(data: ReportData) -> Headline:
@@ -27,13 +35,11 @@ def headline(data: ReportData) -> Headline:
     site = subject(data)
     rewritten, shuffled = whole(site, "rewritten"), whole(site, "shuffled")
     if rewritten is None:
-        return Headline(f"{_name(data, site)[0]}: nothing was rewritten in this run.", ())
+        return Headline((), f"{_name(data, site)[0]}: nothing was rewritten in this run.", ())
     claims = rewritten.withheld is None and not _stands_in(data)
     told = _claim(data, site, rewritten, shuffled) if claims else _figures(data, site, rewritten, shuffled)
     notes = (*_made_by(data), *(_cautions(rewritten, shuffled) if claims else ()))
-    return Headline(
-        " ".join((*_before(data, site, rewritten), f"{told}.")), (*notes, *_losses(data, site, rewritten, claims))
-    )
+    return Headline(_before(data, site, rewritten), f"{told}.", (*notes, *_losses(data, site, rewritten, claims)))
 
 
 def _before(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[str, ...]:
@@ -152,6 +158,8 @@ def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]
     share = rewritten.recovered
     if rewritten.documents < 2:
         notes.append("Measured on a single document: how far the figures would vary on others is not known.")
+    elif rewritten.documents < FEW_DOCUMENTS:
+        notes.append(f"Measured on {rewritten.documents} documents: intervals over so few are too narrow.")
     if share is not None and share.sign == 1:
         if rewritten.p_beats_zero is not None and rewritten.p_beats_zero >= LEVEL:
             chance = numbers.p_value(rewritten.p_beats_zero)
