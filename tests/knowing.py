@@ -63,11 +63,13 @@ def shown_at(text: Text) -> dict[str, int]:
 class Knowing:
     """The brain: token ids to log-probabilities of all tokens. `level`: from (latent, shown text) to 0 to 9.
 
-    A level between two digits is told as a mixture of both, so that the expected digit is the level itself.
+    A level between two digits is told as a mixture of both, so that the expected digit is the level itself. `likely`:
+    tokens that other prompts make the likeliest, which are all that echo tells (none: the digits).
     """
 
     tokens: LlmTokens
     level: Callable[[Asked], float]
+    likely: tuple[int, ...] = ()
 
     @cached_property
     def digits(self) -> tuple[int, ...]:
@@ -93,7 +95,7 @@ class Knowing:
         digits = self.digits
         if asked is None:
             odds = np.roll(self.noise, hash(ids) % size)
-            odds[list(digits)] += 20  # always among the likeliest, which are all that echo tells
+            odds[list(self.likely or digits)] += 20
             return odds - np.log(np.exp(odds).sum())
         chance = np.full(size, 1e-15)
         chance[list(digits)] = 1e-12
@@ -107,6 +109,7 @@ class Knowing:
     def finetuned(self, asked: Asked) -> np.ndarray:
         """As the finetuned simulator tells it: at the place of the token, over the first ids of the vocabulary."""
         chance = np.full(len(self.tokens.pieces.table), 1e-15)
+        chance[list(LEVELS)] = 1e-12
         level = self.level(asked) * (len(LEVELS) - 1) / 9
         low = min(int(level), len(LEVELS) - 2)
         chance[LEVELS[low]] += KEPT * (1 - (level - low))
@@ -118,17 +121,50 @@ class Knowing:
 _DESCRIBED = r"## Neuron Description: Latent (\d+)\.\n\n ## Input: (.*)"
 
 
+@dataclass(frozen=True)
+class AskedInWords:
+    """What a conversation asks for as JSON: of which latents, by the number of their explanation where there are many,
+    at which numbered tokens; the token texts as they are shown, one a line."""
+
+    latents: dict[int | None, int]
+    lines: list[str]
+    numbers: list[int]
+
+
+def asked_in_words(said: str) -> AskedInWords | None:
+    """What the conversation asks for; None for another one."""
+    one = re.search(r"Text:\n(.*)\n\nExplanation: Latent (\d+)\.\n\nTell of (.*)\.$", said, re.DOTALL)
+    many = re.search(r"Explanations:\n(.*?)\n\nText:\n(.*)\n\nTell of (.*)\.$", said, re.DOTALL)
+    if many is not None:
+        numbered = re.findall(r"^(\d+)\. Latent (\d+)\.$", many[1], re.MULTILINE)
+        latents, listing, which = {int(n): int(latent) for n, latent in numbered}, many[2], many[3]
+    elif one is not None:
+        latents, listing, which = {None: int(one[2])}, one[1], one[3]
+    else:
+        return None
+    lines = [line.partition("\t")[2] for line in listing.split("\n")]
+    if which == "all tokens":
+        return AskedInWords(latents, lines, list(range(1, len(lines) + 1)))
+    runs = [run.partition("-") for run in which.removeprefix("no other tokens than ").split(", ")]
+    return AskedInWords(
+        latents, lines, [n for first, _, last in runs for n in range(int(first), int(last or first) + 1)]
+    )
+
+
 def lists(level: Callable[[Asked], float]) -> Callable[[str], str]:
-    """What the model says in words: the levels as JSON, where a conversation asks for them of all tokens of a text."""
+    """What the model says in words: the levels as JSON, where a conversation asks for them."""
 
     def reply(said: str) -> str:
-        found = re.search(r"Text:\n(.*)\n\nExplanation: Latent (\d+)\.\n\nTell of (.*)\.$", said, re.DOTALL)
-        if found is None:
+        asked = asked_in_words(said)
+        if asked is None:
             return "What is it?"
-        lines = [line.partition("\t")[2] for line in found[1].split("\n")]
-        first = 1 if found[3] == "all tokens" else int(found[3].rpartition(" ")[2])
-        pairs = [[n, round(level(Asked(int(found[2]), "\n".join(lines[:n]))))] for n in range(first, len(lines) + 1)]
-        return json.dumps([pair for pair in pairs if pair[1]])
+        shown = {n: "\n".join(asked.lines[:n]) for n in asked.numbers}
+        told = [
+            [*([] if number is None else [number]), n, round(level(Asked(latent, shown[n])))]
+            for number, latent in asked.latents.items()
+            for n in asked.numbers
+        ]
+        return json.dumps([match for match in told if match[-1]], separators=(",", ":"))
 
     return reply
 

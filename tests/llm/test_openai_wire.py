@@ -65,7 +65,8 @@ def always(trouble):
     ("trouble", "kind", "words"),
     [
         (Trouble(400, b'{"error": {"message": "maximum context length is 8", "code": 400}}'), "too long", "context"),
-        (Trouble(400, b'{"error": {"message": "bad"}}'), "server", "400"),
+        (Trouble(400, b'{"error": {"message": "bad"}}'), "refused", "not one it takes"),
+        (Trouble(422, b'{"error": {"message": "bad"}}'), "refused", "422"),
         (Trouble(400, b'{"error": {"code": "content_filter"}}'), "refused", "filter"),
         (Trouble(401, b"{}"), "server", "key_variable"),
         (Trouble(403, b"{}"), "server", "key"),

@@ -175,5 +175,13 @@ def test_only_what_is_wanted_is_tried(wire) -> None:
 
 def test_a_fault_is_the_reason(wire) -> None:
     down = Liar(wire, lambda send, request: Fault("server", "connection refused at 127.0.0.1:9; start it"))
+    found = asyncio.run(probe(down, wire.tokens))
+    assert found.failed == wire.abilities  # nothing is known of what it can do
     with pytest.raises(LlmError, match="start it"):
-        asyncio.run(probe(down, wire.tokens)).require("chat")
+        found.require("chat")
+
+
+def test_a_request_that_is_not_taken_is_no_failure_of_the_server(wire) -> None:
+    unable = Liar(wire, lambda send, request: Fault("refused", "400: response_format is not known"))
+    found = asyncio.run(probe(unable, wire.tokens, wanted=["chat"]))
+    assert set(found.refused) == {"chat"} and not found.failed

@@ -3,7 +3,7 @@
 The server speaks the protocol on a socket; prompts, client, tokens, levels, calibration and splicing are the real ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from plainspoken.llm.tokens import LlmTokens
 from plainspoken.rewrite import Spoken, gather
 from plainspoken.rewrite.spans import spans
 from plainspoken.simulators import SimulateMeans, simulator_named
+from plainspoken.simulators.token_level import LEVELS
 from plainspoken.types import Rows
 from planted import LATENTS, SITE, Planted, fires, make_rows, maximum, table_of
 
@@ -28,32 +29,37 @@ SENTENCES = {latent: f"Latent {latent}." for latent in range(LATENTS)}
 FACTS = {SITE.module: SiteFacts(words_mean=2, words_max=2, latents=LATENTS, explained=LATENTS, failures=0)}
 CALIBRATE, EVALUATE = make_rows("calibrate", documents=4), make_rows("evaluate", documents=3)
 WAYS = [
-    ("last-token", "auto"),
-    ("all-at-once", "fan-out"),
-    ("batched", "fan-out"),
-    ("batched", "echo"),
-    ("structured", "auto"),
-    ("token-level", "fan-out"),
+    ("last-token", "auto", 1),
+    ("all-at-once", "fan-out", 1),
+    ("batched", "fan-out", 9),
+    ("batched", "echo", 9),
+    ("structured", "auto", 1),
+    ("structured", "auto", 9),
+    ("token-level", "fan-out", 1),
     # The test server thinks about every token of a prompt by itself.
-    pytest.param("all-at-once", "echo", marks=pytest.mark.slow),
+    *(pytest.param(name, "echo", 1, marks=pytest.mark.slow) for name in ("all-at-once", "token-level")),
 ]
+"""Every simulator that asks, and every strategy on a server: (name, strategy, latents in a prompt)."""
 
 
 @contextmanager
-def served(brain: Knowing, folder: Path, cache: Path, **options) -> Iterator[tuple[Llm, Server]]:
-    """A language model on loopback with this brain."""
-    with serve(Server(brain=brain, reply=lists(brain.level), keep_bodies=False, **options)) as server:
+def served(level: Callable[[Asked], float], tokens: LlmTokens, name: str, folder: Path, cache: Path) -> Iterator[Llm]:
+    """A language model on loopback that knows so much."""
+    brain = Knowing(tokens, level, LEVELS if name == "token-level" else ())
+    with serve(Server(brain=brain, reply=lists(level), keep_bodies=False)) as server:
         config = LlmServiceConfig("openai", "test", server.url, tokenizer=str(folder), retries=1, timeout_s=20)
         llm = open_llm(config, cache)
         try:
-            yield llm, server
+            yield llm
         finally:
             llm.close()
 
 
-def rewritten(planted: Planted, llm: Llm, name: str, strategy: str, calibrator: str, positions: str) -> dict[str, dict]:
+def rewritten(
+    planted: Planted, llm: Llm, name: str, strategy: str, batch: int, calibrator: str, positions: str
+) -> dict[str, dict]:
     """The evaluation's records by condition, all latents rewritten from what the simulator says."""
-    config = SimulateConfig(simulator=name, strategy=strategy, batch=9, llm=LlmServiceConfig("openai"))
+    config = SimulateConfig(simulator=name, strategy=strategy, batch=batch, llm=LlmServiceConfig("openai"))
     simulate = simulator_named(name).opens(SimulateMeans(config, 0, llm))
 
     def heard(rows: Rows):
@@ -86,39 +92,59 @@ def tokens(reader_folder: Path) -> LlmTokens:
     return LlmTokens.of(AutoTokenizer.from_pretrained(reader_folder))
 
 
-@pytest.mark.parametrize(("name", "strategy"), WAYS)
+@pytest.mark.parametrize(("name", "strategy", "batch"), WAYS)
 def test_a_perfect_simulator_recovers_the_coders_loss(
-    planted: Planted, reader_folder: Path, tokens: LlmTokens, truth: dict, tmp_path: Path, name: str, strategy: str
+    planted: Planted,
+    reader_folder: Path,
+    tokens: LlmTokens,
+    truth: dict,
+    tmp_path: Path,
+    name: str,
+    strategy: str,
+    batch: int,
 ):
-    with served(Knowing(tokens, knows(truth, whole=True)), reader_folder, tmp_path) as (llm, _):
-        found = rewritten(planted, llm, name, strategy, "none", "last")
+    known = knows(truth, whole=True)
+
+    def level(asked: Asked) -> float:
+        """Echo tells of every place in a prompt: also of those within a token, where nothing is asked."""
+        return known(asked) if strategy != "echo" or asked.shown in truth else 0.0
+
+    with served(level, tokens, name, reader_folder, tmp_path) as llm:
+        found = rewritten(planted, llm, name, strategy, batch, "none", "last")
     assert found["rewritten"]["coverage"] == 1
     assert found["rewritten"]["ce"] == pytest.approx(found["coder"]["ce"], abs=1e-6)
     assert abs(found["coder"]["ce"] - found["zero-latents"]["ce"]) > 0.01  # there was something to recover
 
 
-@pytest.mark.parametrize(("name", "strategy"), WAYS)
+@pytest.mark.parametrize(("name", "strategy", "batch"), WAYS)
 def test_a_silent_simulator_leaves_all_latents_at_zero(
-    planted: Planted, reader_folder: Path, tokens: LlmTokens, tmp_path: Path, name: str, strategy: str
+    planted: Planted, reader_folder: Path, tokens: LlmTokens, tmp_path: Path, name: str, strategy: str, batch: int
 ):
-    with served(Knowing(tokens, lambda asked: 0.0), reader_folder, tmp_path) as (llm, _):
-        found = rewritten(planted, llm, name, strategy, "none", "last")
+    with served(lambda asked: 0.0, tokens, name, reader_folder, tmp_path) as llm:
+        found = rewritten(planted, llm, name, strategy, batch, "none", "last")
     assert found["rewritten"]["ce"] == pytest.approx(found["zero-latents"]["ce"], abs=1e-6)
 
 
-def test_at_every_token_as_well(planted: Planted, reader_folder: Path, tokens: LlmTokens, truth: dict, tmp_path: Path):
-    with served(Knowing(tokens, knows(truth, whole=True)), reader_folder, tmp_path) as (llm, _):
-        found = rewritten(planted, llm, "all-at-once", "auto", "none", "all")
+@pytest.mark.parametrize(("name", "batch"), [("all-at-once", 1), ("structured", 1), ("structured", 9)])
+def test_at_every_token_as_well(
+    planted: Planted, reader_folder: Path, tokens: LlmTokens, truth: dict, tmp_path: Path, name: str, batch: int
+):
+    with served(knows(truth, whole=True), tokens, name, reader_folder, tmp_path) as llm:
+        found = rewritten(planted, llm, name, "auto", batch, "none", "all")
     assert found["rewritten"]["ce"] == pytest.approx(found["coder"]["ce"], abs=1e-6)
 
 
+@pytest.mark.parametrize(("name", "strategy", "batch"), WAYS)
 def test_a_simulator_at_random_is_no_better_than_the_means_once_calibrated(
-    planted: Planted, reader_folder: Path, tokens: LlmTokens, tmp_path: Path
+    planted: Planted, reader_folder: Path, tokens: LlmTokens, tmp_path: Path, name: str, strategy: str, batch: int
 ):
+    """But for chance: of the gap from the means to the coder, which knowing closes whole, 12 draws of levels at random
+    closed 0.004 on average, with a standard deviation of 0.045. One draw may close four of these, and no more."""
+
     def guess(asked: Asked) -> float:
         return float(np.random.default_rng([asked.latent, *asked.shown.encode()]).uniform(0, 9))
 
-    with served(Knowing(tokens, guess), reader_folder, tmp_path) as (llm, _):
-        found = rewritten(planted, llm, "all-at-once", "auto", "conditional_mean", "all")
+    with served(guess, tokens, name, reader_folder, tmp_path) as llm:
+        found = rewritten(planted, llm, name, strategy, batch, "conditional_mean", "all")
     better = found["mean-latents"]["ce"] - found["rewritten"]["ce"]
-    assert better < 0.05 * (found["mean-latents"]["ce"] - found["coder"]["ce"])
+    assert better < 0.18 * (found["mean-latents"]["ce"] - found["coder"]["ce"])

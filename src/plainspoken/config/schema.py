@@ -291,7 +291,8 @@ class SimulateConfig:
     this process; `fan-out` from a list of the prompt's prefixes; `echo` from the log-probabilities that a server tells
     of the prompt's own tokens, where it is truthful in them. auto: in-process, or fan-out on a server."""
     batch: Positive = 32
-    """How many latents stand in a prompt (`batched`)."""
+    """How many latents stand in a prompt (`batched`, `structured`). `structured` with 1 puts the text first and the
+    explanation last, and costs about `batch` times as much; a reply that tells nothing loses a whole batch's row."""
     least_mass: Share = 0.001
     """Least probability that the ten digits must get together for an answer to be one; below it the pair counts as
     unanswered. A model that answers gives them nearly all, one that only goes on with the text a tenth or so, and ten

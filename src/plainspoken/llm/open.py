@@ -54,19 +54,25 @@ class Llm:
         return self.asker.wire.model
 
     def require(self, *abilities: Ability, answers: Iterable[int] = ()) -> Probe:
-        """Try these abilities now, with the token ids that will be asked for (none: the digits').
+        """Try these abilities now, as `tried` does.
+
+        Raises LlmError for one that it lacks or is not truthful in, ConfigError for digits that are no single tokens.
+        """
+        found = self.tried(*abilities, answers=answers)
+        found.require(*abilities)
+        return found
+
+    def tried(self, *abilities: Ability, answers: Iterable[int] = ()) -> Probe:
+        """What is found of these abilities, tried now, with the token ids that will be asked for (none: the digits').
 
         In a dry run, where there is nobody to try, what the service claims is believed.
-        Raises LlmError for one that it lacks or is not truthful in, ConfigError for digits that are no single tokens.
+        Raises ConfigError for digits that are no single tokens.
         """
         wire = self.asker.wire
         if isinstance(wire, DryWire):
-            found = Probe(wire.model, wire.abilities, {})
-        else:
-            tried = self.asker.trying(probing(self.section))
-            found = self.limits.start(probe(tried, self.tokens, tuple(answers), abilities)).result()
-        found.require(*abilities)
-        return found
+            return Probe(wire.model, wire.abilities, {})
+        trying = self.asker.trying(probing(self.section))
+        return self.limits.start(probe(trying, self.tokens, tuple(answers), abilities)).result()
 
     def close(self) -> None:
         """Close the connections, the cache and, where the limits are its own, the loop."""

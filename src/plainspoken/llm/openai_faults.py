@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 TOO_LONG = ("context_length", "context length", "maximum context", "context size", "context window", "too long")
 """How servers say that a prompt does not fit: OpenAI's code, vLLM's, llama.cpp's and others' sentences."""
+NOT_TAKEN = (400, 422, 501)
+"""The server is there, and does not take such a request: asked again, it will not either."""
 QUOTED = 300
 """Characters of a server's own message that a reason quotes."""
 
@@ -72,7 +74,8 @@ def _of_status(error: "APIStatusError", url: str, key: Key, seconds: float) -> F
         status,
         f"asked {_times(usage)}; look at the server's log" if status >= 500 else "the request is not one it takes",
     )
-    return Fault("server", f"{url} answered {status}: {said}; {mend}", usage)
+    kind = "refused" if status in NOT_TAKEN else "server"
+    return Fault(kind, f"{url} answered {status}: {said}; {mend}", usage)
 
 
 def _times(usage: Usage) -> str:

@@ -57,11 +57,13 @@ _MENDS: Mapping[Ability, str] = {
 
 @dataclass(frozen=True)
 class Probe:
-    """What was tried. `refused`: each ability that was claimed and not found truthful, and why."""
+    """What was tried. `refused`: each ability that was claimed and not found truthful, and why; `failed`: those among
+    them where the server failed, so that whether it is able is not known."""
 
     model: str
     truthful: frozenset[Ability]
     refused: Mapping[Ability, str]
+    failed: frozenset[Ability] = frozenset()
 
     def require(self, *abilities: Ability) -> None:
         """Raises LlmError for an ability that was not found truthful, with the reason and the mend."""
@@ -91,18 +93,24 @@ async def probe(
         "chat": tried.chat,
         "schema": tried.schema,
     }
-    refused = dict[Ability, str]()
+    refused, failed = dict[Ability, str](), set[Ability]()
     for ability, check in checks.items():
         if ability in claimed:
             try:
                 await check()
             except _Lie as lie:
                 refused[ability] = str(lie)
-    return Probe(wire.model, claimed - frozenset(refused), refused)
+                if lie.fault is not None and lie.fault.kind == "server":
+                    failed.add(ability)
+    return Probe(wire.model, claimed - frozenset(refused), refused, frozenset(failed))
 
 
 class _Lie(Exception):
-    """What a wire did instead of what it was asked for; caught in `probe`."""
+    """What a wire did instead of what it was asked for, a Fault perhaps; caught in `probe`."""
+
+    def __init__(self, what: str | Fault) -> None:
+        self.fault = what if isinstance(what, Fault) else None
+        super().__init__(f"{what.kind}: {what.reason}" if isinstance(what, Fault) else what)
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,7 @@ class _Try:
 def _odds(answer: Answer, rows: int, sent: int) -> Float64[np.ndarray, "row answer"]:
     """The log-probabilities of `rows` prompts or positions, `sent` prompt tokens having been sent."""
     if isinstance(answer, Fault):
-        raise _Lie(f"{answer.kind}: {answer.reason}")
+        raise _Lie(answer)
     if not isinstance(answer, Odds):
         raise _Lie("it answers in words where log-probabilities were asked for: logprobs are ignored")
     logprob = np.asarray(answer.logprob, np.float64)
@@ -223,7 +231,7 @@ def _odds(answer: Answer, rows: int, sent: int) -> Float64[np.ndarray, "row answ
 
 def _reply(answer: Answer) -> Reply:
     if isinstance(answer, Fault):
-        raise _Lie(f"{answer.kind}: {answer.reason}")
+        raise _Lie(answer)
     if not isinstance(answer, Reply):
         raise _Lie("it answers with log-probabilities where words were asked for")
     return answer

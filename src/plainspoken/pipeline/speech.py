@@ -109,7 +109,7 @@ def opened_simulator(workplace: Workplace) -> Simulate:
 
     def opens() -> Simulate:
         llm = workplace.llm("simulate") if simulator.needs_llm else None
-        return simulator.opens(SimulateMeans(config.simulate, config.seed, llm))
+        return simulator.opens(SimulateMeans(config.simulate, config.seed, llm, workplace.progress.say))
 
     return workplace.remembered(f"{config.simulate.simulator} simulator", opens)
 

@@ -46,11 +46,15 @@ class Simulate(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SimulateMeans:
-    """What a simulator works with beside sentences and text: its settings, the run's seed, its language model."""
+    """What a simulator works with beside sentences and text: its settings, the run's seed, its language model.
+
+    `say`: what is told of how it asks, where that rests on what was found of the model.
+    """
 
     settings: SimulateConfig
     seed: int
     llm: Llm | None = None
+    say: Callable[[str], object] = lambda message: None
 
     def needed_llm(self) -> Llm:
         """The language model, for a simulator that was registered as one that asks it."""

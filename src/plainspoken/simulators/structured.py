@@ -1,43 +1,37 @@
 """Levels as JSON, for models that tell no probabilities: all tokens of a row that are asked about in one reply.
 
-The text comes first and the explanation last, so that all latents of a row share the longer part of the prompt. A reply
-says `[token number, level]` of the tokens above level 0; those that it leaves out are level 0. It is read strictly: one
-that is cut off, holds more than one JSON value, or tells of a token that it was not asked about tells nothing.
+With `simulate.batch` latents in a prompt their numbered explanations come first and the row after them, and requests go
+batch by batch, in each row by row: all rows of a batch share the explanations in the prefix cache. A reply lists
+`[explanation number, token number, level]` of all matches, so that a pair costs 1/batch of the row's line and its share
+of what is drawn, which is little, since most latents are silent at most tokens. Batches are those of `batched`: the
+latents with a sentence ascending, whatever a gate lets pass. Which explanations stand together may change how a model
+answers, and a reply that tells nothing leaves all pairs of its batch and row without an answer.
+
+With `simulate.batch` 1 the text comes first and the explanation last, so that all latents of a row share the longer
+part of the prompt; a reply lists `[token number, level]`.
+
+What a reply leaves out is level 0. It is read strictly (`json_levels`): one that is cut off, holds more than one JSON
+value, or tells of a token that it was not asked about tells nothing. Of pairs that a gate drops it may tell, since
+tokens are asked about as soon as one of the batch's latents passes there; that is not used.
 """
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
 
 import numpy as np
+from jaxtyping import Int
 
 from plainspoken.errors import LlmError
 from plainspoken.language.text import Text
 from plainspoken.llm.open import Llm
-from plainspoken.llm.requests import Answer, Chat, Fault, Message, Reply
+from plainspoken.llm.requests import Answer, Chat, Fault, Message
 from plainspoken.simulators.asking import Question, simulate_by_asking
-from plainspoken.simulators.levels import TOP, Levels
+from plainspoken.simulators.json_levels import FIELD, Wanted, read_levels, schema
+from plainspoken.simulators.levels import Levels
 from plainspoken.simulators.means import Simulate, SimulateMeans
 from plainspoken.simulators.pairs import ToAsk
 from plainspoken.simulators.passages import on_a_line
-
-FIELD = "levels"
-SCHEMA = json.dumps(
-    {
-        "type": "object",
-        "properties": {
-            FIELD: {
-                "type": "array",
-                "items": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
-            }
-        },
-        "required": [FIELD],
-        "additionalProperties": False,
-    }
-)
-"""The same for every text, so that a server prepares it once; what it cannot say is checked by `read_levels`."""
 
 SYSTEM = """\
 A language model has features: each is active at some tokens of a text and silent at all others. You are given a text, \
@@ -51,55 +45,115 @@ Answer with JSON alone: a list of pairs [number of the token, integer], such as 
 token matches."""
 IN_FIELD = f' Put the list into an object: {{"{FIELD}": [[4, 7], [9, 2]]}}.'
 
-_TOKENS_A_PAIR, _TOKENS_MORE = 8, 24  # of an answer: brackets, two numbers, commas, blanks; and what stands around
+SYSTEM_MANY = """\
+A language model has features: each is active at some tokens of a text and silent at all others. You are given \
+numbered explanations, each of one feature, then a text, one token a line: its number, a tab, and the token, in which \
+\\n is a line break, \\t a tab and \\\\ a backslash.
+
+Say of every explanation which tokens, read with the text before them, match it, and how well: an integer from 1 \
+(hardly) to 9 (exact match). Most tokens have no relation to an explanation: leave those out. Low values are likelier \
+than high ones.
+
+Answer with JSON alone: a list of [number of the explanation, number of the token, integer], such as \
+[[2,4,7],[2,9,2],[5,4,1]], and [] where no token matches any explanation."""
+IN_FIELD_MANY = f' Put the list into an object: {{"{FIELD}":[[2,4,7],[2,9,2],[5,4,1]]}}.'
+
+_TOKENS_A_PAIR, _TOKENS_A_MATCH = 8, 12  # of an answer: brackets, two numbers or three, commas, blanks
+_TOKENS_MORE = 24  # what stands around
+_DENSE = 8  # with many latents in a prompt there is room for each token once and for an eighth of all pairs more
 _LEAST_ROOM = 16
-_SHOWN = 80  # characters of a reply that a failure tells
-
-
-def messages(listing: str, explanation: str, which: str, schema: bool) -> tuple[Message, ...]:
-    """The conversation. `listing`: the numbered tokens; `which`: of which of them the reply is to tell."""
-    said = f"Text:\n{listing}\n\nExplanation: {explanation}\n\nTell of {which}."
-    return Message("system", SYSTEM + (IN_FIELD if schema else "")), Message("user", said)
 
 
 @dataclass(frozen=True, eq=False)
 class Listed(Question):
-    """A question, and the numbers that its tokens have in the listing."""
+    """A question, and how its pairs are numbered in it."""
 
-    numbers: tuple[int, ...]
+    wanted: Wanted
+
+
+def messages(listing: str, explanation: str, which: str, held: bool) -> tuple[Message, ...]:
+    """The conversation about one latent. `listing`: the numbered tokens; `which`: of which of them the reply is to
+    tell; `held`: the reply will be held to the schema."""
+    said = f"Text:\n{listing}\n\nExplanation: {explanation}\n\nTell of {which}."
+    return Message("system", SYSTEM + (IN_FIELD if held else "")), Message("user", said)
+
+
+def messages_many(listing: str, explanations: Sequence[str], which: str, held: bool) -> tuple[Message, ...]:
+    """The conversation about many."""
+    # A line break within an explanation would look like the next one's beginning.
+    lines = (f"{i}. {explanation}".replace("\n", " ") for i, explanation in enumerate(explanations, start=1))
+    said = "Explanations:\n" + "\n".join(lines) + f"\n\nText:\n{listing}\n\nTell of {which}."
+    return Message("system", SYSTEM_MANY + (IN_FIELD_MANY if held else "")), Message("user", said)
 
 
 def open_structured(means: SimulateMeans) -> Simulate:
-    """One request for each row and each latent that is asked about in it, those of a row one after another.
+    """One request for each row and each batch of latents that is asked about in it.
 
-    The text ends with the last token that any of them is asked about. Raises LlmError for a model that does not chat.
+    Raises LlmError for a model that does not chat, and for a server that fails when it is tried.
     """
-    llm = means.needed_llm()
+    llm, size = means.needed_llm(), means.settings.batch
     llm.require("chat")
-    schema = SCHEMA if _follows_schemas(llm) else None
+    held = _held_to(schema(2 if size == 1 else 3), llm, means.say)
 
-    def questions(sentences: Mapping[int, str], text: Text, pairs: ToAsk) -> Iterator[Question]:
+    def one_by_one(sentences: Mapping[int, str], text: Text, pairs: ToAsk) -> Iterator[Question]:
         t = text.rows.tokens.shape[1]
         for row, latents in pairs.by_row(t):
-            end = max(int(positions[-1]) for _, positions in latents) % t + 1
-            mask = text.rows.mask[row, :end]
-            tokens = text.rows.tokens[row, :end][mask].tolist()
-            listing = "\n".join(f"{i}\t{on_a_line(text.pieces[token])}" for i, token in enumerate(tokens, 1))
+            listing = Listing.of(text, row, max(int(positions[-1]) for _, positions in latents) % t + 1)
             for latent, positions in latents:
-                numbers = tuple(np.cumsum(mask)[positions % t].tolist())
-                said = messages(listing, sentences[latent], told_of(numbers, len(tokens)), schema is not None)
-                request = chat_within(llm, said, len(numbers), means.seed, schema)
-                yield Listed(positions, np.full(len(positions), latent), request, numbers)
+                numbers = listing.numbers(positions)
+                said = messages(listing.text, sentences[latent], listing.told_of(numbers), held is not None)
+                request = chat_within(llm, said, _TOKENS_A_PAIR * len(numbers), means.seed, held)
+                yield Listed(positions, np.full(len(positions), latent), request, Wanted(numbers))
+
+    def by_batch(sentences: Mapping[int, str], text: Text, pairs: ToAsk) -> Iterator[Question]:
+        t = text.rows.tokens.shape[1]
+        for batch, places in pairs.by_batch(size):
+            explanations = [sentences[latent] for latent in batch.tolist()]
+            for row, here in groupby(places, key=lambda place: place[0] // t):
+                tokens, latents = zip(*here, strict=True)
+                listing = Listing.of(text, row, tokens[-1] % t + 1)
+                which = listing.told_of(listing.numbers(np.array(tokens)))
+                position, latent = np.repeat(tokens, [len(some) for some in latents]), np.concatenate(latents)
+                known = np.searchsorted(batch, latent) + 1
+                wanted = Wanted(listing.numbers(position), known.tolist(), len(batch))
+                said = messages_many(listing.text, explanations, which, held is not None)
+                matches = min(len(position), len(tokens) + len(tokens) * len(batch) // _DENSE)
+                request = chat_within(llm, said, _TOKENS_A_MATCH * matches, means.seed, held)
+                yield Listed(position, latent, request, wanted)
 
     def read(question: Question, answer: Answer) -> Levels | Fault:
         assert isinstance(question, Listed), "the questions are those made above"
-        return read_levels(answer, question.numbers)
+        return read_levels(answer, question.wanted)
 
-    return simulate_by_asking(llm, questions, read)
+    return simulate_by_asking(llm, one_by_one if size == 1 else by_batch, read)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The tokens of a row as numbered lines; `number[column]`: that of the token at each column, BOS having none."""
+
+    text: str
+    number: Int[np.ndarray, " t"]
+
+    @staticmethod
+    def of(text: Text, row: int, end: int) -> "Listing":
+        """Up to the column `end`, itself left out: what is behind the last token asked about is not shown."""
+        mask = text.rows.mask[row, :end]
+        tokens = text.rows.tokens[row, :end][mask].tolist()
+        lines = (f"{i}\t{on_a_line(text.pieces[token])}" for i, token in enumerate(tokens, 1))
+        return Listing("\n".join(lines), np.cumsum(text.rows.mask[row]))
+
+    def numbers(self, positions: Int[np.ndarray, " n"]) -> tuple[int, ...]:
+        """The numbers of tokens, at positions (row * t + column)."""
+        return tuple(self.number[positions % len(self.number)].tolist())
+
+    def told_of(self, numbers: Sequence[int]) -> str:
+        """Which of its tokens a reply is to tell of, in words: numbers that follow one another as 3-7."""
+        return told_of(numbers, self.text.count("\n") + 1)
 
 
 def told_of(numbers: Sequence[int], tokens: int) -> str:
-    """Which tokens a reply is to tell of, in words: numbers that follow one another as 3-7."""
+    """`numbers`, ascending, of so many tokens, in words."""
     if len(numbers) == tokens:
         return "all tokens"
     cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
@@ -108,111 +162,36 @@ def told_of(numbers: Sequence[int], tokens: int) -> str:
     return f"no other tokens than {listed}"
 
 
-def chat_within(llm: Llm, said: tuple[Message, ...], tokens: int, seed: int, schema: str | None) -> Chat | Fault:
-    """The request, with room for an answer that tells of every token, or as much as the context leaves.
+def chat_within(llm: Llm, said: tuple[Message, ...], tokens: int, seed: int, held: str | None) -> Chat | Fault:
+    """The request, with room for a list of so many tokens, or as much as the context leaves.
 
     A Fault where it leaves next to none. Where the context is not known, the server will say.
     """
-    room = _TOKENS_MORE + _TOKENS_A_PAIR * tokens
+    room = _TOKENS_MORE + tokens
     if llm.context:
         prompt = len(llm.tokens.chat_prefix(said))
         room = min(room, llm.context - prompt)
         if room < _LEAST_ROOM:
             reason = f"a prompt of {prompt} tokens leaves no room for an answer; the context of {llm.name} is "
             return Fault("too long", f"{reason}{llm.context}")
-    return Chat(said, room, seed=seed, schema=schema)
+    return Chat(said, room, seed=seed, schema=held)
 
 
-def read_levels(answer: Answer, numbers: Sequence[int]) -> Levels | Fault:
-    """The level of each of these tokens, in their order: what the reply says, 0 of those that it leaves out.
+def _held_to(schema: str, llm: Llm, say: Callable[[str], object]) -> str | None:
+    """The schema, where answers can be held to one; None where not: JSON is asked for in words, which is said.
 
-    A Fault for a reply that is cut off, refused, empty, no JSON, more than one JSON value, or anything else than a list
-    of pairs [one of the numbers, 0 to 9] (by itself, or in an object as `levels`) in which no number stands twice.
+    It is checked in either case. Raises LlmError where the server failed, and either may be true.
     """
-    if isinstance(answer, Fault):
-        return answer
-    if not isinstance(answer, Reply):
-        return Fault("server", "it answered with log-probabilities where words were asked for")
-    if answer.finish == "refused":
-        return Fault("refused", "the model refused")
-    if answer.finish == "length":
-        return Fault("parse", f"the reply is cut off: {_shown(answer.text)}")
-    try:
-        said = read_pairs(the_json(answer.text), frozenset(numbers))
-    except _Doubt as doubt:
-        return Fault("parse", f"{doubt}: {_shown(answer.text)}")
-    level = np.array([said.get(number, 0) for number in numbers], np.float64)
-    return Levels(level, np.full(len(level), np.nan), np.ones(len(level), bool))
-
-
-class _Doubt(Exception):
-    """Why a reply cannot be told to mean one thing; caught in `read_levels`."""
-
-
-def the_json(text: str) -> Any:
-    """The one JSON array or object of a text; prose and code fences around it are passed over.
-
-    Raises _Doubt where there is none or more than one, or where a bracket stands anywhere that opens or closes neither:
-    a list that was cut off would otherwise leave its last whole pair behind.
-    """
-    found, at = list[Any](), 0
-    while bracket := _BRACKET.search(text, at):
-        try:
-            value, at = _DECODER.raw_decode(text, bracket.start())
-        except (ValueError, RecursionError) as error:
-            raise _Doubt("what stands in brackets is no JSON") from error
-        found.append(value)
-    if len(found) != 1:
-        raise _Doubt(f"{len(found) or 'no'} JSON lists where one was asked for")
-    return found[0]
-
-
-def read_pairs(value: Any, numbers: frozenset[int]) -> dict[int, int]:
-    """Level by token number. Raises _Doubt for a value of another form, and for numbers that were not asked for."""
-    pairs = value.get(FIELD) if isinstance(value, dict) and value.keys() == {FIELD} else value
-    if not isinstance(pairs, list):
-        raise _Doubt("no list of pairs")
-    said = dict[int, int]()
-    for pair in pairs:
-        # bool is an int in Python, and none here.
-        if not isinstance(pair, list) or len(pair) != 2 or any(type(each) is not int for each in pair):
-            raise _Doubt("something in the list is no pair of integers")
-        number, level = pair
-        if number not in numbers:
-            raise _Doubt(f"token {number} was not asked about")
-        if number in said:
-            raise _Doubt(f"token {number} stands twice")
-        if not 0 <= level <= TOP:
-            raise _Doubt(f"{level} is no level from 0 to {TOP}")
-        said[number] = level
-    return said
-
-
-def _one_each(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(items)
-    if len(found) < len(items):
-        raise ValueError("a key stands twice")
-    return found
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")  # Python's decoder would take NaN and Infinity
-
-
-_BRACKET = re.compile(r"[\[\]{}]")
-_DECODER = json.JSONDecoder(object_pairs_hook=_one_each, parse_constant=_no_number)
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
-
-
-def _follows_schemas(llm: Llm) -> bool:
-    """Whether answers can be held to a schema; where not, JSON is asked for in words: it is checked in either case."""
-    if "schema" not in llm.asker.wire.abilities:
-        return False
-    try:
-        llm.require("schema")
-    except LlmError:
-        return False
-    return True
+    reason = "it does not offer that"
+    if "schema" in llm.asker.wire.abilities:
+        found = llm.tried("schema")
+        if "schema" in found.truthful:
+            return schema
+        reason = found.refused["schema"]
+        if "schema" in found.failed:
+            raise LlmError(
+                f"whether {llm.name} holds its answers to a JSON schema, which the prompt depends on, cannot be told: "
+                f"{reason}; run again once it answers, or use a server that takes response_format or ignores it"
+            )
+    say(f"structured asks {llm.name} for JSON in words, without a schema: {reason}")
+    return None
