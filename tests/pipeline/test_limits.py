@@ -12,7 +12,8 @@ from plainspoken.config import Config, LimitsConfig, LlmServiceConfig, config_tr
 from plainspoken.errors import ConfigError
 from plainspoken.llm import Completion
 from plainspoken.pipeline import STAGES
-from plainspoken.pipeline.workplace import Section, Workplace, stored_config
+from plainspoken.pipeline.llms import Section
+from plainspoken.pipeline.workplace import Workplace, stored_config
 
 
 def at(url: str, folder: Path, **limits: float) -> Config:

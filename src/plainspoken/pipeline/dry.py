@@ -19,10 +19,11 @@ from plainspoken.pipeline.asked import service_of
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.dry_estimate import Estimate, Shown, estimates_of, prompts_of
 from plainspoken.pipeline.dry_groups import are_written, placeholder
+from plainspoken.pipeline.llms import LLM
 from plainspoken.pipeline.machine import bring_up, redone, to_do
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.stage import Unit
-from plainspoken.pipeline.workplace import LLM, Workplace, is_run_folder, stored_config
+from plainspoken.pipeline.workplace import Workplace, is_run_folder, stored_config
 from plainspoken.scorers import scorer_named
 from plainspoken.simulators import simulator_named
 from plainspoken.types import Site

@@ -82,7 +82,7 @@ def estimates_of(workplace: Workplace, stage: str, sites: Sequence[Site]) -> Ite
                 variances[section] = variances.get(section, np.zeros(4)) + np.square(error)
     for section, mean in means.items():
         service = service_of(workplace.config, section)
-        yield _estimate(stage, service, mean, np.sqrt(variances[section]), workplace.llm(section))
+        yield _estimate(stage, service, mean, np.sqrt(variances[section]), workplace.llms.of(section))
 
 
 def prompts_of(workplace: Workplace, stage: str) -> Iterator[Shown]:
@@ -92,11 +92,11 @@ def prompts_of(workplace: Workplace, stage: str) -> Iterator[Shown]:
         for groups in WAYS[stage](workplace, site.module):
             if (group := next(groups, None)) is not None:
                 group.ask()
-                asked |= {section for section in SECTIONS if workplace.llm_spent(section)}
+                asked |= {section for section in SECTIONS if workplace.llms.spent(section)}
         for section in SECTIONS:
             if section in asked:
                 model = service_of(workplace.config, section).model
-                yield Shown(stage, model, _last(workplace.llm(section)))
+                yield Shown(stage, model, _last(workplace.llms.of(section)))
         if asked:
             return
 
@@ -110,7 +110,7 @@ def _drawn(workplace: Workplace, groups: Iterator[Group], label: str) -> dict[Se
             group.ask()
             row: dict[Section, Figures] = {}
             for section in SECTIONS:
-                for spent in workplace.llm_spent(section).values():
+                for spent in workplace.llms.spent(section).values():
                     row[section] = group.scale * _figures(spent)
             rows.append(row)
             advance(1)

@@ -99,7 +99,7 @@ def explain_means(workplace: Workplace, module: str | None = None) -> ExplainMea
         assert simulate is not None, "an explainer that hears says so in the registry"
         return simulate(texts, latents, text, None, pairs)
 
-    return ExplainMeans(config.explain, config.seed, workplace.llm("explain"), tokens, rows, hear)
+    return ExplainMeans(config.explain, config.seed, workplace.llms.of("explain"), tokens, rows, hear)
 
 
 def opened_simulator(workplace: Workplace) -> Simulate:
@@ -108,7 +108,7 @@ def opened_simulator(workplace: Workplace) -> Simulate:
     simulator = simulator_named(config.simulate.simulator)
 
     def opens() -> Simulate:
-        llm = workplace.llm("simulate") if simulator.needs_llm else None
+        llm = workplace.llms.of("simulate") if simulator.needs_llm else None
         return simulator.opens(SimulateMeans(config.simulate, config.seed, llm, workplace.progress.say))
 
     return workplace.remembered(f"{config.simulate.simulator} simulator", opens)
@@ -122,7 +122,7 @@ def simulated_by(workplace: Workplace) -> str:
         return name if gate == "none" else f"{name}, gate {gate}"
     stage = workplace.stage("simulate")
     read = {n: v for n, v in workplace.settings(stage).items() if n.startswith("simulate.")}
-    return f"{name} {digest([read, workplace.llm('simulate').name])[:16]}"
+    return f"{name} {digest([read, workplace.llms.of('simulate').name])[:16]}"
 
 
 def simulate_latents(

@@ -1,48 +1,37 @@
 """Where a run happens: its folder, its settings, its language model and sites, loaded when first needed."""
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from plainspoken.config import Config, LlmServiceConfig, config_tree, flat_settings, load_config
+from plainspoken.config import Config, config_tree, flat_settings, load_config
 from plainspoken.corpus import require_source
 from plainspoken.errors import CoderError, PlainspokenError, RunError, UsageError
 from plainspoken.pipeline import explanations
+from plainspoken.pipeline.llms import LLM, Llms, Opens, Section
+from plainspoken.pipeline.lock import LOCK, held
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.sources import is_gone, located, short_name, source_fingerprint
 from plainspoken.pipeline.stage import Stage, Unit
 from plainspoken.store import StageFolder, read_json, sha256_file, write_json
-from plainspoken.store.atomic import storage_error
 from plainspoken.store.manifest import digest
 from plainspoken.types import Site
 
 if TYPE_CHECKING:
-    from plainspoken.llm.limits import Limits
-    from plainspoken.llm.open import Llm
-    from plainspoken.llm.spent import Spent
     from plainspoken.lm import LanguageModel
     from plainspoken.pipeline.coder_source import CoderSource
     from plainspoken.train.processes import Processes
 else:  # they bring torch; a workplace is made before anything is loaded
-    Limits = Llm = Spent = LanguageModel = Processes = CoderSource = Any
+    LanguageModel = Processes = CoderSource = Any
 
 CONFIG = "config.json"
-LOCK = ".lock"
-LLM = "llm"
-PROBE = "_probe"
 SOURCES = ("corpus.source", "corpus.eval_source")
 _NAMES = ("lm.name", *SOURCES, "coder.load", "score.embedder")
 _LOADED = "content of coder.load"
 T = TypeVar("T")
-Section = Literal["explain", "score", "simulate"]
-"""Sections of the settings that name a language model."""
-Opens = Callable[[LlmServiceConfig, Path, str, str, Limits], Llm]
-"""(service, folder of kept answers, device, number format, limits) to a language model."""
 
 
 class Workplace:
@@ -59,20 +48,16 @@ class Workplace:
     ) -> None:
         """`kept`: the settings that stay with the folder, where this time something else is asked for beside them.
 
-        `opens`: how language models are opened (None: to be asked, as `open_llm` does).
+        `opens`: as `Llms` has it.
         """
         self.root = Path(root)
         self.config = located(config)
         self.kept = self.config if kept is None else located(kept)
         self.progress = progress
-        self._opens = opens
+        self.llms = Llms(self.config, self.root / LLM, progress, opens)
         self._stages = {stage.name: stage for stage in stages}
         self._settings = flat_settings(self.config)
         self._memory: dict[str, Any] = {}
-        self._llms: dict[LlmServiceConfig, Llm] = {}
-        self._llm_of: dict[Section, Llm] = {}
-        self._limits: Limits | None = None
-        self._spent: dict[str, Spent | None] = {}
 
     @cached_property
     def lm(self) -> LanguageModel:
@@ -171,65 +156,6 @@ class Workplace:
         path = self.root / CONFIG
         return path.is_file() and read_json(path).get(section, {}).get(name) == value
 
-    def require_reachable(self, section: Section) -> None:
-        """ConfigError where the settings and the environment alone tell that this section's model cannot be reached.
-
-        Where nobody is going to be asked (a dry run), nothing is missing.
-        """
-        from plainspoken.llm.open import require_reachable
-
-        if self._opens is None:
-            require_reachable(getattr(self.config, section).llm, f"{section}.llm")
-
-    def llm(self, section: Section) -> Llm:
-        """The language model that a section of the settings names; two that name the same share it, and all the limits.
-
-        Its answers are kept in the run's folder `llm`, unless the section says where. Raises ConfigError, ModelError or
-        StoreError where it cannot be opened.
-        """
-        from plainspoken.llm.limits import Limits
-        from plainspoken.llm.open import open_llm
-
-        opens = self._opens or open_llm
-        config: LlmServiceConfig = getattr(self.config, section).llm
-        if section not in self._llm_of:
-            if self._limits is None:
-                self._limits = Limits(self.config.limits.concurrency, self.config.limits.per_minute)
-            if config not in self._llms:
-                lm = self.config.lm
-                with self.progress.track(f"opening the language model that is to {section}", None):
-                    self._llms[config] = opens(config, self.root / LLM, lm.device, lm.dtype, self._limits)
-            self._llm_of[section] = replace(self._llms[config], section=section)
-        return self._llm_of[section]
-
-    def llm_spent(self, stage: Section, key: str = LLM) -> dict[str, Any]:
-        """`{key: what asking has cost}` under this label since it was last asked for; {} where nothing was asked.
-
-        `KEY_probe` beside it: what trying the model out has cost.
-        """
-        from plainspoken.llm.spent import probing
-
-        return self._spent_since(stage, key) | self._spent_since(probing(stage), f"{key}{PROBE}")
-
-    def _spent_since(self, stage: str, key: str) -> dict[str, Any]:
-        total = [spent for llm in self._llms.values() if (spent := llm.asker.spent().get(stage)) is not None]
-        now = sum(total[1:], total[0]) if total else None
-        before, self._spent[stage] = self._spent.get(stage), now
-        if now is None:
-            return {}
-        since = now if before is None else now - before
-        return {key: asdict(since)} if since.asked else {}
-
-    def close(self) -> None:
-        """Let go of connections to language models."""
-        for llm in self._llms.values():
-            llm.close()
-        self._llms.clear()
-        self._llm_of.clear()
-        if self._limits is not None:
-            self._limits.close()
-            self._limits = None
-
     def remembered(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gives, made once: for what several sites or stages need of the same text."""
         if name not in self._memory:
@@ -318,19 +244,18 @@ class Workplace:
         Raises RunError where another holds it or `root` can be no folder, StoreError where it cannot be written.
         """
         made = [folder for folder in (self.root, *self.root.parents) if not os.path.exists(folder)]
-        descriptor = _lock_file(self.root)
-        new = not (self.root / CONFIG).exists()
-        try:
-            if new:
-                self.save_config()
-            yield
-        except PlainspokenError:
-            if new and not any(self.path(name).exists() for name in self._stages):
-                self._leave_nothing(made)
-            raise
-        finally:
-            self.close()
-            os.close(descriptor)
+        with held(self.root):
+            new = not (self.root / CONFIG).exists()
+            try:
+                if new:
+                    self.save_config()
+                yield
+            except PlainspokenError:
+                if new and not any(self.path(name).exists() for name in self._stages):
+                    self._leave_nothing(made)
+                raise
+            finally:
+                self.llms.close()
 
     def _leave_nothing(self, made: Sequence[Path]) -> None:
         for name in (CONFIG, LOCK):
@@ -349,40 +274,6 @@ def _content(folder: Path) -> str:
     """Hash over the names and contents of a folder's files."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return digest([[path.name, sha256_file(path)] for path in files])[:16]
-
-
-def _lock_file(root: Path) -> int:
-    """The folder's lock, held. RunError where another holds it."""
-    while True:
-        descriptor = _open_lock(root)
-        if not _lock(descriptor):
-            os.close(descriptor)
-            raise RunError(f"another plainspoken is at work in {root}: wait for it, or choose another --out")
-        # A run that left nothing behind may have taken the file away between our opening and locking it.
-        path = root / LOCK
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
-        os.close(descriptor)
-
-
-def _open_lock(root: Path) -> int:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise RunError(
-            f"{root} can be no run folder: a file stands there or above it; move it away, or choose another --out"
-        ) from error
-    except OSError as error:
-        raise storage_error(error, root) from error
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def is_run_folder(root: Path) -> bool:

@@ -67,7 +67,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     for warning in absent_controls(results):
         workplace.progress.warn(warning)
     counts = {"rows": len(rows.tokens), "tokens": rows.token_count, "documents": len(rows.keys)}
-    spent = workplace.llm_spent("simulate", "llm_simulate")  # what sentences said before people changed them
+    spent = workplace.llms.spent("simulate", "llm_simulate")  # what sentences said before people changed them
     yield Outcome(units[0], {**counts, "conditions": len(results["conditions"]), **spent})
 
 

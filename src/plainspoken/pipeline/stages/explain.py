@@ -25,7 +25,7 @@ def reaches(workplace: Workplace) -> None:
     """ConfigError where the language models that are to be asked, or to judge, cannot be reached as they are set."""
     explainer = explainer_named(workplace.config.explain.explainer)
     if explainer.needs_llm:
-        workplace.require_reachable("explain")
+        workplace.llms.require_reachable("explain")
     if explainer.hears:
         simulate.reaches(workplace)
 
@@ -64,6 +64,6 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         facts = asdict(SiteFacts.of([e.words for e in written], table.latents))
         facts |= {"not_chosen": sum(failure.kind == NOT_CHOSEN for failure in failures)}
         facts = {name: value for name, value in facts.items() if not name.startswith("firings")}  # known at evaluate
-        judging = workplace.llm_spent("simulate", "llm_judging") if judged else {}
-        counts = {**facts, **workplace.llm_spent("explain"), **judging}
+        judging = workplace.llms.spent("simulate", "llm_judging") if judged else {}
+        counts = {**facts, **workplace.llms.spent("explain"), **judging}
         yield Outcome(unit, counts, failures)

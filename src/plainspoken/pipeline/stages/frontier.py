@@ -59,7 +59,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     write_json(folder / "frontier.json", {"points": points})
     spent: dict[str, Any] = {}
     for section in ("explain", "simulate"):
-        spent |= workplace.llm_spent(section, f"llm_{section}")
+        spent |= workplace.llms.spent(section, f"llm_{section}")
     yield Outcome(units[0], {"budgets": list(workplace.config.report.frontier), "measured": measured, **spent})
 
 

@@ -48,7 +48,7 @@ def check(workplace: Workplace) -> None:
 def reaches(workplace: Workplace) -> None:
     """ConfigError where the language model that is to judge cannot be reached as it is set."""
     if any(scorer_named(name).needs == "llm" for name in workplace.config.score.scorers):
-        workplace.require_reachable("score")
+        workplace.llms.require_reachable("score")
 
 
 def parts(workplace: Workplace) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             save_judged(folder / "control.safetensors", control.judged)
         record = {"site": module, "scorer": scorer, "documents": len(rows.keys), **_told(own, control, weights)}
         write_json(folder / "scores.json", record)
-        yield Outcome(unit, {**record, **workplace.llm_spent("score")}, own.failures)
+        yield Outcome(unit, {**record, **workplace.llms.spent("score")}, own.failures)
 
 
 def opened_scorer(workplace: Workplace, name: str) -> Score:
@@ -109,7 +109,7 @@ def opened_scorer(workplace: Workplace, name: str) -> Score:
 
     def opens() -> Score:
         if scorer.needs == "llm":
-            return scorer.opens(ScoreMeans(config.score, workplace.llm("score")))
+            return scorer.opens(ScoreMeans(config.score, workplace.llms.of("score")))
         return scorer.opens(ScoreMeans(config.score, embed=_embedder(workplace)))
 
     return workplace.remembered(f"{name} scorer", opens)

@@ -35,7 +35,7 @@ def reaches(workplace: Workplace) -> None:
     """ConfigError where the language model that is to be asked cannot be reached as it is set."""
     simulator = simulator_named(workplace.config.simulate.simulator)
     if simulator.needs_llm:
-        workplace.require_reachable("simulate")
+        workplace.llms.require_reachable("simulate")
     if "strategy" in simulator.reads:
         refuse_strategy(workplace.config.simulate)
 
@@ -89,7 +89,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         edited = [edit.latent for edit in explanations.edits(workplace.path("explain", unit.site))]
         for failure in failures.values():
             workplace.progress.warn(f"{unit.site}, latent {failure.latent}: {failure.reason}")
-        counts = {**redone, **pairs, **told, "edited": edited, **workplace.llm_spent("simulate")}
+        counts = {**redone, **pairs, **told, "edited": edited, **workplace.llms.spent("simulate")}
         yield Outcome(unit, counts, [*failures.values(), *unanswered])
 
 

@@ -1,0 +1,92 @@
+"""The language models that a run asks: opened when they are first asked, within one limit, and what they have cost."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from plainspoken.config import Config, LlmServiceConfig
+from plainspoken.pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from plainspoken.llm.limits import Limits
+    from plainspoken.llm.open import Llm
+    from plainspoken.llm.spent import Spent
+else:  # a workplace is made before anything is loaded
+    Limits = Llm = Spent = Any
+
+LLM = "llm"
+PROBE = "_probe"
+Section = Literal["explain", "score", "simulate"]
+"""Sections of the settings that name a language model."""
+Opens = Callable[[LlmServiceConfig, Path, str, str, Limits], Llm]
+"""(service, folder of kept answers, device, number format, limits) to a language model."""
+
+
+class Llms:
+    """The models that the sections name; two that name the same share it, and all the limits."""
+
+    def __init__(self, config: Config, folder: Path, progress: Progress, opens: Opens | None) -> None:
+        """`folder`: where answers are kept. `opens`: how a model is opened (None: to be asked, as `open_llm` does)."""
+        self._config, self._folder, self._progress, self._opens = config, folder, progress, opens
+        self._open: dict[LlmServiceConfig, Llm] = {}
+        self._of: dict[Section, Llm] = {}
+        self._limits: Limits | None = None
+        self._spent: dict[str, Spent | None] = {}
+
+    def require_reachable(self, section: Section) -> None:
+        """ConfigError where the settings and the environment alone tell that this section's model cannot be reached.
+
+        Where nobody is going to be asked (a dry run), nothing is missing.
+        """
+        from plainspoken.llm.open import require_reachable
+
+        if self._opens is None:
+            require_reachable(self._service(section), f"{section}.llm")
+
+    def of(self, section: Section) -> Llm:
+        """The model that a section names. Raises ConfigError, ModelError or StoreError where it cannot be opened."""
+        from plainspoken.llm.limits import Limits
+        from plainspoken.llm.open import open_llm
+
+        opens, service = self._opens or open_llm, self._service(section)
+        if section not in self._of:
+            if self._limits is None:
+                self._limits = Limits(self._config.limits.concurrency, self._config.limits.per_minute)
+            if service not in self._open:
+                lm = self._config.lm
+                with self._progress.track(f"opening the language model that is to {section}", None):
+                    self._open[service] = opens(service, self._folder, lm.device, lm.dtype, self._limits)
+            self._of[section] = replace(self._open[service], section=section)
+        return self._of[section]
+
+    def spent(self, stage: Section, key: str = LLM) -> dict[str, Any]:
+        """`{key: what asking has cost}` under this label since it was last asked for; {} where nothing was asked.
+
+        `KEY_probe` beside it: what trying the model out has cost.
+        """
+        from plainspoken.llm.spent import probing
+
+        return self._since(stage, key) | self._since(probing(stage), f"{key}{PROBE}")
+
+    def close(self) -> None:
+        """Let go of connections."""
+        for llm in self._open.values():
+            llm.close()
+        self._open.clear()
+        self._of.clear()
+        if self._limits is not None:
+            self._limits.close()
+            self._limits = None
+
+    def _since(self, label: str, key: str) -> dict[str, Any]:
+        total = [spent for llm in self._open.values() if (spent := llm.asker.spent().get(label)) is not None]
+        now = sum(total[1:], total[0]) if total else None
+        before, self._spent[label] = self._spent.get(label), now
+        if now is None:
+            return {}
+        since = now if before is None else now - before
+        return {key: asdict(since)} if since.asked else {}
+
+    def _service(self, section: Section) -> LlmServiceConfig:
+        return getattr(self._config, section).llm
