@@ -106,8 +106,8 @@ def test_the_gate_is_on_the_page_with_what_it_loses(data: ReportData) -> None:
         "<code>embedding</code>",
         "99.0%",
         "99.1% [98.5, 99.6]",
-        "<td>2,468</td>",
-        "8,000,000",
+        "<td>3,702</td>",
+        "12,000,000",
         "4 of 30",
         "17",
     ):
