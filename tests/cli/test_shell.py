@@ -113,7 +113,7 @@ def test_help_gives_the_order_of_verbs_and_the_meaning_of_columns() -> None:
     shown = told(call("score", "--help"))
     for column in COLUMNS[:-1]:
         assert column == "latent" or f"{column} " in shown
-    assert "Calibrate documents are" in shown
+    assert "a share of the calibrate documents" in shown
 
 
 def test_where_there_is_no_terminal_long_work_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:

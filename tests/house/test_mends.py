@@ -12,7 +12,7 @@ from plainspoken.activations import ActivationStore, StoredVectors
 from plainspoken.coders import CoderSpec
 from plainspoken.config import TrainConfig
 from plainspoken.errors import PlainspokenError
-from plainspoken.latents.evidence import _as_levels
+from plainspoken.latents.paired import as_levels
 from plainspoken.lm import LanguageModel, resolve_sites, splice
 from plainspoken.pipeline import STAGES
 from plainspoken.pipeline.machine import content_hash
@@ -56,7 +56,7 @@ def train_on_another_site(path: Path) -> None:
         (lambda path: content_hash(STAGES[0], StageFolder(path)), "not finished", "plainspoken corpus"),
         (lambda path: load_tensors(path / "absent.safetensors"), "is missing", "--force"),
         (lambda path: load_tensors(broken(path / "b.safetensors")), "is truncated", "--force"),
-        (lambda path: _as_levels(np.array([-1.0])), "a level that is negative", "--force simulate"),
+        (lambda path: as_levels(np.array([-1.0])), "a level that is negative", "--force simulate"),
         (train_on_another_site, "widths 3 -> 3 cannot fit", "give the spec"),
     ],
 )

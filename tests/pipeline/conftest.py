@@ -20,10 +20,10 @@ WHERE = ("in the park", "at home", "by the sea", "under a bed", "on Monday")
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty short texts, one a line of JSON."""
+    """A hundred short texts, one a line of JSON."""
     draw = random.Random(0)
     lines = []
-    for i in range(60):
+    for i in range(100):
         said = [f"{draw.choice(WHO)} {draw.choice(DID)} {draw.choice(WHAT)} {draw.choice(WHERE)}." for _ in range(8)]
         lines.append(json.dumps({"text": f"Story {i}. " + " ".join(said)}))
     path = tmp_path_factory.mktemp("corpus") / "stories.jsonl"

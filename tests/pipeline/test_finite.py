@@ -48,7 +48,7 @@ def test_an_infinity_at_a_last_token_names_document_and_site(
 ) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()
-    names = [f"{i}.txt" for i in range(40)]
+    names = [f"{i}.txt" for i in range(100)]
     odd = next(name for name in names if part_of(name) == part)
     for name, line in zip(names, corpus.read_text().splitlines(), strict=True):
         (texts / name).write_text(json.loads(line)["text"] + ODD * (name == odd))
