@@ -1,5 +1,6 @@
 """Explain: every latent of a site in words, from the explain rows alone."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -47,10 +48,13 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         assert unit.site is not None
         table = load_table(workplace, unit.site, rows)
         _, weight = load_statistics(workplace, unit.site, "explain")
-        found = explain_latents(workplace, unit.site, table, weight, config.words, config.words_max)
+        lost: list[Failure] = []
+        found = explain_latents(workplace, unit.site, table, weight, config.words, config.words_max, lost.append)
         written = sorted((f for f in found if isinstance(f, Explanation)), key=lambda e: e.latent)
         explanations.write_explanations(workplace.path("explain", unit.site), written)
         facts = SiteFacts.of([e.words for e in written], table.latents)
         judging = {f"{name}_judging": spent for name, spent in workplace.llm_spent("simulate").items()}
-        counts = {**asdict(facts), **workplace.llm_spent("explain"), **judging}
+        kinds = Counter(str(failure.kind) for failure in lost)
+        beside = {"candidates_failed": dict(kinds)} if kinds else {}
+        counts = {**asdict(facts), **workplace.llm_spent("explain"), **judging, **beside}
         yield Outcome(unit, counts, [f for f in found if isinstance(f, Failure)])
