@@ -77,6 +77,7 @@ def test_what_is_forced_is_estimated_as_it_would_be_asked(told: tuple[Config, Pa
     assert again.notes[0] == "explain is done, and asks nothing"
     [kept] = [note for note in again.notes if "answered before" in note]
     assert str(folder / "llm" / "answers.sqlite") in kept and "is not asked or paid for again" in kept
+    assert not any("not written yet" in note for note in again.notes)
     assert stages(dry_run(config, folder, force=["explain"])) == each
     assert stages(dry_run(config, folder, force=["evaluate"])) == {}
     anew = dry_run(config, folder, force=["encode", "calibrate"])
