@@ -41,17 +41,23 @@ class Seeded(Server):
         return super().chat(asked)
 
 
-@pytest.mark.parametrize("said", [(WIDE, TRUE, FREE), (FREE, WIDE, TRUE), (TRUE, TRUE, WIDE)])
+@pytest.mark.parametrize("said", [(WIDE, TRUE, FREE), (FREE, WIDE, TRUE), (TRUE, TRUE, WIDE), ("", TRUE, FREE)])
 def test_the_candidate_that_is_simulated_best_is_kept(said, ask, table: FiringTable, text: Text) -> None:
+    """Of those beside it that failed the explainer tells: one that says nothing, and one that is no rule."""
     server = Seeded()
     server.said = said
+    lost: list[Failure] = []
     with ask(server, candidates=3) as means:
         explainer = explainer_named("best_of")
-        found = explainer.opens(replace(means, hear=hear))(table, explainer.prepare(text), np.ones(LATENTS), 20, 40)
+        found = explainer.opens(replace(means, hear=hear, lost=lost.append))(
+            table, explainer.prepare(text), np.ones(LATENTS), 20, 40
+        )
     assert [each.latent for each in found] == list(range(LATENTS))
     assert isinstance(found[SINGLE], Explanation)
     assert (found[SINGLE].text, found[SINGLE].explainer) == (TRUE, "best_of default")
     assert {found[NEVER].kind, found[RARE].kind} == {"not explained"}
+    wanted = [kind for sentence, kind in (("", "parse"), (FREE, "not read")) if sentence in said]
+    assert [failure.kind for failure in lost if failure.latent == SINGLE] == wanted
 
 
 def test_without_one_that_can_be_read_the_latent_is_not_explained(ask, table: FiringTable, text: Text) -> None:

@@ -5,13 +5,10 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from zlib import crc32
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from explain_scene import says
 from llm.server import Server, serve
 from pipeline.test_explainers import begun, with_explain
 from plainspoken.cli.app import app
@@ -20,15 +17,10 @@ from plainspoken.errors import RunError, UsageError
 from plainspoken.pipeline import dry_run, run
 from plainspoken.pipeline.dry import DryRun
 from plainspoken.store import Manifest
+from told_run import SAID, telling, told_config
 
 SITE = "gpt_neox.layers.0.mlp"
-SAID = "On the ends of words, and on nothing else at all"
 Contents = Callable[[Path], dict[str, bytes]]
-
-
-def odds(ids: tuple[int, ...]) -> np.ndarray:
-    logits = np.random.default_rng([*ids, len(ids)]).normal(size=320)
-    return logits - np.log(np.exp(logits).sum())
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +31,8 @@ def told(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Config, Path, Server]]:
     """A run whose explainer and simulator are models on one server; done."""
-    server = Server(
-        reply=says(lambda prompt: f"[EXPLANATION]: {SAID}, {crc32(prompt.encode())}."), brain=odds, keep_bodies=False
-    )
-    with serve(server):
-        service = dataclasses.replace(
-            tiny.simulate.llm, service="openai", model="judge", tokenizer=str(assistant), retries=0,
-            base_url=server.url, price_in=2.0,
-        )  # fmt: skip
-        few = {"least_examples": 2, "window": 8, "examples": 10, "quantiles": 5, "words": 20, "explainer": "default"}
-        config = with_explain(tiny, {**few, "llm": dataclasses.asdict(dataclasses.replace(service, model="writer"))})
-        config = dataclasses.replace(
-            config,
-            simulate=dataclasses.replace(
-                tiny.simulate, simulator="last-token", calibrate_positions="last", least_mass=1e-9, llm=service
-            ),
-            evaluate=dataclasses.replace(tiny.evaluate, positions="last"),
-        )
+    with serve(telling()) as server:
+        config = told_config(tiny, server.url, assistant)
         folder = begun(finished, tmp_path_factory.mktemp("told") / "run")
         run(config, folder)
         yield config, folder, server
@@ -100,6 +77,7 @@ def test_what_is_forced_is_estimated_as_it_would_be_asked(told: tuple[Config, Pa
     assert again.notes[0] == "explain is done, and asks nothing"
     [kept] = [note for note in again.notes if "answered before" in note]
     assert str(folder / "llm" / "answers.sqlite") in kept and "is not asked or paid for again" in kept
+    assert not any("not written yet" in note for note in again.notes)
     assert stages(dry_run(config, folder, force=["explain"])) == each
     assert stages(dry_run(config, folder, force=["evaluate"])) == {}
     anew = dry_run(config, folder, force=["encode", "calibrate"])

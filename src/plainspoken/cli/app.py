@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
@@ -337,7 +338,8 @@ def settings() -> None:
         highlight=False,
     )
     for setting in settings_help():
-        OUT.print(f"[bold]{setting.name}[/] = {_shown(setting.default)}\n    {setting.help}", highlight=False)
+        told = escape(f" = {_shown(setting.default)}\n    {setting.help}")
+        OUT.print(f"[bold]{setting.name}[/]{told}", highlight=False)
 
 
 def _shown(value: object) -> str:

@@ -7,7 +7,7 @@ many times as it was likely to be drawn, so that a sentence that fires on too mu
 The budget of words holds for what is kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,10 @@ def open_best_of(means: ExplainMeans, named: Callable[[str], "Explainer[Any]"]) 
         several = [sum(isinstance(c, Explanation) for c in each) > 1 for each in zip(*candidates, strict=True)]
         sample = draw_sample(held, np.flatnonzero(several), means.settings.held_out, means.settings.window, means.seed)
         judged = [judge(each, held.latents, divided.judged, sample, means.hear) for each in candidates]
-        return within_budget(list(zip(*candidates, strict=True)), list(zip(*judged, strict=True)), words)
+        kept = within_budget(list(zip(*candidates, strict=True)), list(zip(*judged, strict=True)), words)
+        for failure in _beside(kept, candidates, judged):
+            means.lost(failure)
+        return kept
 
     return explain
 
@@ -257,6 +260,20 @@ def within_budget(
             spare += now.words - other.words
             found[latent] = _kept(other)
     return list(held_to(found, words).values())
+
+
+def _beside(
+    kept: Candidates, candidates: Sequence[Candidates], judged: Sequence[Sequence[Judged]]
+) -> Iterator[Failure]:
+    """The candidates that could not be written, or not be read, of latents that have a sentence all the same."""
+    for several, scores in zip(candidates, judged, strict=True):
+        for latent, (candidate, score) in enumerate(zip(several, scores, strict=True)):
+            if isinstance(kept[latent], Failure):
+                continue
+            if isinstance(candidate, Failure):
+                yield candidate
+            elif score.unreadable is not None:
+                yield Failure(latent, "explain", score.unreadable, kind="not read")
 
 
 def _kept(candidate: Explanation) -> Explanation:

@@ -24,7 +24,7 @@ class ExplainMeans:
 
     `tokens`: what the latents' weights speak of. `rows`: the coder's `encoder` or `decoder` rows, one a latent.
     `hear`: the run's simulator, for explainers that choose among sentences by what they win on explain documents that
-    no sentence was written from.
+    no sentence was written from. `lost`: told of a candidate that failed where another of its latent stands.
     """
 
     settings: ExplainConfig
@@ -33,6 +33,7 @@ class ExplainMeans:
     tokens: Callable[[], LatentTokens] | None = None
     rows: Callable[[str], Float[np.ndarray, "latents d"]] | None = None
     hear: Hear | None = None
+    lost: Callable[[Failure], object] = lambda failure: None
 
 
 Prepared = TypeVar("Prepared", contravariant=True)

@@ -127,11 +127,14 @@ def _sites(workplace: Workplace, units: Sequence[Unit]) -> list[Site]:
     return [site for site in workplace.sites if any(f"{unit.site}/".startswith(f"{site.module}/") for unit in units)]
 
 
+def _all_written(workplace: Workplace) -> bool:
+    return all(are_written(workplace, site.module) for site in workplace.sites)
+
+
 def _unwritten(workplace: Workplace, asking: Sequence[str]) -> Iterator[str]:
     """What is not known before there are sentences."""
     gate = workplace.config.simulate.gate
-    written = all(are_written(workplace, site.module) for site in workplace.sites)
-    if "simulate" in asking and gate != "none" and not written:
+    if "simulate" in asking and gate != "none" and not _all_written(workplace):
         yield (
             f"simulate is counted without its gate ({gate}), which goes by sentences that are not written yet: it "
             "will ask less; plainspoken explain writes them, then estimate again"
@@ -163,6 +166,6 @@ def _notes(workplace: Workplace, asking: Sequence[str], estimated: bool) -> Iter
     files = {(Path(f).expanduser() if f else workplace.root / LLM) / CACHE_FILE for f in folders}
     if kept := sorted(str(file) for file in files if file.is_file()):
         yield f"what was answered before ({', '.join(kept)}) is not asked or paid for again; it is not taken off here"
-    if "explain" in asking and len(asking) > 1:
+    if "explain" in asking and len(asking) > 1 and not _all_written(workplace):
         words = workplace.config.explain.words
         yield f"sentences that are not written yet are taken to have {words} words (explain.words)"

@@ -23,6 +23,12 @@ from plainspoken.types import Explanation, Failure, Pairs, Rows, Simulation
 NOT_CHOSEN = "not chosen"
 """The kind of failure of a latent that was left out of a sample: nobody tried to explain it."""
 
+Lost = Callable[[Failure], object]
+
+
+def _unheard(failure: Failure) -> None:
+    """Nobody wants to know."""
+
 
 def explain_latents(
     workplace: Workplace,
@@ -31,16 +37,20 @@ def explain_latents(
     weight: Float[np.ndarray, " latents"],
     words: int,
     words_max: int,
+    lost: Lost = _unheard,
 ) -> list[Explanation | Failure]:
-    """Every latent of a site explained, or the failure to; at most `explain.latents` of them."""
+    """Every latent of a site explained, or the failure to; at most `explain.latents` of them.
+
+    `lost`: told of candidates that failed where another stands.
+    """
     most = workplace.config.explain.latents
     chosen = latents_to_explain(table, most, workplace.config.seed)
     if len(chosen) < int((np.diff(table.pointer) > 0).sum()):
         left = Failure(0, "explain", f"not among the {most} latents that were drawn (explain.latents)", kind=NOT_CHOSEN)
-        found = explain_these(workplace, module, table.only(chosen), weight, words, words_max)
+        found = explain_these(workplace, module, table.only(chosen), weight, words, words_max, lost)
         silent, drawn = np.diff(table.pointer) == 0, set(chosen.tolist())
         return [e if silent[i] or i in drawn else replace(left, latent=i) for i, e in enumerate(found)]
-    return explain_these(workplace, module, table, weight, words, words_max)
+    return explain_these(workplace, module, table, weight, words, words_max, lost)
 
 
 def latents_to_explain(table: FiringTable, most: int, seed: int) -> Int[np.ndarray, " some"]:
@@ -58,11 +68,12 @@ def explain_these(
     weight: Float[np.ndarray, " latents"],
     words: int,
     words_max: int,
+    lost: Lost = _unheard,
 ) -> list[Explanation | Failure]:
     """Every latent that fires in the table explained, or the failure to; whatever `explain.latents` says."""
     name = workplace.config.explain.explainer
     explainer, text = explainer_named(name), text_of(workplace, table.rows)
-    explain = explainer.opens(explain_means(workplace, module))
+    explain = explainer.opens(replace(explain_means(workplace, module), lost=lost))
 
     def prepare() -> Any:
         with workplace.progress.track("listing what an explanation may speak of", None):

@@ -1,5 +1,6 @@
 """Explain: every latent of a site in words, from the explain rows alone."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -57,7 +58,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         assert unit.site is not None
         table = load_table(workplace, unit.site, rows)
         _, weight = load_statistics(workplace, unit.site, "explain")
-        found = explain_latents(workplace, unit.site, table, weight, config.words, config.words_max)
+        lost: list[Failure] = []
+        found = explain_latents(workplace, unit.site, table, weight, config.words, config.words_max, lost.append)
         written = sorted((f for f in found if isinstance(f, Explanation)), key=lambda e: e.latent)
         explanations.write_explanations(workplace.path("explain", unit.site), written)
         failures = [f for f in found if isinstance(f, Failure)]
@@ -65,5 +67,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         facts |= {"not_chosen": sum(failure.kind == NOT_CHOSEN for failure in failures)}
         facts = {name: value for name, value in facts.items() if not name.startswith("firings")}  # known at evaluate
         judging = workplace.llms.spent("simulate", "llm_judging") if judged else {}
-        counts = {**facts, **workplace.llms.spent("explain"), **judging}
+        kinds = Counter(str(failure.kind) for failure in lost)
+        beside = {"candidates_failed": dict(kinds)} if kinds else {}
+        counts = {**facts, **workplace.llms.spent("explain"), **judging, **beside}
         yield Outcome(unit, counts, failures)
