@@ -1,11 +1,13 @@
 """The closing tables: whole names and whole figures on terminals of every width."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from rich.color import ColorSystem
 
 from plainspoken.cli.show import OUT, show_coders, show_comparison, show_conditions, show_edits
+from plainspoken.evaluate import SiteFacts
 from plainspoken.pipeline import CoderResult, Comparison
 
 RECORD = {
@@ -65,9 +67,9 @@ def condition(**changed) -> dict:
     """A record with everything rewritten."""
     names, ends = ("ce", "recovered", "recovered_over_mean", "kl"), (("", 0.5), ("_low", 0.25), ("_high", 0.75))
     figures = {f"{name}{end}": at for name in names for end, at in ends}
-    facts = {"explained": 95, "latents": 100, "words_mean": 12.0, "firings": 8.0, "firings_explained": 7.6}
-    told = {"site": "mlp", "condition": "rewritten", "not_chosen": 0, "coverage": 1.0, "withheld": None}
-    return {**told, **facts, **figures, **changed}
+    told = {"site": "mlp", "condition": "rewritten", "coverage": 1.0, "withheld": None}
+    of = {field.name: changed.pop(field.name) for field in fields(SiteFacts) if field.name in changed}
+    return {**told, **figures, **replace(SiteFacts(12.0, 30, 100, 95, 5, 0, 8.0, 7.6), **of).record(), **changed}
 
 
 def shown(capsys: pytest.CaptureFixture[str], *records: dict) -> str:

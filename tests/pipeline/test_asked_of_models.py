@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from llm.server import Server, Trouble, serve
 from plainspoken.cli.app import app
 from plainspoken.config import Config
+from plainspoken.evaluate.results import COVERED
 from plainspoken.pipeline import dry_run, failure_counts, llm_costs, run
 from plainspoken.pipeline.dry import DryRun
 from plainspoken.pipeline.results import Results
@@ -101,10 +102,13 @@ def test_an_incomplete_rewrite_cannot_be_overlooked(incomplete: tuple[Server, Co
     assert Results.read(folder).record("rewritten")["coverage"] == pytest.approx(1 - lacking / asked)
     page = (folder / "report.html").read_text()
     headline = re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)
-    assert headline is not None and headline.group(1).startswith("Incomplete: ")
+    record = Results.read(folder).record("rewritten")
+    assert record["coverage"] < COVERED and record["p_beats_zero"] is None and record["ce"] > 0
+    assert headline is not None and headline.group(1).startswith("Incomplete, verdict withheld: ")
+    assert "keeps" not in headline.group(1) and record["withheld"] in headline.group(1)
     assert "this rewrite is incomplete" in page and "server: " in page
     shown = " ".join(CliRunner().invoke(app, ["evaluate", str(folder)]).output.split())
-    assert "incomplete: only" in shown
+    assert "incomplete (*): of the (latent, token) pairs" in shown and f"verdict {record['withheld']}" in shown
     assert "latents that simulate failed on" in shown and "server" in shown
 
 

@@ -20,23 +20,65 @@ from plainspoken.report import (
 )
 
 
-def covered(data: ReportData, coverage: float | None) -> ReportData:
+def covered(data: ReportData, coverage: float | None, withheld: str | None = None) -> ReportData:
     (site,) = data.sites
-    rows = tuple(replace(row, coverage=coverage) for row in site.conditions)
+    rows = tuple(replace(row, coverage=coverage, withheld=withheld, p_beats_zero=1e-4) for row in site.conditions)
     return replace(data, sites=(replace(site, conditions=rows),))
 
 
+WITHHELD = "withheld: 12.7 % of the pairs got no answer and stand at 0; --force simulate asks for them again"
+
+
 @pytest.mark.parametrize(
-    ("coverage", "said"),
-    [(0.873, "Incomplete: 12.7% of"), (0.99999, "Incomplete: less than 0.01% of"), (0.0, "Incomplete: 100.0% of")],
+    ("coverage", "said"), [(0.995, "Incomplete: 0.50% of"), (0.99999, "Incomplete: less than 0.01% of")]
 )
 def test_an_incomplete_rewrite_leads_the_page(data: ReportData, coverage: float, said: str) -> None:
-    assert headline(covered(data, coverage)).sentence.startswith(said)
+    sentence = headline(covered(data, coverage)).sentence
+    assert sentence.startswith(said) and "keeps" in sentence
+
+
+def test_below_the_coverage_of_a_verdict_the_page_states_none_and_keeps_its_figures(data: ReportData) -> None:
+    told = headline(covered(data, 0.873, WITHHELD))
+    assert told.sentence.startswith("Incomplete, verdict withheld: 12.7 % of the pairs got no answer and stand at 0")
+    assert (
+        "71% [68, 74]" in told.sentence and "−40% [−43, −37]" in told.sentence and "--force simulate" in told.sentence
+    )
+    claims = ("keeps 71%", "Better than", "do about as well", "equivalent", "worse than", "not ruled out")
+    assert not [claim for claim in claims if claim in f"{told.sentence} {' '.join(told.notes)}"]
+    page = render_report(covered(data, 0.873, WITHHELD))
+    assert page.count("87.3% answered") >= 2 and "answered" not in render_report(data).replace("unanswered", "")
+
+
+def test_a_control_that_lacks_answers_is_compared_with_nothing(data: ReportData) -> None:
+    (site,) = data.sites
+    near = replace(
+        next(row for row in site.conditions if row.condition == "rewritten"), condition="shuffled", fraction=1.0
+    )
+    rows = [row for row in site.conditions if row.condition != "shuffled"]
+    for lacks, compared in ((None, True), (WITHHELD, False)):
+        control = replace(near, withheld=lacks, coverage=0.873 if lacks else 1.0, recovered=Interval(0.7, 0.6, 0.8))
+        said = headline(replace(data, sites=(replace(site, conditions=(*rows, control)),)))
+        assert ("do about as well" in " ".join(said.notes)) == compared
+        assert ("12.7% of the control’s pairs got no answer" in said.sentence) != compared
 
 
 @pytest.mark.parametrize("coverage", [None, 1.0])
 def test_a_whole_one_is_not_called_incomplete(data: ReportData, coverage: float | None) -> None:
     assert "Incomplete" not in headline(covered(data, coverage)).sentence
+
+
+def test_that_few_latents_have_a_sentence_leads_the_page(data: ReportData) -> None:
+    (site,) = data.sites
+    few = replace(site, explained=1, latents=20, mostly_explained=False, firings=16.0, firings_explained=0.4)
+    assert headline(replace(data, sites=(few,))).sentence.startswith(
+        "Only 1 of 20 latents (5.0%, with 2.5% of the firings) have a sentence; the others are put at 0. Rewritten"
+    )
+    drawn = replace(few, not_chosen=15)
+    assert headline(replace(data, sites=(drawn,))).sentence.startswith(
+        "A sample: 5 of 20 latents were tried, and 1 (5.0%, with 2.5% of the firings) have a sentence; the others"
+    )
+    assert "(5.0%)" in headline(replace(data, sites=(replace(few, firings=None),))).sentence
+    assert headline(data).sentence.startswith("Rewritten")
 
 
 def test_latents_without_explanation_are_told_with_their_reasons(data: ReportData) -> None:
@@ -53,11 +95,14 @@ def test_latents_without_explanation_are_told_with_their_reasons(data: ReportDat
     assert "Of 900 (latent, token) pairs of the evaluate documents 7 got no answer" in page
 
 
-def test_a_stand_in_is_called_one_before_anything_else_is_said(data: ReportData) -> None:
+def test_a_stand_in_is_called_one_before_anything_else_is_said_and_nothing_is_claimed(data: ReportData) -> None:
     speakers = Speakers(Speaker("default", "pocket", "in process"), Speaker("last-token", "pocket", "in process"), True)
-    notes = headline(replace(data, speakers=speakers)).notes
-    assert notes[0].startswith("This run used a small in-process model as explainer and simulator.")
-    assert notes[1] == "Explained by default (pocket, in process), simulated by last-token (pocket, in process)."
+    told = headline(replace(covered(data, 1.0), speakers=speakers))
+    assert told.sentence.startswith("A trial of the pipeline, not of explanations: a small in-process model stands in")
+    assert "71% [68, 74]" in told.sentence and "−40% [−43, −37]" in told.sentence
+    claims = ("keeps 71%", "Better than", "do about as well", "not ruled out")
+    assert not [claim for claim in claims if claim in f"{told.sentence} {' '.join(told.notes)}"]
+    assert told.notes[0] == "Explained by default (pocket, in process), simulated by last-token (pocket, in process)."
     rules = headline(replace(data, speakers=Speakers(Speaker("rules"), Speaker("rules"))))
     assert not any("simulated by" in note for note in rules.notes), "the rules need no introduction"
 
@@ -86,9 +131,9 @@ def test_free_english_of_any_kind_stays_text_in_its_own_direction(data: ReportDa
 
 def test_an_interval_is_still_needed_for_a_claim(data: ReportData) -> None:
     (site,) = data.sites
-    rows = tuple(replace(row, coverage=0.5, recovered=Interval(0.0, -1.0, 1.0)) for row in site.conditions)
+    rows = tuple(replace(row, coverage=0.995, recovered=Interval(0.0, -1.0, 1.0)) for row in site.conditions)
     said = headline(replace(data, sites=(replace(site, conditions=rows),))).sentence
-    assert said.startswith("Incomplete: 50.0%") and "touches zero" in said
+    assert said.startswith("Incomplete: 0.50%") and "touches zero" in said
 
 
 def test_the_gate_is_on_the_page_with_what_it_loses(data: ReportData) -> None:

@@ -84,6 +84,28 @@ def test_a_control_that_does_as_well_is_said_first(measure: Callable[..., Measur
     assert "no better than a constant is not ruled out" in notes[1]
 
 
+def test_more_than_the_control_is_judged_by_the_difference_in_the_same_documents(
+    measure: Callable[..., Measured],
+) -> None:
+    """Intervals that overlap may differ surely, and those that do not are not what decides."""
+    share, control = (
+        Interval(0.30, 0.20, 0.40),
+        measure("shuffled", 2.4, 1.0, "best", recovered=Interval(0.25, 0.15, 0.35)),
+    )
+    for apart, surely in ((Interval(0.05, 0.02, 0.08), True), (Interval(0.05, -0.01, 0.11), False)):
+        told = headline(
+            one_site(measure("rewritten", 2.35, 1.0, "best", recovered=share, above_shuffled=apart), control)
+        )
+        assert ("with the explanations shuffled, 25% [15, 35]" in told.sentence) and "keeps 30%" in told.sentence
+        assert ("not shown to be more than" in told.sentence) != surely
+        assert any(note.startswith("Shuffled explanations do about as well") for note in told.notes) != surely
+
+
+def test_what_the_test_does_not_show_is_not_claimed(measure: Callable[..., Measured]) -> None:
+    said = headline(one_site(measure("rewritten", 2.1, 1.0, "best", p_beats_zero=0.36))).sentence
+    assert said.endswith("of what its coder does, not shown to be better than every latent at zero.")
+
+
 def test_several_sites_are_spoken_of_together(site: SiteReport, measure: Callable[..., Measured]) -> None:
     rows = tuple(replace(row, site="all") for row in site.conditions)
     joint = SiteReport("all", 57.6, 180, 20, 20, rows)

@@ -45,7 +45,7 @@ def test_a_figure_of_one_document_stays_without_bounds() -> None:
     assert (row.ce, row.recovered) == (Interval(2.14, None, None), Interval(0.71, None, None))
 
 
-@pytest.mark.parametrize("field", ["site", "ce", "fraction", "documents", "kl"])
+@pytest.mark.parametrize("field", ["site", "ce", "fraction", "documents", "kl", "top1"])
 def test_a_record_without_a_field_is_refused_by_place_and_name(field: str) -> None:
     with pytest.raises(StoreError, match=rf"record 1 .*{field}"):
         measured_by_site([RECORD, {name: value for name, value in RECORD.items() if name != field}])

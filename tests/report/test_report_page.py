@@ -156,7 +156,7 @@ SMALL = """
 import hashlib
 from plainspoken.report import Interval, LatentScore, Measured, Provenance, ReportData, SiteReport, render_report
 rows = tuple(
-    Measured("s", c, f, o, None, Interval(2.0, 1.0, 3.0), None, Interval(r, r - 0.1, r + 0.1), None, 0.1, 0.9, 3, 30)
+    Measured("s", c, f, o, None, Interval(2.0, 1.0, 3.0), None, Interval(r, r - 0.1, r + 0.1), None, None, None, 3, 30)
     for c, f, o, r in (("coder", None, None, 1.0), ("rewritten", 0.5, "best", 0.8), ("rewritten", 1.0, "best", 0.7))
 )
 scores = tuple(LatentScore(i, 0.01, i / 9, 0.5, 0.99, None) for i in range(9))

@@ -80,10 +80,6 @@ def show_error(message: str) -> None:
     ERR.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
 
 
-MOSTLY = 0.9
-"""Where fewer of a site's latents (or of their firings) have a sentence, that is said before any figure."""
-
-
 def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
     """For each site the conditions with everything rewritten, and the baselines: one row each."""
     for site, group in groupby(records, key=lambda record: record["site"]):
@@ -108,7 +104,7 @@ def show_few(record: Mapping[str, Any]) -> None:
     """In red above a site's table, where few of its latents have a sentence; plainly, where no more were asked for."""
     latents, explained, firings = record["latents"], record["explained"], record.get("firings")
     share = f", with {record['firings_explained'] / firings:.1%} of the firings," if firings else ""
-    if explained >= MOSTLY * latents and not (firings and record["firings_explained"] < MOSTLY * firings):
+    if record.get("mostly_explained", True):
         return
     told = f"{explained:,} of {latents:,} latents ({explained / latents:.1%}){share} have a sentence"
     rest = "the others stand at 0, and the figures are of all of them together"

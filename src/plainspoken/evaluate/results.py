@@ -31,6 +31,10 @@ these gaps. A hundredth of the pairs is as much of the firings as a gate may los
 """
 
 
+MOSTLY = 0.9
+"""Where a smaller share of a site's latents, or of their firings, has a sentence, that is said before any figure."""
+
+
 @dataclass(frozen=True)
 class SiteFacts:
     """What each record says of its site's explanations. Words are over the latents that have one; None: none has.
@@ -48,11 +52,21 @@ class SiteFacts:
     firings: float | None = None
     firings_explained: float | None = None
 
+    @property
+    def mostly_explained(self) -> bool:
+        """Whether the rewrite is about these latents as a whole, and not about the few of them that have a sentence."""
+        heard = self.firings and self.firings_explained is not None and self.firings_explained < MOSTLY * self.firings
+        return self.explained >= MOSTLY * self.latents and not heard
+
     @staticmethod
     def of(words: Sequence[int], latents: int) -> "SiteFacts":
         """Of one site: the words of each explanation that could be read, and how many latents the coder has."""
         mean = sum(words) / len(words) if words else None
         return SiteFacts(mean, max(words, default=None), latents, len(words), latents - len(words))
+
+    def record(self) -> dict[str, Any]:
+        """What every record of the site says."""
+        return {**self.__dict__, "mostly_explained": self.mostly_explained}
 
     @staticmethod
     def together(parts: Sequence["SiteFacts"]) -> "SiteFacts":
@@ -143,7 +157,7 @@ def records(parts: Sequence[Measured], facts: Mapping[str, SiteFacts], analysis:
     out = []
     for i, (part, row) in enumerate(found):
         record = tables[part.site].record(row)
-        record |= _verdict(tests.get(i), record["coverage"]) | facts[part.site].__dict__
+        record |= _verdict(tests.get(i), record["coverage"]) | facts[part.site].record()
         several = row.condition.kind in LADDERS and row.condition.fraction == 1
         out += [record | {"order": order} for order in part.orders] if several else [record]
     return out

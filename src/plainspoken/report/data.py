@@ -52,7 +52,8 @@ class Measured:
 
     `ce`, `increase` (over `original`), `kl`: nats a token. `recovered`: against zero-latents and coder;
     `over_mean`: against mean-latents and coder. `top1`: share of tokens whose likeliest next token stays. `coverage`:
-    share of the (latent, token) pairs asked about that were answered; None where nothing was asked.
+    share of the (latent, token) pairs asked about that were answered; None where nothing was asked. `withheld`: why
+    nothing may be claimed by these figures; None where it may. `above_shuffled`: recovered less the shuffled control's.
     """
 
     site: str
@@ -64,22 +65,34 @@ class Measured:
     increase: Interval | None
     recovered: Interval | None
     over_mean: Interval | None
-    kl: float | None
-    top1: float | None
+    kl: Interval | None
+    top1: Interval | None
     documents: int
     tokens: int
     p_beats_zero: float | None = None
     equivalent_to_zero: bool | None = None
     coverage: float | None = None
+    withheld: str | None = None
+    above_shuffled: Interval | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked was answered."""
+        return self.coverage is None or self.coverage >= 1
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """Everything rewritten within a budget of words (mean over a site's latents), and what was recovered."""
+    """Everything rewritten within a budget of words (mean over a site's latents), what was recovered, and the control.
+
+    `shuffled`: recovered with the sentences dealt to other latents. `coverage`: as `Measured` has it.
+    """
 
     budget: int
     words_mean: float
     recovered: Interval
+    shuffled: Interval | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,8 @@ class Card:
 class Edit:
     """A sentence that a person changed. `effect`: loss after minus before, paired, nats a token; None if not measured.
 
-    `effect_scope` "latent": of this sentence alone; "site": of all the site's edits together.
+    `effect_scope` "latent": of this sentence alone; "site": of all the site's edits together. `withheld`: why nothing
+    may be claimed by the effect.
     """
 
     latent: int
@@ -141,6 +155,7 @@ class Edit:
     effect: Interval | None
     effect_scope: Literal["latent", "site"] = "latent"
     problem: str | None = None
+    withheld: str | None = None
 
 
 @dataclass(frozen=True)
@@ -272,6 +287,8 @@ class CoderReport:
 class SiteReport:
     """All about one site, or about the joint rewrite of several (`site == "all"`: no scores, cards, edits).
 
+    `mostly_explained`: whether so many latents have a sentence that it need not be said before all else; `not_chosen`:
+    those that a sample left out; `firings`, `firings_explained`: a token, of all latents and of those with a sentence.
     `failures`: those worth a line each; `kinds` counts all of them. `discarded`: the mean probability that a language
     model's answers gave to anything but a level; None where no probabilities were read.
     """
@@ -293,6 +310,10 @@ class SiteReport:
     discarded: float | None = None
     gate: GateReport | None = None
     scorers: tuple[ScorerReport, ...] = ()
+    mostly_explained: bool = True
+    not_chosen: int = 0
+    firings: float | None = None
+    firings_explained: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,38 +19,97 @@ class Headline:
 
 
 def headline(data: ReportData) -> Headline:
-    """One sentence on the joint rewrite, or on the single site. A claim is made only where the interval allows it."""
+    """One sentence on the joint rewrite, or on the single site. A claim is made only where the interval allows it.
+
+    Before it stands what nobody may overlook: that a stand-in spoke, that few latents have a sentence, that answers
+    lack. After a stand-in, and where too many answers lack, it tells figures and claims nothing.
+    """
     site = subject(data)
     rewritten, shuffled = whole(site, "rewritten"), whole(site, "shuffled")
     if rewritten is None:
         return Headline(f"{_name(data, site)[0]}: nothing was rewritten in this run.", ())
-    sentence = f"Rewritten in plain English ({_extent(site, rewritten)}), {_verdict(data, site, rewritten)}"
-    if shuffled is not None and shuffled.recovered is not None:
-        sentence += f"; with the explanations shuffled, {numbers.percent_interval(shuffled.recovered)}"
-    notes = (*_made_by(data), *_cautions(rewritten, shuffled), *_losses(data, site, rewritten))
-    return Headline(f"{_incomplete(rewritten)}{sentence}.", notes)
+    claims = rewritten.withheld is None and not _stands_in(data)
+    told = _claim(data, site, rewritten, shuffled) if claims else _figures(data, site, rewritten, shuffled)
+    notes = (*_made_by(data), *(_cautions(rewritten, shuffled) if claims else ()))
+    return Headline(
+        " ".join((*_before(data, site, rewritten), f"{told}.")), (*notes, *_losses(data, site, rewritten, claims))
+    )
 
 
-def _incomplete(rewritten: Measured) -> str:
-    """What nobody may overlook stands before everything else."""
-    if rewritten.coverage is None or rewritten.coverage >= 1:
-        return ""
-    lacking = numbers.at_least_shown(1 - rewritten.coverage)
-    return f"Incomplete: {lacking} of what the simulator was asked got no answer and counts as silent. "
+def _before(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[str, ...]:
+    """Sentences that stand before everything else."""
+    found: list[str] = []
+    if _stands_in(data):
+        found.append(
+            "A trial of the pipeline, not of explanations: a small in-process model stands in for one that can explain "
+            "and simulate, and no figure here says anything about explanations."
+        )
+    if not site.mostly_explained:
+        found.append(_few(site))
+    if rewritten.withheld is not None:
+        found.append(f"Incomplete, verdict {rewritten.withheld}.")
+    elif not rewritten.complete:
+        lacking = numbers.at_least_shown(1 - (rewritten.coverage or 0.0))
+        found.append(f"Incomplete: {lacking} of what the simulator was asked got no answer and stands at 0.")
+    return tuple(found)
+
+
+def _few(site: SiteReport) -> str:
+    explained, latents = numbers.count(site.explained), numbers.count(site.latents)
+    share = numbers.percent(site.explained / site.latents, 1)
+    if site.firings and site.firings_explained is not None:
+        share += f", with {numbers.percent(site.firings_explained / site.firings, 1)} of the firings"
+    if site.not_chosen:
+        tried = numbers.count(site.latents - site.not_chosen)
+        told = f"A sample: {tried} of {latents} latents were tried, and {explained} ({share})"
+    else:
+        told = f"Only {explained} of {latents} latents ({share})"
+    return f"{told} have a sentence; the others are put at 0."
+
+
+def _stands_in(data: ReportData) -> bool:
+    return data.speakers is not None and data.speakers.stand_in
+
+
+def _claim(data: ReportData, site: SiteReport, rewritten: Measured, shuffled: Measured | None) -> str:
+    told = f"Rewritten in plain English ({_extent(site, rewritten)}), {_verdict(data, site, rewritten)}"
+    if shuffled is None or shuffled.recovered is None:
+        return told
+    control = f"with the explanations shuffled, {numbers.percent_interval(shuffled.recovered)}"
+    if shuffled.withheld is not None:
+        lacking = numbers.at_least_shown(1 - (shuffled.coverage or 0.0))
+        return f"{told}; {control}, which is no comparison: {lacking} of the control’s pairs got no answer"
+    if rewritten.recovered is not None and rewritten.recovered.sign == 1 and _as_well(rewritten, shuffled):
+        return f"{told}; not shown to be more than {control}"
+    return f"{told}; {control}"
+
+
+def _figures(data: ReportData, site: SiteReport, rewritten: Measured, shuffled: Measured | None) -> str:
+    """What was measured, without a word on what it shows."""
+    name, s = _name(data, site)
+    if rewritten.recovered is None:
+        return f"What {name} recover{s} is not defined: zeroing the latents costs no clear loss"
+    theirs = "its coder does" if s else "their coders do"
+    figure = numbers.percent_interval(rewritten.recovered)
+    told = f"Measured, for {name} ({_extent(site, rewritten)}): {figure} of what {theirs}"
+    if shuffled is None or shuffled.recovered is None:
+        return told
+    return f"{told}; with the explanations shuffled, {numbers.percent_interval(shuffled.recovered)}"
+
+
+def _as_well(rewritten: Measured, shuffled: Measured) -> bool:
+    """Whether the control does about as well: by the difference in the same documents, where that is known."""
+    if rewritten.above_shuffled is not None:
+        return rewritten.above_shuffled.sign != 1
+    mine, its = rewritten.recovered, shuffled.recovered
+    return mine is not None and its is not None and its.reach[1] >= mine.reach[0]
 
 
 def _made_by(data: ReportData) -> tuple[str, ...]:
     speakers = data.speakers
     if speakers is None or not speakers.ask:
         return ()
-    told = f"Explained by {speakers.explainer}, simulated by {speakers.simulator}."
-    if not speakers.stand_in:
-        return (told,)
-    return (
-        "This run used a small in-process model as explainer and simulator. It need not explain well, and its figures "
-        "say nothing about language models that can: it shows that the pipeline runs whole.",
-        told,
-    )
+    return (f"Explained by {speakers.explainer}, simulated by {speakers.simulator}.",)
 
 
 def _name(data: ReportData, site: SiteReport) -> tuple[str, str]:
@@ -79,7 +138,8 @@ def _verdict(data: ReportData, site: SiteReport, rewritten: Measured) -> str:
     if share.sign is None:
         return f"{kept}; how sure that is cannot be told from one document"
     if share.sign > 0:
-        return kept
+        unsure = rewritten.p_beats_zero is not None and rewritten.p_beats_zero >= LEVEL
+        return f"{kept}, not shown to be better than every latent at zero" if unsure else kept
     if share.sign < 0:
         return f"{name} do{'es' if s else ''} worse than with every latent at zero: {figure} of what {theirs}"
     if rewritten.equivalent_to_zero:
@@ -96,10 +156,10 @@ def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]
         if rewritten.p_beats_zero is not None and rewritten.p_beats_zero >= LEVEL:
             chance = numbers.p_value(rewritten.p_beats_zero)
             notes.append(f"Better than zero ablation is not shown: {chance} in the paired test, corrected for several.")
-        control = shuffled.recovered if shuffled is not None else None
-        if control is not None and control.reach[1] >= share.reach[0]:
+        if shuffled is not None and shuffled.withheld is None and _as_well(rewritten, shuffled):
             notes.append(
-                "Shuffled explanations do about as well: this run does not show that the sentences themselves matter."
+                "Shuffled explanations do about as well: this run does not show that the sentences themselves matter"
+                + (f" (difference {numbers.percent_interval(apart)})." if (apart := rewritten.above_shuffled) else ".")
             )
         if rewritten.over_mean is not None and rewritten.over_mean.sign != 1:
             notes.append(
@@ -109,7 +169,7 @@ def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]
     return tuple(notes)
 
 
-def _losses(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[str, ...]:
+def _losses(data: ReportData, site: SiteReport, rewritten: Measured, claims: bool) -> tuple[str, ...]:
     names = (("original", "original"), ("coder", "coder"), ("rewritten", "rewritten"), ("zero-latents", "latents zero"))
     found = [(label, whole(site, name)) for name, label in names]
     losses = [f"{label} {numbers.nats(row.ce.value)}" for label, row in found if row is not None]
@@ -121,9 +181,9 @@ def _losses(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[st
             ("Its coder keeps", "the module does") if _name(data, site)[1] else ("The coders keep", "the modules do")
         )
         notes.append(f"{theirs[0]} {numbers.percent(kept)} of what {theirs[1]}, counted from an output of zero.")
-    if rewritten.over_mean is not None and rewritten.over_mean.sign == 1:
+    if rewritten.over_mean is not None and (rewritten.over_mean.sign == 1 or not claims):
         notes.append(f"Over every latent held at its mean: {numbers.percent_interval(rewritten.over_mean)}.")
-    if rewritten.p_beats_zero is not None and rewritten.p_beats_zero < LEVEL:
+    if claims and rewritten.p_beats_zero is not None and rewritten.p_beats_zero < LEVEL:
         notes.append(f"Better than zero ablation: {numbers.p_value(rewritten.p_beats_zero)}, paired by document.")
     if site.explained < site.latents:
         explained, latents = numbers.count(site.explained), numbers.count(site.latents)

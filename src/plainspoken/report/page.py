@@ -48,6 +48,7 @@ class SiteView:
     coder: Picture | None
     short: tuple[Measured, ...]
     increase: bool
+    complete: bool
     quantiles: tuple[tuple[str, tuple[str, ...]], ...]
     summary: str
 
@@ -71,7 +72,7 @@ def render_report(data: ReportData) -> str:
         joint=joint,
         views=views,
         sites_picture=sites_picture(data, "sites"),
-        meaning=select.MEANING,
+        meaning=select.meaning,
         most_failures=MOST_FAILURES,
     )
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -95,6 +96,7 @@ def _view(site: SiteReport, key: str, title: str) -> SiteView:
         coder=coder_picture(site.coder, f"{key}-coder") if site.coder is not None else None,
         short=short,
         increase=any(row.increase is not None for row in short),
+        complete=all(row.complete for row in site.conditions),
         quantiles=_quantiles(site),
         summary=_summary(site),
     )
@@ -103,6 +105,8 @@ def _view(site: SiteReport, key: str, title: str) -> SiteView:
 def _summary(site: SiteReport) -> str:
     rewritten = select.whole(site, "rewritten")
     share = numbers.percent_interval(rewritten.recovered) if rewritten is not None else numbers.UNDEFINED
+    if rewritten is not None and not rewritten.complete:
+        share += f" (incomplete: {numbers.percent(rewritten.coverage, 1)} answered)"
     words = "no words"
     if site.words_max is not None:
         words = f"mean {numbers.fixed(site.words_mean, 0)} words, at most {numbers.count(site.words_max)}"

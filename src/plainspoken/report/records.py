@@ -30,6 +30,8 @@ def _measured(record: Mapping[str, Any]) -> Measured:
     ce = interval_of(record, "ce")
     if ce is None:
         raise TypeError("`ce` is not a number")
+    for name in ("kl", "top1"):  # not defined is told by null
+        record[name]
     return Measured(
         site=str(record["site"]),
         condition=str(record["condition"]).partition("@")[0],
@@ -40,13 +42,15 @@ def _measured(record: Mapping[str, Any]) -> Measured:
         increase=interval_of(record, "increase"),
         recovered=interval_of(record, "recovered"),
         over_mean=interval_of(record, "recovered_over_mean"),
-        kl=_number(record["kl"]),
-        top1=_number(record["top1"]),
+        kl=interval_of(record, "kl"),
+        top1=interval_of(record, "top1"),
         documents=int(record["documents"]),
         tokens=int(record["tokens"]),
         p_beats_zero=_number(record.get("p_beats_zero")),
         equivalent_to_zero=record.get("equivalent_to_zero"),
         coverage=_number(record.get("coverage")),
+        withheld=record.get("withheld"),
+        above_shuffled=interval_of(record, "above_shuffled"),
     )
 
 

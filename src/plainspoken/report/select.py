@@ -32,6 +32,14 @@ MEANING = {
 }
 
 
+def meaning(condition: str) -> str:
+    """What a condition is, in a few words; nothing of one that is not known."""
+    kind, _, calibrator = condition.partition(":")
+    if kind == "rewritten" and calibrator:
+        return f"the same, calibrated by {calibrator.replace('_', ' ')}"
+    return MEANING.get(condition, "")
+
+
 def _rank(row: Measured) -> tuple[float, int]:
     order = ORDERS.index(row.order) if row.order in ORDERS else len(ORDERS)
     return (-(row.fraction or 0.0), order)
@@ -44,11 +52,12 @@ def whole(site: SiteReport, condition: str) -> Measured | None:
 
 
 def whole_rows(site: SiteReport) -> tuple[Measured, ...]:
-    """Every condition once, at its largest fraction, in the order of `WHOLE`; unknown names last."""
+    """Every condition once, at its largest fraction, in the order of `WHOLE`, variants by their kind; others last."""
     names = {row.condition: None for row in site.conditions}
-    known = [name for name in WHOLE if name in names]
-    rest = [name for name in names if name not in WHOLE]
-    found = (whole(site, name) for name in known + rest)
+    place = {name: rank for rank, name in enumerate(WHOLE)}
+    found = (
+        whole(site, name) for name in sorted(names, key=lambda name: place.get(name.partition(":")[0], len(WHOLE)))
+    )
     return tuple(row for row in found if row is not None)
 
 

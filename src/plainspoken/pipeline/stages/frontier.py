@@ -86,8 +86,15 @@ def _points(workplace: Workplace, budget: int) -> list[dict[str, Any]]:
     total = units_of(rows, materials, whole, seed=config.seed)
     with workplace.progress.track(f"measuring at {budget} words", total) as advance:
         results = evaluate(workplace.lm, rows, materials, whole, facts, seed=config.seed, progress=advance)
-    records = [record for record in results["conditions"] if record["condition"] == "rewritten"]
-    return [{"budget": budget, "site": r["site"], **{name: r[name] for name in _FIGURES}} for r in records]
+    records = results["conditions"]
+    controls = {record["site"]: record for record in records if record["condition"] == "shuffled"}
+    return [
+        {"budget": budget, "site": record["site"]}
+        | {name: record[name] for name in _FIGURES}
+        | {f"shuffled{end}": controls.get(record["site"], {}).get(f"recovered{end}") for end in ("", "_low", "_high")}
+        for record in records
+        if record["condition"] == "rewritten"
+    ]
 
 
 def _explained(workplace: Workplace, site: Site, budget: int, rows: Rows) -> tuple[SiteMaterial, SiteFacts]:

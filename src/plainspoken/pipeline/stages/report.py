@@ -51,6 +51,9 @@ from plainspoken.store import Manifest, read_json
 from plainspoken.types import Explanation, Rows
 
 JOINT = "all"
+_FACTS = (
+    "words_mean", "words_max", "latents", "explained", "not_chosen", "firings", "firings_explained", "mostly_explained",
+)  # fmt: skip
 EDIT_CONDITIONS = ("rewritten-as-written", "rewritten-without-edit")
 
 
@@ -122,7 +125,7 @@ def _site_report(
 def _facts(results: Mapping[str, Any], site: str) -> dict[str, Any]:
     """How many latents have an explanation, and of how many words: every record of the site says it."""
     record = next(record for record in results["conditions"] if record["site"] == site)
-    return {name: record[name] for name in ("words_mean", "words_max", "latents", "explained")}
+    return {name: record[name] for name in _FACTS}
 
 
 def _shown(measured: Sequence[Measured]) -> tuple[Measured, ...]:
@@ -181,9 +184,10 @@ def _edits(
     for edit in explanations.edits(workplace.path("explain", module)):
         # Where there are too many edits to measure each alone, what all of them together did is told of each.
         alone = edit.latent in by_latent
-        effect = _effect(by_latent.get(edit.latent if alone else None))
+        record = by_latent.get(edit.latent if alone else None)
+        effect, lacks = _effect(record), None if record is None else record["withheld"]
         scope = "latent" if alone else "site"
-        found.append(Edit(edit.latent, edit.old or "", edit.new, effect, scope, problems.get(edit.latent)))
+        found.append(Edit(edit.latent, edit.old or "", edit.new, effect, scope, problems.get(edit.latent), lacks))
     return tuple(found)
 
 
@@ -214,7 +218,9 @@ def _failures(
 
 def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[FrontierPoint, ...]:
     return tuple(
-        FrontierPoint(point["budget"], point["words_mean"], recovered)
+        FrontierPoint(
+            point["budget"], point["words_mean"], recovered, interval_of(point, "shuffled"), point["coverage"]
+        )
         for point in points
         if point["site"] == module and point["words_mean"] is not None
         if (recovered := interval_of(point, "recovered")) is not None

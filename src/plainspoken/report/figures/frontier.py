@@ -19,7 +19,7 @@ def frontier_picture(site: SiteReport, key: str) -> Picture | None:
     caption = (
         "The frontier: recovered when every latent is rewritten, against the words its sentence may use (mean over "
         f"latents; each step to the right is a doubling), {certainty(point.recovered for point in points)}. "
-        "Dotted: the levels to compare with."
+        "Dotted: the levels to compare with; below, the same with the sentences shuffled."
     )
     return picture(key, f"Recovered against words: {said}.", caption, lambda frame: _draw(site, points, frame))
 

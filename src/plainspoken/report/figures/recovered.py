@@ -38,7 +38,12 @@ class Row:
 def conditions_picture(site: SiteReport, key: str) -> Picture | None:
     """Where each condition lands between all latents at zero (0 %) and the coder (100 %); None if none does."""
     rows = [
-        Row(row.condition, row.recovered, _COLOURS.get(row.condition, svg.MUTED), row.condition == "rewritten")
+        Row(
+            row.condition + " *" * (not row.complete),
+            row.recovered,
+            _COLOURS.get(row.condition, svg.MUTED),
+            row.condition == "rewritten" and row.withheld is None,
+        )
         for row in whole_rows(site)
         if row.recovered is not None and row.condition != "original"
     ]
@@ -48,27 +53,38 @@ def conditions_picture(site: SiteReport, key: str) -> Picture | None:
     caption = (
         "Recovered: 0% is the loss with every latent at zero, 100% the loss of the coder with its true latents. "
         f"Dots {certainty(row.share for row in rows)}, everything at once rewritten."
+        + " * Incomplete: some of the pairs asked about got no answer and stand at 0."
+        * any(row.label.endswith(" *") for row in rows)
     )
     return picture(key, f"Recovered, by condition: {said}.", caption, lambda frame: _forest(rows, frame))
 
 
 def sites_picture(data: ReportData, key: str) -> Picture | None:
-    """A bar a site, and one for all sites rewritten together; None with a single site."""
+    """A bar a site, and one for all sites rewritten together, each above its control; None with a single site."""
     if len(data.sites) < 2:
         return None
     rows: list[Row] = []
+    undefined: list[str] = []
     for site in (*data.sites, *((data.joint,) if data.joint else ())):
-        rewritten = whole(site, "rewritten")
-        if rewritten is not None and rewritten.recovered is not None:
-            joint = site is data.joint
-            rows.append(Row("all together" if joint else site.site, rewritten.recovered, svg.REWRITTEN, joint, True))
+        rewritten, shuffled = whole(site, "rewritten"), whole(site, "shuffled")
+        name = "all together" if site is data.joint else site.site
+        if rewritten is None or rewritten.recovered is None:
+            undefined.append(name)
+            continue
+        label = name + " *" * (not rewritten.complete)
+        rows.append(Row(label, rewritten.recovered, svg.REWRITTEN, site is data.joint, True))
+        if shuffled is not None and shuffled.recovered is not None:
+            rows.append(Row("shuffled" + " *" * (not shuffled.complete), shuffled.recovered, svg.CONTROL, False))
     if not rows:
         return None
     said = "; ".join(f"{row.label} {numbers.percent_interval(row.share)}" for row in rows)
     caption = (
-        "Recovered at each site rewritten alone, and with all of them rewritten at once, "
-        f"{certainty(row.share for row in rows)}. "
+        "Recovered at each site rewritten alone, and with all of them rewritten at once, each beside the same with its "
+        f"sentences shuffled, {certainty(row.share for row in rows)}. "
         "Each is measured against its own zero (those latents at zero) and its own coder."
+        + " * Incomplete: some of the pairs asked about got no answer and stand at 0."
+        * any(row.label.endswith(" *") for row in rows)
+        + f" Not defined, since zeroing the latents costs no clear loss: {', '.join(undefined)}." * bool(undefined)
     )
     return picture(key, f"Recovered, by site: {said}.", caption, lambda frame: _forest(rows, frame))
 
