@@ -108,3 +108,11 @@ def test_a_row_that_lacks_answers_says_so_and_is_not_bold_where_its_verdict_is_w
     short = shown(capsys, condition(coverage=0.873, withheld="withheld: 12.7 % of the pairs got no answer; mend"))
     assert bold not in short and "rewritten *" in short and "answered: rewritten 87.30 %" in short
     assert short.index("verdict withheld: 12.7 % of the pairs got no answer; mend") < short.index("nats a token")
+
+
+def test_a_share_of_a_gap_that_is_not_sure_to_be_there_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor one of the original, which is no rewrite: in a report they are dashes as well."""
+    unsure = {"recovered": -6.77, "recovered_low": None, "recovered_high": None}
+    assert "-6.77" not in shown(capsys, condition(**unsure, documents=26))
+    assert "-6.77" in shown(capsys, condition(**unsure, documents=1))
+    assert "2.58" not in shown(capsys, condition(condition="original", recovered=2.58, documents=26))

@@ -148,7 +148,7 @@ def test_the_gate_is_on_the_page_with_what_it_loses(data: ReportData) -> None:
     for shown in (
         "<code>embedding</code>",
         "99.0%",
-        "99.1% [98.5, 99.6]",
+        '99.1%<span class="range">[98.5, 99.6]</span>',
         "<td>2,468</td>",
         "8,000,000",
         "(99.97%)",
@@ -180,7 +180,12 @@ def test_scorers_are_on_the_page_beside_their_control(data: ReportData) -> None:
     alone = {**record, "scorer": "intruder", "control": None, "above_control": None}
     (site,) = data.sites
     page = render_report(replace(data, sites=(replace(site, scorers=(scorer_report(record), scorer_report(alone))),)))
-    for shown in ("<code>fuzzing</code>", "0.713 [0.250, 0.750]", "+0.200 [−0.100, +0.400]", "2 without an answer"):
+    for shown in (
+        "<code>fuzzing</code>",
+        '0.713<span class="range">[0.250, 0.750]',
+        '+0.200<span class="range">[−0.100, +0.400]',
+        "2 without an answer",
+    ):
         assert shown in page
     assert page.count("own sentence</td>") == 2 and page.count("another latent’s</td>") == 1
     assert "Sentences, scored" not in render_report(data)

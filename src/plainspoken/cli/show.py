@@ -249,11 +249,21 @@ def _cells(record: Mapping[str, Any]) -> list[str]:
         record["condition"] + " *" * _is_incomplete(record),
         _figure(record, "ce", "{:.3f}"),
         _range(record, "ce", "{:.3f}"),
-        _figure(record, "recovered", "{:.2f}"),
-        _range(record, "recovered", "{:.2f}"),
-        _figure(record, "recovered_over_mean", "{:.2f}"),
+        _figure(record, "recovered", "{:.2f}") if _is_sure(record, "recovered") else "",
+        _range(record, "recovered", "{:.2f}") if _is_sure(record, "recovered") else "",
+        _figure(record, "recovered_over_mean", "{:.2f}") if _is_sure(record, "recovered_over_mean") else "",
         _figure(record, "kl", "{:.3f}"),
     ]
+
+
+def _is_sure(record: Mapping[str, Any], name: str) -> bool:
+    """Whether a share of the gap means anything: not of the original, nor where too many draws have no gap.
+
+    Of a single document, which has no bounds, it stays.
+    """
+    return record["condition"] != "original" and (
+        record.get(f"{name}_low") is not None or record.get("documents", 2) < 2
+    )
 
 
 def _figure(record: Mapping[str, Any], name: str, form: str) -> str:

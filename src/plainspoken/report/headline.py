@@ -12,10 +12,16 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Headline:
-    """`sentence` leads the page; `notes` are what a reader must know beside it, most important first."""
+    """`before` stands before `told`, for nobody may overlook it; `notes`: what a reader must know beside, in order."""
 
-    sentence: str
+    before: tuple[str, ...]
+    told: str
     notes: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What leads the page."""
+        return " ".join((*self.before, self.told))
 
 
 def headline(data: ReportData) -> Headline:
@@ -27,13 +33,11 @@ def headline(data: ReportData) -> Headline:
     site = subject(data)
     rewritten, shuffled = whole(site, "rewritten"), whole(site, "shuffled")
     if rewritten is None:
-        return Headline(f"{_name(data, site)[0]}: nothing was rewritten in this run.", ())
+        return Headline((), f"{_name(data, site)[0]}: nothing was rewritten in this run.", ())
     claims = rewritten.withheld is None and not _stands_in(data)
     told = _claim(data, site, rewritten, shuffled) if claims else _figures(data, site, rewritten, shuffled)
     notes = (*_made_by(data), *(_cautions(rewritten, shuffled) if claims else ()))
-    return Headline(
-        " ".join((*_before(data, site, rewritten), f"{told}.")), (*notes, *_losses(data, site, rewritten, claims))
-    )
+    return Headline(_before(data, site, rewritten), f"{told}.", (*notes, *_losses(data, site, rewritten, claims)))
 
 
 def _before(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[str, ...]:
