@@ -65,6 +65,8 @@ def test_what_the_coder_itself_lacks_is_said(data: ReportData) -> None:
 def test_a_single_document_is_owned_to(measure: Callable[..., Measured]) -> None:
     notes = headline(one_site(measure("rewritten", 2.1, 1.0, "best", documents=1))).notes
     assert notes[0].startswith("Measured on a single document")
+    notes = headline(one_site(measure("rewritten", 2.1, 1.0, "best", documents=3))).notes
+    assert notes[0] == "Measured on 3 documents: intervals over so few are too narrow."
 
 
 @pytest.mark.parametrize("value", [0.7, -0.3])

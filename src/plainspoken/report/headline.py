@@ -8,6 +8,8 @@ from plainspoken.report.select import subject, whole
 
 # Above this a test shows nothing.
 LEVEL = 0.05
+# From fewer documents a bootstrap draws much the same again and again: its intervals come out too narrow.
+FEW_DOCUMENTS = 10
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]
     share = rewritten.recovered
     if rewritten.documents < 2:
         notes.append("Measured on a single document: how far the figures would vary on others is not known.")
+    elif rewritten.documents < FEW_DOCUMENTS:
+        notes.append(f"Measured on {rewritten.documents} documents: intervals over so few are too narrow.")
     if share is not None and share.sign == 1:
         if rewritten.p_beats_zero is not None and rewritten.p_beats_zero >= LEVEL:
             chance = numbers.p_value(rewritten.p_beats_zero)

@@ -37,8 +37,9 @@ class Prediction:
 
     `calibration`: level to activation; `sizes`: level to the activation of a latent that is known to fire.
     A latent without an explanation (`explained` False) is predicted to be exactly 0 everywhere, and so is one at a
-    token where the simulator gave no answer for it: a missing pair is silent, and `coverage` counts it. What is asked
-    of the tokens that the simulator was not asked about raises RunError.
+    token where the simulator gave no answer for it: not the calibration's value for level 0, which is what was found
+    where the simulator says "silent", but the 0 of zero-latents, so that what is not answered wins nothing back.
+    `coverage` counts such pairs. What is asked of the tokens that the simulator was not asked about raises RunError.
     """
 
     simulation: Simulation
