@@ -8,7 +8,8 @@ import pytest
 
 from plainspoken.config import Config, load_config
 from plainspoken.errors import ConfigError
-from plainspoken.pipeline import STAGES, generate, run
+from plainspoken.pipeline import STAGES, asked_a_stand_in, generate, run
+from plainspoken.pipeline.asked import is_stand_in
 from plainspoken.pipeline.results import Results
 from plainspoken.pipeline.shelves import SHARES, load_simulation, simulated_rows
 from plainspoken.pipeline.workplace import Workplace
@@ -21,6 +22,17 @@ def test_calibrate_positions_are_all_the_last_or_a_number():
     for text, value in (("all", "all"), ("last", "last"), ("3", 3)):
         config = load_config(overrides=[f"simulate.calibrate_positions={text}"])
         assert config.simulate.calibrate_positions == value
+
+
+def test_only_the_bundled_model_in_this_process_is_a_stand_in():
+    small = load_config(preset="paper-small")
+    assert is_stand_in(small.explain.llm) and is_stand_in(small.simulate.llm)
+    assert not is_stand_in(load_config(preset="paper").simulate.llm)
+    assert not is_stand_in(dataclasses.replace(small.simulate.llm, service="openai", base_url="http://127.0.0.1:9/v1"))
+
+
+def test_a_run_that_asked_nobody_had_no_stand_in(finished: Path):
+    assert not asked_a_stand_in(finished)
 
 
 def test_only_the_tokens_that_are_rewritten_and_those_drawn_are_asked_about(

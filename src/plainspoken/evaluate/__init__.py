@@ -3,8 +3,8 @@
 from plainspoken.evaluate.coder_measures import MeasuredCoder, Resampled, coder_record, measure_coder
 from plainspoken.evaluate.conditions import ALL_SITES, Condition, Plan, joint_conditions, site_conditions
 from plainspoken.evaluate.evaluate import evaluate, units
+from plainspoken.evaluate.facts import SiteFacts
 from plainspoken.evaluate.losses import DocumentLosses, measure
-from plainspoken.evaluate.results import SiteFacts
 
 __all__ = [
     "ALL_SITES",

@@ -20,8 +20,9 @@ from plainspoken.evaluate.conditions import (
     joint_conditions,
     site_conditions,
 )
+from plainspoken.evaluate.facts import SiteFacts
 from plainspoken.evaluate.losses import DocumentLosses, measure
-from plainspoken.evaluate.results import Analysis, Measured, SiteFacts, edit_effects, records
+from plainspoken.evaluate.results import Analysis, Measured, edit_effects, records
 from plainspoken.lm import LanguageModel
 from plainspoken.rewrite import SiteMaterial, spans
 from plainspoken.store import write_atomic
