@@ -2,7 +2,9 @@
 
 `rate`: requests a second of a local server that answers at once (tests/llm/server.py, in a process of its own), 16 in
 flight: of its HTTP library alone, of the openai package alone, and of the whole client with its response cache, in turn
-so that whatever else the machine does falls on all alike; then of the cache alone. Every request is another.
+so that whatever else the machine does falls on all alike; then of the cache alone. Every request is another. Then, each
+round, of `last-token` simulating this page's own text: its prompts are built, sent as token ids, answered with
+log-probabilities, kept and read, all in the one process; with the pocket model's tokenizer.
 `memory`: peak memory over N requests (a million) to a wire that answers at once.
 """
 
@@ -17,15 +19,28 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
+from plainspoken.config import LlmServiceConfig, SimulateConfig
+from plainspoken.corpus.pieces import Pieces
+from plainspoken.language.text import Text
 from plainspoken.llm import Answer, AnswerCache, Asker, Completion, Limits, Reply, Request, Usage
+from plainspoken.llm.open import open_llm
 from plainspoken.llm.openai_wire import OpenAiWire
+from plainspoken.lm.load import load_tokenizer
+from plainspoken.simulators import SimulateMeans, simulator_named
+from plainspoken.types import Rows
 
 AT_ONCE = 16
 ROUNDS = 3
 SERVER = """
 import sys; sys.path.insert(0, sys.argv[1])
 from llm.server import Server, serve
-with serve(Server(keep_bodies=False, cached=False)) as server:
+import numpy as np
+table = np.log(np.random.default_rng(0).dirichlet(np.ones(2**12)))
+# Alike for no two prompts, so that the client believes it; of ids as the tokenizer has them.
+brain = lambda ids: np.roll(table, hash(ids) % len(table))
+with serve(Server(brain, keep_bodies=False, cached=False)) as server:
     print(server.url, flush=True)
     sys.stdin.read()
 """
@@ -96,6 +111,30 @@ def whole_client(url: str, count: int) -> None:
         cache.close()
 
 
+def simulating(url: str, count: int) -> None:
+    tokenizer = load_tokenizer("pocket")
+    page = (Path(__file__).parent / "README.md").read_text()
+    ids = np.array(tokenizer(page, verbose=False)["input_ids"], np.int32)
+    tokens = ids[: len(ids) // 128 * 128].reshape(-1, 128)[: -(-count // 2 // 128)]
+    rows = Rows(
+        tokens, np.ones(tokens.shape, bool), np.arange(len(tokens)), tuple(map(str, range(len(tokens)))), "evaluate"
+    )
+    text = Text(rows, Pieces.from_tokenizer(tokenizer).table)
+    sentences = {0: "Numbers in a table, and the bars beside them.", 1: "Names of programs and of their settings."}
+    with tempfile.TemporaryDirectory() as folder:
+        service = LlmServiceConfig("openai", "test", url, tokenizer="pocket", concurrency=AT_ONCE)
+        llm = open_llm(service, Path(folder))
+        simulate = simulator_named("last-token").opens(
+            SimulateMeans(SimulateConfig(least_mass=0.0, llm=service), 0, llm)
+        )
+        with measured("last-token", 2 * tokens.size):
+            found, failures = simulate(sentences, 2, text)
+        assert found.complete and not failures, failures
+        spent = llm.asker.spent()["simulate"]
+        print(f"{'':>16}  {spent.prompt_tokens / spent.requests:.0f} tokens a prompt")
+        llm.close()
+
+
 @contextmanager
 def measured(label: str, count: int) -> Iterator[None]:
     start, busy = time.perf_counter(), time.process_time()
@@ -114,6 +153,7 @@ def rate(count: int) -> None:
             with measured("openai alone", count):
                 package_alone(url, count)
             whole_client(url, count)
+            simulating(url, count)
 
 
 class AtOnce:

@@ -8,8 +8,10 @@ your own is asked. Writes a markdown table, to --out or the terminal; asserts no
 
 Tokens are the server's own usage figures, over all pairs: one that the gate drops counts as answered, by level 0. A
 pair of the paper's way costs the same however many latents there are, and one of `batched` however many rows: they are
-put to --paper-latents of the latents, and to one row. `all-at-once` and `token-level` are exact: how exact, is tried in
-process on a random Llama with the run's tokenizer.
+put to --paper-latents of the latents and four rows, and to one row. The ways that read probabilities go through a list
+of prefixes, of which a server computes again what ends within a block of its cache (--block); so they are told of a
+model in process as well, a random Llama with the run's tokenizer, whose cache has no blocks. There it is tried how
+exact they are.
 """
 
 import argparse
@@ -189,7 +191,7 @@ def _table(ground: Ground, folder: Path) -> list[str]:
         for name, batch in ways:
             for gated in (False, True) if ground.only is not None else (False,):
                 way = f"{name}{where}{f', {batch} a prompt' if batch > 1 else ''}{', gated' if gated else ''}"
-                some = {"last-token": here.of(here.paper_latents), "batched": here.rows(1)}.get(name, here)
+                some = {"last-token": here.of(here.paper_latents).rows(4), "batched": here.rows(1)}.get(name, here)
                 asked = replace(settings, simulator=name, batch=batch)
                 costs.append(_cost(way, some, asked, folder / way, gated))
                 print(costs[-1].line(costs[0].tokens), flush=True)
@@ -355,7 +357,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("run", type=Path)
     parser.add_argument("--latents", type=int, default=32)
     parser.add_argument("--paper-latents", type=int, default=2, help="of these, those that the paper's way is put to")
-    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=255, help="most of each row, from its beginning")
     parser.add_argument("--block", type=int, default=16, help="tokens of a block of the server's prefix cache")
     parser.add_argument("--gate", default="none", help="simulate.gate: each way with it as well")
