@@ -1,5 +1,13 @@
 """Settings: one TOML file or preset into nested frozen dataclasses, strict, with overrides `coder.k=64`."""
 
+from plainspoken.config.coding import (
+    CoderConfig,
+    CompareConfig,
+    CorpusConfig,
+    LmConfig,
+    MeasureConfig,
+    TrainConfig,
+)
 from plainspoken.config.load import (
     Setting,
     config_from_tree,
@@ -9,23 +17,14 @@ from plainspoken.config.load import (
     preset_names,
     settings_help,
 )
-from plainspoken.config.schema import (
+from plainspoken.config.schema import CalibrateConfig, Config, EvaluateConfig, ReportConfig
+from plainspoken.config.speaking import (
     HOW_AN_LLM_IS_REACHED,
-    CalibrateConfig,
-    CoderConfig,
-    CompareConfig,
-    Config,
-    CorpusConfig,
-    EvaluateConfig,
     ExplainConfig,
     LimitsConfig,
     LlmServiceConfig,
-    LmConfig,
-    MeasureConfig,
-    ReportConfig,
     ScoreConfig,
     SimulateConfig,
-    TrainConfig,
 )
 
 __all__ = [
