@@ -136,7 +136,7 @@ class SimulateConfig:
     of the prompt's own tokens, where it is truthful in them. auto: in-process, or fan-out on a server."""
     batch: Positive = 32
     """How many latents stand in a prompt (`batched`, `structured`). `structured` with 1 puts the text first and the
-    explanation last, and costs about `batch` times as much; a reply that tells nothing loses a whole batch's row."""
+    explanation last, at a few times the cost; with more, a reply that tells nothing loses a row of the whole batch."""
     least_mass: Share = 0.001
     """Least probability that the ten digits must get together for an answer to be one; below it the pair counts as
     unanswered. A model that answers gives them nearly all, one that only goes on with the text a tenth or so, and ten
