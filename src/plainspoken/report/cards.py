@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from plainspoken.report.data import Example, Kind, LatentScore, Rank
+from plainspoken.report.latents import Example, Kind, LatentScore, Rank
 from plainspoken.types import Rows
 
 # With fewer firings a correlation says little, and the "best" latents would be those that fired once.

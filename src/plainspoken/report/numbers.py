@@ -2,7 +2,7 @@
 
 import math
 
-from plainspoken.report.data import Interval
+from plainspoken.report.interval import Interval
 
 UNDEFINED = "—"
 UNBOUNDED = "[–]"

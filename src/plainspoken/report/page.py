@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from plainspoken.report import numbers, select
-from plainspoken.report.data import Card, Measured, ReportData, SiteReport
+from plainspoken.report.data import Measured, ReportData, SiteReport
 from plainspoken.report.figures import (
     Picture,
     coder_picture,
@@ -23,6 +23,7 @@ from plainspoken.report.figures import (
 )
 from plainspoken.report.figures.losses import order_name
 from plainspoken.report.headline import headline
+from plainspoken.report.latents import Card
 from plainspoken.report.tokens import cells, strongest
 from plainspoken.store import write_text
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plainspoken.errors import StoreError
-from plainspoken.report.data import CoderReport, GateReport, Interval, Measured, ScorerReport
+from plainspoken.report.asked import GateReport, ScorerReport
+from plainspoken.report.data import CoderReport, Measured
+from plainspoken.report.interval import Interval
 
 
 def measured_by_site(conditions: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Measured, ...]]:

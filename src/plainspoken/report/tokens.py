@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from plainspoken.report import numbers
-from plainspoken.report.data import Card, Example
+from plainspoken.report.latents import Card, Example
 
 # Fainter than this share of the strongest activation on the card is not told from none.
 FAINTEST = 0.02

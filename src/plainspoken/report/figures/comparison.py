@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from plainspoken.report import numbers, svg
-from plainspoken.report.data import Interval
 from plainspoken.report.figures.frame import WIDE, Frame, Picture, certainty, new_axes, picture
+from plainspoken.report.interval import Interval
 
 NAMES = {"transcoder": "transcoder", "skip-transcoder": "skip transcoder", "sae": "SAE of the output"}
 _MARKERS = ("o", "^", "s")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from plainspoken.report import numbers, svg
-from plainspoken.report.data import Interval
+from plainspoken.report.interval import Interval
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from plainspoken.report import numbers, svg
-from plainspoken.report.data import Interval, Measured, SiteReport
+from plainspoken.report.data import Measured, SiteReport
 from plainspoken.report.figures.frame import Frame, Picture, certainty, label_levels, new_axes, percent_axis, picture
+from plainspoken.report.interval import Interval
 from plainspoken.report.select import curve, orders_of, whole
 
 BASELINES = ("original", "coder", "mean-latents", "zero-latents", "zero-output")

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from plainspoken.report import numbers, svg
-from plainspoken.report.data import Interval, ReportData, SiteReport
+from plainspoken.report.data import ReportData, SiteReport
 from plainspoken.report.figures.frame import Frame, Picture, certainty, new_axes, percent_axis, picture
+from plainspoken.report.interval import Interval
 from plainspoken.report.select import whole, whole_rows
 
 # A control far below zero would squeeze everything else; it is drawn as an arrow and its number stands at the right.

@@ -10,8 +10,9 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from plainspoken.report import numbers, svg
-from plainspoken.report.data import LatentScore, SiteReport
+from plainspoken.report.data import SiteReport
 from plainspoken.report.figures.frame import Frame, Picture, new_axes, picture
+from plainspoken.report.latents import LatentScore
 
 # More dots than this print as one blot and weigh the page down: every n-th latent is drawn.
 MOST_DOTS = 3000
