@@ -14,7 +14,7 @@ from plainspoken.cli.asked import show_costs, show_dry_run, show_failures, show_
 from plainspoken.cli.coders import compare_coders, convert
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.formats_help import FormatsCommand
-from plainspoken.cli.scorers import show_scorers
+from plainspoken.cli.score import score
 from plainspoken.cli.show import (
     OUT,
     progress_on_terminal,
@@ -22,8 +22,8 @@ from plainspoken.cli.show import (
     show_conditions,
     show_edits,
     show_error,
-    show_scores,
 )
+from plainspoken.cli.which import run_folder
 from plainspoken.config import settings_help
 from plainspoken.pipeline import launched
 from plainspoken.pipeline.workplace import is_run_folder
@@ -65,23 +65,6 @@ app = typer.Typer(
 which brings a run up to itself and no further. What is done is skipped, and
 a run killed at any moment goes on where it was: plainspoken run FOLDER""",
 )
-
-
-def _run_folder(run: Path | None, example: str) -> Path:
-    """The run folder that was named; else an error with the command that was most likely meant."""
-    if run is not None:
-        return run
-    here = sorted(path for path in Path("runs").glob("*") if is_run_folder(path))
-    if here:
-        mend = f"name one, e.g. plainspoken {example.format(shlex.quote(str(here[0])))}"
-        others = f" (others here: {', '.join(map(str, here[1:]))})" if here[1:] else ""
-        show_error(f"which run? {mend}{others}")
-    else:
-        show_error(
-            "which run? There is none in runs/ yet: make one with plainspoken run, then "
-            f"plainspoken {example.format('runs/pocket')}"
-        )
-    raise typer.Exit(2)
 
 
 def _register(stage: str, does: str, title: str) -> None:
@@ -182,87 +165,6 @@ _LLM_HELP = {
 """What the help of stages that may ask a language model has beside that of all stages."""
 
 
-def score(
-    run: o.OldRun = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SCORERS",
-            help="Also ask these, with commas: detection, fuzzing, intruder, surprisal, embedding.",
-            show_default=False,
-        ),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of score, e.g. score.llm.model=NAME; repeatable."),
-    ] = None,
-    site: Annotated[str | None, typer.Option(help="One of the run's sites; default: all.")] = None,
-    sort: Annotated[str, typer.Option(help="Column to sort by, largest first.")] = "correlation",
-    rows: Annotated[int, typer.Option(min=0, help="Rows to show for each site (0: all).")] = 20,
-    dry_run: o.DryRun = False,
-    show_prompts: o.ShowPrompts = False,
-    quiet: o.Quiet = False,
-) -> None:
-    """Score sentences: how well each predicts its latent, on documents of their own.
-
-    They are a share of the calibrate documents, the tenth of the corpus on which
-    no coder was trained and from which no sentence was written. On the others
-    levels are turned into activations; the loss is measured on yet others.
-
-    [bold]Columns[/]
-
-    correlation   of the predicted activation with the true one, over all
-                  tokens; 1 is perfect
-    sensitivity   of the tokens where the latent fires, the share at which
-                  the sentence says so
-    specificity   of the tokens where it is silent, the share at which the
-                  sentence says so
-    auprc         average precision of the level as a detector of firing;
-                  1 is perfect, chance is the rate
-    rate          share of the tokens at which the latent fires
-    mass          how far it moves the site's output, in the mean over tokens
-    words         length of the sentence, which stands below the numbers
-    –             undefined: it never fires there, or the level never changes
-
-    [bold]Scorers[/] (--by)
-
-    They judge texts of 32 tokens by the sentence alone: some in which the
-    latent fires, from weakly to strongly, and others in which it does not.
-
-    detection   a language model says in which it fires
-    fuzzing     ... whether the right tokens are marked
-    intruder    ... which one of five it does not fire in
-    surprisal   by how much the sentence lowers a language model's loss
-    embedding   how near the sentence is to the text, as vectors
-
-    Each has a column: its balanced accuracy, 0.5 being chance. Below the table
-    stand a site's means over 95 % intervals, the simulation's and theirs, beside
-    those of a control, where each latent is scored by another's sentence: what
-    the control reaches, the sentences are worth nothing below.
-
-    plainspoken score runs/pocket --sort auprc --rows 0
-
-    plainspoken score runs/pocket --by embedding
-
-    plainspoken score runs/pocket --by detection,fuzzing
-    --set score.llm.service=openai --set score.llm.model=NAME --set score.latents=100
-    """
-    folder = _run_folder(run, "score {}")
-    scorers = [name.strip() for name in by.split(",")] if by else []
-    if dry_run or show_prompts:
-        with reporting_errors(folder), progress_on_terminal(quiet) as progress:
-            dry = pipeline.dry_scores(
-                folder, by=scorers, overrides=overrides or (), prompts=show_prompts, progress=progress
-            )
-        show_dry_run(dry, show_prompts)
-        return
-    with reporting_errors(folder), progress_on_terminal(quiet) as progress:
-        table = pipeline.scores(folder, site=site, sort=sort, by=scorers, overrides=overrides or (), progress=progress)
-    for module, lines in table.rows.items():
-        show_scores(f"{module}: {len(lines)} latents", table.columns, lines[:rows] if rows else lines)
-        show_scorers(module, table.scorers[module])
-
-
 for _stage in pipeline.STAGES:
     if _stage.name == "score":
         app.command(rich_help_panel="Its stages, in this order")(score)
@@ -300,7 +202,7 @@ def generate(
 
     plainspoken generate runs/stories --original --prompt "Once upon a time"
     """
-    folder = _run_folder(run, 'generate {} --prompt "Once upon a time"')
+    folder = run_folder(run, 'generate {} --prompt "Once upon a time"')
     with reporting_errors(folder), progress_on_terminal(quiet) as progress:
         text = pipeline.generate(
             folder, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed, device=device,
