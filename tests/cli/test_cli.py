@@ -24,9 +24,9 @@ TINY = ("coder.latents=8", "coder.k=2", "train.tokens=512", "train.batch=64", "e
 
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty texts, one a line of JSON."""
+    """Sixty texts, one a line of JSON."""
     path = tmp_path_factory.mktemp("corpus") / "stories.jsonl"
-    lines = [json.dumps({"text": f"Story {i}. " + f"The girl {i} saw a red ball in the park. " * 8}) for i in range(30)]
+    lines = [json.dumps({"text": f"Story {i}. " + f"The girl {i} saw a red ball in the park. " * 8}) for i in range(60)]
     path.write_text("\n".join(lines))
     return path
 
