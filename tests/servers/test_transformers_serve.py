@@ -51,5 +51,5 @@ def test_our_client_may_only_ask_it_for_words(
         with pytest.raises(LlmError, match="serve the model with vLLM"):
             llm.require("next-token")
         told = asked(llm, NextToken(((5, 6, 7),), tuple(digits)))
-        assert isinstance(told, Fault) and told.kind == "server"
+        assert isinstance(told, Fault) and told.kind == "refused"
         assert words(llm, LEVEL).text == words(llm).text, "a schema changes something now"
