@@ -3,8 +3,9 @@
 RUN: a finished run folder; its sentences, its coder's firings and the beginnings of its evaluate rows are used. Asked
 is a server on loopback that speaks the protocol and tells its usage as vLLM counts it (`knowing_server.py`): it knows
 the true activations, so that its answers in words are real ones, and of real ones' length; it computes nothing, so that
-milliseconds are those of building, sending, counting and reading. With --base-url (--model, --tokenizer) a server of
-your own is asked. Writes a markdown table, to --out or the terminal; asserts nothing.
+milliseconds are those of building, sending, counting and reading. With --base-url (--service, --model, --tokenizer) a
+server of your own is asked, by the ways that read probabilities: --write-reader FOLDER writes a model for it, a random
+Llama with the run's tokenizer. Writes a markdown table, to --out or the terminal; asserts nothing.
 
 Tokens are the server's own usage figures, over all pairs: one that the gate drops counts as answered, by level 0. A
 pair of the paper's way costs the same however many latents there are, and one of `batched` however many rows: they are
@@ -162,6 +163,9 @@ class Ground:
 
 def main() -> None:
     asked = _arguments()
+    if asked.write_reader:
+        _reader(Workplace(asked.run, stored_config(asked.run), STAGES), asked.write_reader)
+        return
     began, busy = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder, _ground(asked, Path(folder)) as (ground, about):
         lines = [about]
@@ -183,7 +187,7 @@ def _table(ground: Ground, folder: Path) -> list[str]:
     ]
     inside = replace(ground, service=ground.reader, server=None)
     for where, here, ways, strategy in (
-        ("", ground, SERVED, "fan-out"),
+        ("", ground, SERVED if ground.server else [way for way in SERVED if way[0] != "structured"], "fan-out"),
         (", in process", inside, IN_PROCESS, "in-process"),
     ):
         settings = SimulateConfig(least_mass=1e-12, strategy=strategy, llm=here.service)
@@ -265,13 +269,15 @@ def _ground(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[Ground, s
     if asked.gate != "none":
         print("choosing what passes the gate", flush=True)
         only, told = _gate(workplace, site, sentences, text)
-    reader = _reader(workplace, folder)
+    reader = _reader(workplace, folder / "reader")
     server = KnowingServer(keep_bodies=False, truth=_truth(workplace, site, text))
     server.tokens = LlmTokens.of(workplace.lm.tokenizer)
     with serve(server):
         service = LlmServiceConfig("openai", "knowing", server.url, tokenizer=reader.model, timeout_s=600)
         if asked.base_url:
-            service = LlmServiceConfig("openai", asked.model, asked.base_url, tokenizer=asked.tokenizer, timeout_s=600)
+            service = LlmServiceConfig(
+                asked.service, asked.model, asked.base_url, tokenizer=asked.tokenizer, timeout_s=600
+            )
         ours = None if asked.base_url else server
         ground = Ground(sentences, latents, text, only, asked.paper_latents, service, reader, ours, asked.block)
         yield (
@@ -279,7 +285,8 @@ def _ground(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[Ground, s
             (
                 f"Run `{asked.run.name}`, `{site}`: {len(sentences)} latents x {int(text.rows.mask.sum())} tokens of "
                 f"{asked.rows} rows = {ground.pairs} pairs, of which {_share(server, sentences)} fire above level 0; "
-                f"{told}; asked: `{service.model}`, a prefix cache of blocks of {asked.block}."
+                f"{told}; asked: `{service.model}`"
+                f"{'' if asked.base_url else f', a prefix cache of blocks of {asked.block}'}."
             ),
         )
 
@@ -335,13 +342,13 @@ def _reader(workplace: Workplace, folder: Path) -> LlmServiceConfig:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=workplace.lm.vocabulary, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=workplace.lm.vocabulary, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=32_768, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     torch.manual_seed(0)
-    LlamaForCausalLM(config).eval().save_pretrained(folder / "reader")
-    workplace.lm.tokenizer.save_pretrained(folder / "reader")
-    return LlmServiceConfig(model=str(folder / "reader"))
+    LlamaForCausalLM(config).eval().save_pretrained(folder)
+    workplace.lm.tokenizer.save_pretrained(folder)
+    return LlmServiceConfig(model=str(folder))
 
 
 def _machine(seconds: float, busy: float) -> str:
@@ -361,7 +368,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=255, help="most of each row, from its beginning")
     parser.add_argument("--block", type=int, default=16, help="tokens of a block of the server's prefix cache")
     parser.add_argument("--gate", default="none", help="simulate.gate: each way with it as well")
+    parser.add_argument("--write-reader", type=Path, metavar="FOLDER", help="only write the random Llama, there")
     parser.add_argument("--base-url")
+    parser.add_argument("--service", choices=("openai", "llama"), default="openai")
     parser.add_argument("--model", default="default")
     parser.add_argument("--tokenizer", help="folder or name; the server's model's")
     parser.add_argument("--out", help="file for the table")

@@ -59,7 +59,8 @@ def write_tokenizer(writer: gguf.GGUFWriter, folder: Path) -> None:
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(False)
     template = folder / "chat_template.jinja"
-    writer.add_chat_template(template.read_text())
+    if template.is_file():
+        writer.add_chat_template(template.read_text())
 
 
 def main(folder: Path, file: Path) -> None:
