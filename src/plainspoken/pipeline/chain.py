@@ -65,6 +65,11 @@ def _takes_coder(config: Config) -> str | None:
     return None if config.coder.load is None else f"take the coder from {config.coder.load}"
 
 
+def _gated(config: Config) -> int:
+    """Once where there is a gate: a simulation of before did not keep which pairs it had let through."""
+    return int(config.simulate.gate != "none")
+
+
 def _frontier_unread(config: Config) -> tuple[str, ...]:
     """As the stages that it goes through."""
     explain, simulate, evaluate = (_late_unread(module)(config) for module in ("explain", "simulate", "evaluate"))
@@ -146,6 +151,7 @@ STAGES: tuple[Stage, ...] = (
         name="simulate",
         does="read the sentences back: predict where each latent fires",
         version=3,
+        raised=_gated,
         settings=("simulate", "evaluate.positions", "score.share", "seed"),
         after=("corpus", "encode", "explain"),
         work=_late("simulate"),

@@ -70,11 +70,13 @@ class Prediction:
         return out
 
     def coverage(self, spliced: Bool[np.ndarray, "rows t"], chosen: Bool[np.ndarray, " latents"]) -> Coverage:
-        """Of the chosen latents with an explanation, how many pairs with a spliced token were asked and answered."""
-        simulation, counted = self.simulation, chosen & self.explained
-        missing = spliced.ravel()[simulation.missing_position] & counted[simulation.missing_latent]
-        asked = int(spliced.sum()) * int(counted.sum())
-        return Coverage(asked, asked - int(missing.sum()))
+        """Of the chosen latents with an explanation, how many pairs with a spliced token were asked and answered.
+
+        What a gate dropped was not asked.
+        """
+        counted = chosen & self.explained
+        asked, lacks = (int(pairs[counted].sum()) for pairs in self.simulation.pairs_by_latent(spliced))
+        return Coverage(asked, asked - lacks)
 
     def with_latents_of(self, other: "Prediction", latents: Int[np.ndarray, " some"]) -> "Prediction":
         """This prediction with some latents predicted as another does, over the same rows."""

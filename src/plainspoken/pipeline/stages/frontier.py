@@ -37,7 +37,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     settings.pop("explain.words")
     inputs: dict[str, str | int] = {name: manifest.key for name, manifest in _inputs(workplace).items()}
     # What a point goes through anew, stage by stage, at its own budget.
-    inputs |= {name: workplace.stage(name).version for name in ("explain", "simulate", "calibrate", "evaluate")}
+    anew = [workplace.stage(name) for name in ("explain", "simulate", "calibrate", "evaluate")]
+    inputs |= {stage.name: stage.version_under(workplace.config) for stage in anew}
     points: list[Mapping[str, Any]] = []
     measured = 0
     for budget in sorted(workplace.config.report.frontier):
