@@ -217,7 +217,16 @@ def _failures(
 def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[FrontierPoint, ...]:
     return tuple(
         FrontierPoint(
-            point["budget"], point["words_mean"], recovered, interval_of(point, "shuffled"), point["coverage"]
+            point["budget"],
+            point["words_mean"],
+            recovered,
+            interval_of(point, "shuffled"),
+            point["coverage"],
+            # Points of before these were recorded have none of them.
+            point.get("coverage_calibrate"),
+            point.get("withheld"),
+            point.get("explained"),
+            point.get("latents"),
         )
         for point in points
         if point["site"] == module and point["words_mean"] is not None
