@@ -133,7 +133,7 @@ def _shown(measured: Sequence[Measured]) -> tuple[Measured, ...]:
 
 
 def _scores(workplace: Workplace, module: str, rate: np.ndarray) -> tuple[LatentScore, ...]:
-    """Of the latents with a sentence that could be read: of the others nothing was said that could be right or wrong."""
+    """Of the latents with a sentence that could be read: of the others nothing was said."""
     scores = load_scores(workplace, module)
     _, texts, _ = load_simulation(workplace.path("simulate", module) / "scoring.safetensors")
     return tuple(
