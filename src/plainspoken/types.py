@@ -99,6 +99,28 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.position)
 
+    @staticmethod
+    def sorted(position: Int[np.ndarray, " n"], latent: Int[np.ndarray, " n"]) -> "Pairs":
+        """Pairs that are given in any order."""
+        order = np.lexsort((latent, position))
+        return Pairs(position[order], latent[order])
+
+    def of(self, latents: Bool[np.ndarray, " latents"]) -> "Pairs":
+        """Those of some latents."""
+        mine = latents[self.latent]
+        return Pairs(self.position[mine], self.latent[mine])
+
+    def joined(self, other: "Pairs") -> "Pairs":
+        """These and those of another, which has none of them."""
+        return Pairs.sorted(
+            np.concatenate([self.position, other.position]), np.concatenate([self.latent, other.latent])
+        )
+
+    def between(self, low: int, high: int) -> "Pairs":
+        """Those at positions in [low, high), counted from low."""
+        first, last = np.searchsorted(self.position, (low, high))
+        return Pairs(self.position[first:last] - low, self.latent[first:last])
+
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
@@ -109,7 +131,8 @@ class Simulation:
     level 0. The pairs (`missing_position`, `missing_latent`), sorted likewise, were asked about and got no answer; none
     of them is an entry. `discarded`: for each latent the mean probability that its answers gave to anything but a
     level, NaN where that is not known (None: of no latent). `chance`: with what probability each token of a row was to
-    be among those asked about, where they were drawn (None: they were not, and each stands for itself alone).
+    be among those asked about, where they were drawn (None: they were not, and each stands for itself alone). `passed`:
+    the pairs that a gate let through (None: there was no gate); no other was asked about, and those are level 0.
     """
 
     position: Int[np.ndarray, " n"]
@@ -124,11 +147,22 @@ class Simulation:
     missing_latent: Int[np.ndarray, " m"] = field(default_factory=_none)
     discarded: Float[np.ndarray, " latents"] | None = None
     chance: Float[np.ndarray, " rows"] | None = None
+    passed: Pairs | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every token was asked about and every answer came."""
         return self.asked is None and not len(self.missing_position)
+
+    def pairs_by_latent(
+        self, tokens: Bool[np.ndarray, "rows t"]
+    ) -> tuple[Int[np.ndarray, " latents"], Int[np.ndarray, " latents"]]:
+        """(how many of a latent's pairs with these tokens were asked about, how many of those got no answer)."""
+        among = tokens.ravel() if self.asked is None else (tokens & self.asked).ravel()
+        lacks = np.bincount(self.missing_latent[among[self.missing_position]], minlength=self.latents)
+        if self.passed is None:
+            return np.full(self.latents, int(among.sum())), lacks
+        return np.bincount(self.passed.latent[among[self.passed.position]], minlength=self.latents), lacks
 
     def between(self, first_row: int, last_row: int) -> "Simulation":
         """The rows [first_row, last_row) alone, positions counted from first_row; what was discarded is not known."""
@@ -147,6 +181,7 @@ class Simulation:
             self.missing_position[first:last] - ends[0],
             self.missing_latent[first:last],
             chance=None if self.chance is None else self.chance[first_row:last_row],
+            passed=None if self.passed is None else self.passed.between(*ends),
         )
 
     def with_entries(
@@ -164,9 +199,9 @@ class Simulation:
     def with_latents_of(self, other: "Simulation", latents: Int[np.ndarray, " some"]) -> "Simulation":
         """This simulation with all that is said of some latents taken from another over the same rows.
 
-        Raises RunError where the two were not asked about the same tokens.
+        Raises RunError where the two were not asked about the same tokens, or one of them alone had a gate.
         """
-        if not self.asks_like(other):
+        if not self.asks_like(other) or (self.passed is None) != (other.passed is None):
             raise RunError("two simulations of the same rows were asked about other tokens; redo with --force simulate")
         theirs = np.zeros(self.latents, bool)
         theirs[latents] = True
@@ -180,6 +215,8 @@ class Simulation:
             np.concatenate([self.missing_position[still], other.missing_position[newly]]),
             np.concatenate([self.missing_latent[still], other.missing_latent[newly]]),
         )
+        if self.passed is not None and other.passed is not None:
+            mixed = replace(mixed, passed=self.passed.of(~theirs).joined(other.passed.of(theirs)))
         if self.discarded is None and other.discarded is None:
             return mixed
         unknown = np.full(self.latents, np.nan)
@@ -191,6 +228,8 @@ class Simulation:
         recipient = np.argsort(permutation)
         moved = self.with_entries(self.position, recipient[self.latent], self.level)
         moved = moved.with_missing(self.missing_position, recipient[self.missing_latent])
+        if self.passed is not None:
+            moved = replace(moved, passed=Pairs.sorted(self.passed.position, recipient[self.passed.latent]))
         return moved if self.discarded is None else replace(moved, discarded=self.discarded[permutation])
 
     def asked_only(

@@ -108,6 +108,8 @@ def test_a_row_that_lacks_answers_says_so_and_is_not_bold_where_its_verdict_is_w
     short = shown(capsys, condition(coverage=0.873, withheld="withheld: 12.7 % of the pairs got no answer; mend"))
     assert bold not in short and "rewritten *" in short and "answered: rewritten 87.30 %" in short
     assert short.index("verdict withheld: 12.7 % of the pairs got no answer; mend") < short.index("nats a token")
+    taught = shown(capsys, condition(coverage_calibrate=0.5, withheld="withheld: why"))
+    assert bold not in taught and "answered: rewritten all (to calibrate on: 50.00 %)" in taught
 
 
 def test_a_share_of_a_gap_that_is_not_sure_to_be_there_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,8 @@ from plainspoken.evaluate import ALL_SITES, Plan, SiteFacts, evaluate, site_cond
 from plainspoken.evaluate.conditions import first_latents
 from plainspoken.evaluate.results import COVERED
 from plainspoken.lm import resolve_sites
-from plainspoken.rewrite import SiteMaterial
-from planted import LATENTS, SITE, Planted, fallible, fires, make_rows, maximum, perfect
+from plainspoken.rewrite import SiteMaterial, gather
+from planted import LATENTS, SITE, Planted, fallible, fires, make_rows, maximum, perfect, scored, table_of
 
 CONFIG = EvaluateConfig(fractions=(0.5, 1.0), draws=2, bootstrap=100, rows_per_batch=32)
 FACTS = {SITE.module: SiteFacts(words_mean=7.5, words_max=12, latents=LATENTS, explained=LATENTS, failures=0)}
@@ -177,6 +177,28 @@ def test_below_the_coverage_that_a_verdict_needs_none_is_stated_and_the_figures_
     assert pick(many, "shuffled", 1.0, "best")["withheld"] is None
     assert pick(many, "shuffled", 1.0, "best")["tests"] == pick(whole, "shuffled", 1.0, "best")["tests"]
     assert pick(many, "coder")["withheld"] is None
+
+
+def test_answers_that_calibrate_are_needed_for_a_verdict_too(planted):
+    """Curves fitted to nothing are flat at the mean: the rewrite would be mean-latents, and pass for one in words."""
+    spoken, rows = planted.spoken(perfect), planted.calibrate
+    silent = np.stack(np.nonzero(~(perfect(rows) > 0).reshape(-1, LATENTS) & rows.mask.reshape(-1, 1)))
+    several = np.arange(silent.shape[1]) % 5 == 0
+    every = np.stack(np.nonzero(np.repeat(rows.mask.reshape(-1, 1), LATENTS, 1)))
+    none = np.zeros(0, np.int64)
+    bare = spoken.calibrate.with_entries(none, none, np.zeros(0, np.float32))
+    for calibrate in (spoken.calibrate.with_missing(*silent[:, several]), bare.with_missing(*every)):
+        material = gather(
+            SITE, planted.coder, replace(spoken, calibrate=calibrate), table_of(rows), maximum(),
+            calibrator="conditional_mean", seed=0, score=scored(perfect),
+        )  # fmt: skip
+        lost = len(calibrate.missing_position) / (rows.token_count * LATENTS)
+        results = run(planted, material)
+        for name in ("rewritten", "shuffled", "shuffled-refit"):
+            record = pick(results, name, 1.0, "best")
+            assert record["coverage"] == 1 and record["coverage_calibrate"] == pytest.approx(1 - lost)
+            assert record["withheld"].startswith(f"withheld: {100 * lost:.1f} % of the pairs to calibrate on got no")
+            assert record["p_beats_zero"] is record["p_beats_mean"] is record["equivalent_to_zero"] is None
 
 
 def test_a_partial_fraction_has_a_coverage_of_its_own_and_of_all_its_draws(planted):

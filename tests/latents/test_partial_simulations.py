@@ -13,23 +13,27 @@ from plainspoken.errors import RunError
 from plainspoken.latents.evidence import Evidence
 from plainspoken.pipeline.shelves import load_simulation, load_tensors, save_simulation, save_tensors
 from plainspoken.scorers.simulation import MEASURES, score_simulation
-from plainspoken.types import Simulation
+from plainspoken.types import Pairs, Simulation
 from planted import LATENTS, fallible, make_rows, maximum, table_of
 
 ROWS, T, FEW = 4, 5, 3
 seeds = st.integers(0, 10_000)
 
 
-def draw(seed: int, asked: bool = True, discarded: bool = True) -> Simulation:
-    """A small simulation with levels, pairs without an answer, and tokens not asked about."""
+def draw(seed: int, asked: bool = True, discarded: bool = True, gate: bool = False) -> Simulation:
+    """A small simulation with levels, pairs without an answer, and tokens not asked about; `gate`: and pairs."""
     rng = np.random.default_rng(seed)
     token = np.random.default_rng(0).random((ROWS, T)) < 0.7 if asked else None
     kind = rng.integers(0, 3, (ROWS * T, FEW)) * (1 if token is None else token.reshape(-1, 1))
+    passes = rng.random(kind.shape) < 0.6 if gate else np.ones(kind.shape, bool)
+    passes &= np.ones(kind.shape, bool) if token is None else token.reshape(-1, 1)
+    kind *= passes
     position, latent = np.nonzero(kind == 1)
     missing = np.nonzero(kind == 2)
     level = rng.integers(1, 10, len(position)).astype(np.float32)
     mass = rng.random(FEW) if discarded else None
-    return Simulation(position, latent, level, FEW, ROWS, T, "rows", token, *missing, mass)
+    passed = Pairs(*np.nonzero(passes)) if gate else None
+    return Simulation(position, latent, level, FEW, ROWS, T, "rows", token, *missing, mass, passed=passed)
 
 
 def dense(simulation: Simulation) -> np.ndarray:
@@ -69,6 +73,45 @@ def test_simulations_asked_about_other_tokens_do_not_mix():
         draw(0).with_latents_of(draw(1, asked=False), np.array([1]))
 
 
+def let_through(simulation: Simulation) -> np.ndarray:
+    """bool[row, t, latents]: which pairs passed the gate."""
+    assert simulation.passed is not None
+    out = np.zeros((simulation.rows * simulation.t, simulation.latents), bool)
+    out[simulation.passed.position, simulation.passed.latent] = True
+    assert out.sum() == len(simulation.passed)
+    assert (np.diff(simulation.passed.position.astype(np.int64) * FEW + simulation.passed.latent) > 0).all()
+    return out.reshape(simulation.rows, simulation.t, simulation.latents)
+
+
+@given(seeds, seeds, st.booleans(), st.permutations(range(FEW)), st.lists(st.integers(0, FEW - 1), unique=True))
+def test_what_passed_a_gate_goes_where_its_levels_go(one, other, asked, permutation, latents):
+    first, second = draw(one, asked, gate=True), draw(other, asked, gate=True)
+    passed, taken = let_through(first), np.isin(np.arange(FEW), latents)
+    np.testing.assert_array_equal(let_through(first.between(1, 3)), passed[1:3])
+    np.testing.assert_array_equal(let_through(first.permuted(np.array(permutation))), passed[:, :, permutation])
+    mixed = first.with_latents_of(second, np.array(latents, np.int64))
+    np.testing.assert_array_equal(let_through(mixed), np.where(taken, let_through(second), passed))
+
+
+@given(seeds, st.booleans(), st.booleans())
+def test_pairs_asked_about_are_those_of_the_tokens_asked_about_that_passed(seed: int, asked: bool, gate: bool):
+    simulation = draw(seed, asked, gate=gate)
+    tokens = np.random.default_rng(seed).random((ROWS, T)) < 0.5
+    about = np.broadcast_to(tokens[:, :, None], (ROWS, T, FEW))
+    if simulation.asked is not None:
+        about = about & simulation.asked[:, :, None]
+    if gate:
+        about = about & let_through(simulation)
+    count, lacking = simulation.pairs_by_latent(tokens)
+    np.testing.assert_array_equal(count, about.sum(axis=(0, 1)))
+    np.testing.assert_array_equal(lacking, (about & (dense(simulation) == -1)).sum(axis=(0, 1)))
+
+
+def test_a_simulation_with_a_gate_does_not_mix_with_one_without():
+    with pytest.raises(RunError, match="--force simulate"):
+        draw(0, gate=True).with_latents_of(draw(1), np.array([1]))
+
+
 @given(seeds, st.permutations(range(FEW)))
 def test_explanations_handed_round_take_their_gaps_along(seed: int, permutation: list[int]):
     simulation = draw(seed)
@@ -78,13 +121,17 @@ def test_explanations_handed_round_take_their_gaps_along(seed: int, permutation:
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_simulation_is_read_back_whole(tmp_path: Path, asked: bool):
-    path, simulation = tmp_path / "s.safetensors", draw(3, asked, asked)
+@pytest.mark.parametrize("gate", [True, False])
+def test_a_simulation_is_read_back_whole(tmp_path: Path, asked: bool, gate: bool):
+    path, simulation = tmp_path / "s.safetensors", draw(3, asked, asked, gate)
     save_simulation(path, simulation, np.zeros((FEW, 32), np.uint8), "someone")
     found = load_simulation(path)[0]
     np.testing.assert_array_equal(dense(found), dense(simulation))
     assert (found.discarded is None) == (simulation.discarded is None)
     assert found.complete == simulation.complete
+    assert (found.passed is None) == (not gate)
+    if gate:
+        np.testing.assert_array_equal(let_through(found), let_through(simulation))
 
 
 def test_a_simulation_of_before_it_could_be_partial_is_a_complete_one(tmp_path: Path):

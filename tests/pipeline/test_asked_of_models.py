@@ -1,6 +1,7 @@
 """A run whose simulator is a language model over HTTP: what it would ask, what it asked, what it was not answered."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from plainspoken.evaluate.results import COVERED
 from plainspoken.pipeline import dry_run, failure_counts, llm_costs, run
 from plainspoken.pipeline.dry import DryRun
 from plainspoken.pipeline.results import Results
-from plainspoken.pipeline.shelves import SHARES
+from plainspoken.pipeline.shelves import SHARES, load_simulation
 from plainspoken.store import Manifest
 
 SITE = "gpt_neox.layers.0.mlp"
@@ -199,3 +200,25 @@ def test_a_dry_run_passes_the_gate_of_sentences_that_are_written(
     (open_,) = dry_run(settings, tmp_path / "run").estimates
     (few,) = dry_run(dataclasses.replace(settings, simulate=gated), tmp_path / "run").estimates
     assert 0 < few.requests.value < open_.requests.value
+
+
+def test_a_gate_hides_no_lack_of_answers(settings: Config, tiny: Config, tmp_path: Path) -> None:
+    """What it drops was neither asked nor answered: of the pairs that passed alone the coverage is told."""
+    simulate = dataclasses.replace(settings.simulate, gate="embedding", gate_recall=0.5)
+    settings = dataclasses.replace(settings, corpus=tiny.corpus)
+    folder, server = tmp_path / "run", Server(brain=odds, keep_bodies=False)
+    server.trouble = lambda path, before, headers: Trouble(500) if before > 30 and before % 2 == 0 else None
+    with serve(server):
+        run(at(dataclasses.replace(settings, simulate=simulate), server.url), folder, target="evaluate")
+    counts = Manifest.load(folder / "simulate" / SITE / "manifest.json").counts
+    lacking, asked = counts["evaluate_pairs_unanswered"], counts["evaluate_pairs_asked"]
+    assert counts["evaluate_pairs_dropped"] > 0 and 0 < lacking < asked
+    record = Results.read(folder).record("rewritten")
+    assert record["coverage"] == pytest.approx(1 - lacking / asked)
+    assert record["coverage"] < COVERED and record["p_beats_zero"] is None and record["withheld"]
+    scoring, _, _ = load_simulation(folder / "simulate" / SITE / "scoring.safetensors")
+    scores = json.loads((folder / "calibrate" / SITE / "scores.json").read_text())
+    assert scoring.passed is not None and len(scoring.passed) == counts["scoring_pairs_asked"]
+    assert 0 < scores["examples_answered"] < scores["examples_asked"] <= counts["scoring_pairs_asked"]
+    lost = scores["examples_asked"] - scores["examples_answered"]
+    assert 0 < lost <= counts["scoring_pairs_unanswered"]

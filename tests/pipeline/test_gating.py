@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from plainspoken.config import Config, load_config
-from plainspoken.errors import ConfigError
+from plainspoken.errors import ConfigError, RunError
 from plainspoken.pipeline import explanations, run
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.gating import tell_gate
@@ -110,6 +110,15 @@ def test_a_run_without_a_gate_is_of_the_settings_of_before_there_were_gates(tiny
         settings = Manifest.load(copy / stage / "manifest.json").config
         assert not any("gate" in name for name in settings)
     run(gated(tiny, gate_recall=0.5), copy)  # refused, were it read
+
+
+def test_a_simulation_that_did_not_keep_what_passed_its_gate_is_refused(tiny: Config, copy: Path):
+    config, path = gated(tiny, gate="rules", gate_recall=0.6), copy / "simulate" / SITE / "manifest.json"
+    run(config, copy, target="simulate", force=["simulate"])
+    manifest = Manifest.load(path)
+    dataclasses.replace(manifest, stage_version=manifest.stage_version - 1).save(path)
+    with pytest.raises(RunError, match=r"stage version: \d+ → \d+  \(simulate\)[^$]*--force simulate"):
+        run(config, copy, target="simulate")
 
 
 def test_there_is_no_other_gate_and_it_is_said_before_anything_begins(tiny: Config, tmp_path: Path):

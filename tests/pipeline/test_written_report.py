@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
 
 from judges import guessing, service
 from llm.server import Server, serve
 from plainspoken.config import Config
-from plainspoken.pipeline import run
+from plainspoken.pipeline import explanations, run
+from plainspoken.pipeline.shelves import SHARES
 from plainspoken.report import Interval, ScorerReport, interval_of, numbers
 from plainspoken.store import Manifest
 
@@ -52,7 +55,7 @@ class Tables(HTMLParser):
 
 @pytest.fixture(scope="module")
 def written(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run with three scorers, two of them by a judge who guesses, and a gate."""
+    """A run with three scorers, two of them by a judge who guesses, a gate, and sentences of nine latents alone."""
     folder = tmp_path_factory.mktemp("written")
     with serve(Server(reply=guessing)) as server:
         score = dataclasses.replace(
@@ -60,7 +63,8 @@ def written(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             control_latents=3,
         )  # fmt: skip
         simulate = dataclasses.replace(tiny.simulate, gate="embedding", gate_recall=0.5)
-        run(dataclasses.replace(tiny, score=score, simulate=simulate), folder / "run")
+        explain = dataclasses.replace(tiny.explain, latents=9)
+        run(dataclasses.replace(tiny, explain=explain, score=score, simulate=simulate), folder / "run")
     yield folder / "run"
 
 
@@ -79,11 +83,14 @@ def test_what_scorers_found_is_on_the_page_beside_its_control(written: Path, pag
     rows = Tables(page).found[f"Scorers, {SITE}"]
     head, body = rows[0], rows[1:]
     assert head == ["Scorer", "Sentence", "AUPRC", "F1", "Balanced accuracy", "Correlation"]
-    assert len(body) == 3 * len(SCORERS)
-    for at, name in enumerate(SCORERS):
-        record = json.loads((written / "score" / SITE / name / "scores.json").read_text())
+    folders = {"simulation": written / "calibrate" / SITE}
+    folders |= {name: written / "score" / SITE / name for name in SCORERS}
+    assert len(body) == 3 * len(folders)
+    for at, (name, folder) in enumerate(folders.items()):
+        record = json.loads((folder / "scores.json").read_text())
         own, control, above = body[3 * at : 3 * at + 3]
-        assert own[0].startswith(name) and f"{record['examples_asked']:,} texts of {record['documents']}" in own[0]
+        what = "(latent, token) pairs" if name == "simulation" else "texts"
+        assert own[0].startswith(name) and f"{record['examples_asked']:,} {what} of {record['documents']}" in own[0]
         told = ((own[1:], record, "own sentence"), (control, record["control"], "another latent’s"),
                 (above, record["above_control"], "own above other"))  # fmt: skip
         for cells, of, label in told:
@@ -99,7 +106,7 @@ def test_what_the_gate_dropped_and_kept_is_on_the_page(written: Path, page: str)
     counts = Manifest.load(written / "simulate" / SITE / "manifest.json").counts
     gate, rows = counts["gate"], Tables(page).found[f"Gate, {SITE}"]
     cells = dict(zip(rows[0], rows[1], strict=True))
-    passed, dropped = (sum(counts[f"{part}_pairs_{what}"] for part in ("calibrate", "evaluate"))
+    passed, dropped = (sum(counts[f"{part}_pairs_{what}"] for part in SHARES)
                        for what in ("asked", "dropped"))  # fmt: skip
     assert dropped > 0
     assert cells["Gate"] == "embedding" and cells["Firings to keep"] == "50.0%"
@@ -129,3 +136,16 @@ def test_every_row_of_the_conditions_has_its_interval(written: Path, page: str) 
         assert row["KL [95%]"] == numbers.score(interval_of(record, "kl"))
         above = interval_of(record, "above_shuffled")
         assert row["Above shuffled [95%]"] == ("" if above is None else numbers.percent_interval(above))
+
+
+def test_quantiles_of_scores_are_of_latents_with_a_sentence(written: Path, page: str) -> None:
+    """Of one without, nothing is said that could be right: its specificity of 1 is no score."""
+    spoken = sorted(explanations.read_explanations(written / "explain" / SITE))
+    assert 0 < len(spoken) <= 9
+    with safe_open(written / "calibrate" / SITE / "scores.safetensors", "numpy") as scores:
+        found = {name: scores.get_tensor(name)[spoken] for name in ("specificity", "sensitivity")}
+        defined = {name: scores.get_tensor(f"{name}.defined")[spoken] for name in found}
+    rows = {row[0]: row[1:] for row in Tables(page).found[f"Scores by quantile, {SITE}"][1:]}
+    for name, decimals in (("sensitivity", 3), ("specificity", 4)):
+        at = np.quantile(found[name][defined[name]], (0.05, 0.25, 0.5, 0.75, 0.95))
+        assert rows[name] == [numbers.fixed(float(value), decimals) for value in at]

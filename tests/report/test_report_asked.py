@@ -38,6 +38,14 @@ def test_an_incomplete_rewrite_leads_the_page(data: ReportData, coverage: float,
     assert sentence.startswith(said) and "keeps" in sentence
 
 
+def test_what_lacks_in_the_calibration_leads_the_page_too(data: ReportData) -> None:
+    (site,) = data.sites
+    rows = tuple(replace(row, coverage=1.0, calibrated=0.995) for row in site.conditions)
+    lacking = replace(data, sites=(replace(site, conditions=rows),))
+    assert headline(lacking).sentence.startswith("Incomplete: 0.50% of what it was asked to calibrate by got no answer")
+    assert "100.0% answered, 99.5% of those to calibrate on" in render_report(lacking)
+
+
 def test_below_the_coverage_of_a_verdict_the_page_states_none_and_keeps_its_figures(data: ReportData) -> None:
     told = headline(covered(data, 0.873, WITHHELD))
     assert told.sentence.startswith("Incomplete, verdict withheld: 12.7 % of the pairs got no answer and stand at 0")

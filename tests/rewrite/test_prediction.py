@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plainspoken.errors import RunError
-from plainspoken.rewrite import Prediction, drawn, permuted, shuffle, spans
+from plainspoken.rewrite import Coverage, Prediction, drawn, permuted, shuffle, spans
+from plainspoken.types import Pairs
 from planted import LATENTS, Planted, fallible, make_simulation
 
 
@@ -147,6 +148,22 @@ def test_a_pair_without_an_answer_is_silent_and_counted_and_no_other_changes(pla
     assert before.coverage(rows.mask, np.zeros(LATENTS, bool)).share is None
     changed = gap.reshape(-1, LATENTS).any(axis=0)
     assert [a != b for a, b in zip(after.digests, before.digests, strict=True)] == changed.tolist()
+
+
+def test_of_a_gate_s_pairs_those_alone_were_asked_that_passed(planted: Planted):
+    """A gate that lets little through must not hide that nothing of it was answered."""
+    before, rows = planted.material(fallible).prediction, planted.evaluate
+    passes = (np.random.default_rng(0).random((rows.tokens.size, LATENTS)) < 0.02) & rows.mask.reshape(-1, 1)
+    passes[:, 3] = False
+    nothing = np.zeros(0, np.int64)
+    bare = before.simulation.with_entries(nothing, nothing, np.zeros(0, np.float32))
+    silent = replace(bare.with_missing(*np.nonzero(passes)), passed=Pairs(*np.nonzero(passes)))
+    prediction = replace(before, simulation=silent)
+    every, one = np.ones(LATENTS, bool), np.arange(LATENTS) == 3
+    assert prediction.coverage(rows.mask, every) == Coverage(int(passes.sum()), 0)
+    assert prediction.coverage(rows.mask, one).share is None, "of this latent nothing was asked"
+    last = spans(rows.mask, "last").spliced
+    assert prediction.coverage(last, every).asked == passes[last.ravel()].sum()
 
 
 def test_nothing_is_spliced_where_the_simulator_was_not_asked(planted: Planted):

@@ -119,10 +119,10 @@ def show_incomplete(records: Sequence[Mapping[str, Any]]) -> None:
     """In red above a site's table, where its simulator did not answer all that it was asked."""
     lacking = [record for record in records if _is_incomplete(record)]
     if lacking:
-        told = ", ".join(f"{record['condition']} {_floored(record['coverage'])}" for record in lacking)
+        told = ", ".join(f"{record['condition']} {_answered(record)}" for record in lacking)
         OUT.print(
             f"[bold red]incomplete (*)[/]: of the (latent, token) pairs asked about were answered: {told}; the others "
-            "stand at 0, as if silent",
+            "are put at 0, or lack in the calibration",
             highlight=False,
             soft_wrap=True,
         )
@@ -132,8 +132,15 @@ def show_incomplete(records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _is_incomplete(record: Mapping[str, Any]) -> bool:
-    coverage = record.get("coverage")
-    return coverage is not None and coverage < 1
+    shares = record.get("coverage"), record.get("coverage_calibrate")
+    return any(share is not None and share < 1 for share in shares)
+
+
+def _answered(record: Mapping[str, Any]) -> str:
+    """Of the pairs to rewrite, and of those to calibrate on where some of them lack."""
+    coverage, calibrated = record.get("coverage"), record.get("coverage_calibrate")
+    told = "none asked" if coverage is None else "all" if coverage >= 1 else _floored(coverage)
+    return told if calibrated is None or calibrated >= 1 else f"{told} (to calibrate on: {_floored(calibrated)})"
 
 
 def _floored(share: float) -> str:

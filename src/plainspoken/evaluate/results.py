@@ -27,8 +27,9 @@ _TESTED = ("rewritten", "shuffled", "shuffled-refit", "oracle-support", "oracle-
 COVERED = 0.99
 """The share of the pairs answered below which no verdict is stated of a condition.
 
-What got no answer is put at 0, of which intervals and tests over documents know nothing: they tell of the rewrite with
-these gaps. A hundredth of the pairs is as much of the firings as a gate may lose by default (`simulate.gate_recall`).
+What got no answer is put at 0, and taught the calibration nothing, of which intervals and tests over documents know
+nothing: they tell of the rewrite with these gaps. A hundredth of the pairs is as much of the firings as a gate may lose
+by default (`simulate.gate_recall`).
 """
 
 
@@ -99,7 +100,10 @@ def records(parts: Sequence[Measured], facts: Mapping[str, SiteFacts], analysis:
     out = []
     for i, (part, row) in enumerate(found):
         record = tables[part.site].record(row)
-        record |= _verdict(tests.get(i), record["coverage"]) | facts[part.site].record()
+        record |= (
+            _verdict(tests.get(i), withheld(record["coverage"], record["coverage_calibrate"]))
+            | facts[part.site].record()
+        )
         several = row.condition.kind in LADDERS and row.condition.fraction == 1
         out += [record | {"order": order} for order in part.orders] if several else [record]
     return out
@@ -121,7 +125,7 @@ def edit_effects(parts: Sequence[Measured], analysis: Analysis) -> list[dict[str
                 continue
             difference = paired_difference(whole.losses.nll, row.losses.nll, row.losses.tokens)
             ends = difference.p_below(), difference.p_above()
-            lacks = withheld(table.coverage(whole)) or withheld(table.coverage(row))
+            lacks = next((why for each in (whole, row) if (why := withheld(*table.coverages(each)))), None)
             p = None if None in ends or lacks else min(1.0, *(2 * end for end in ends if end is not None))
             out.append(
                 {"site": part.site, "latent": int(latent) if latent else None, "withheld": lacks}
@@ -131,14 +135,24 @@ def edit_effects(parts: Sequence[Measured], analysis: Analysis) -> list[dict[str
     return out
 
 
-def withheld(coverage: float | None) -> str | None:
-    """What stands in the place of a verdict where fewer than `COVERED` of the pairs were answered; None where not."""
-    if coverage is None or coverage >= COVERED:
+def withheld(coverage: float | None, calibrated: float | None) -> str | None:
+    """What stands in the place of a verdict where fewer than `COVERED` of the pairs were answered; None where not.
+
+    `calibrated`: of those of the calibrate part, which the calibration was to learn from. Either is enough.
+    """
+    lacks = []
+    if coverage is not None and coverage < COVERED:
+        lacks.append(f"{_lacking(coverage)} of the pairs got no answer and stand at 0")
+    if calibrated is not None and calibrated < COVERED:
+        lacks.append(f"{_lacking(calibrated)} of the pairs to calibrate on got no answer, and taught nothing")
+    if not lacks:
         return None
-    return (
-        f"withheld: {1 - coverage:.1%} of the pairs got no answer and stand at 0; "
-        "--force simulate asks for them again, and for nothing that was answered"
-    ).replace("%", " %", 1)
+    mend = "--force simulate asks for them again, and for nothing that was answered"
+    return f"withheld: {'; '.join(lacks)}; {mend}"
+
+
+def _lacking(share: float) -> str:
+    return f"{100 * (1 - share):.1f} %"
 
 
 class _Table:
@@ -177,8 +191,8 @@ class _Table:
             "order": condition.order,
             "draws": row.draws,
             "calibrator": ", ".join(calibrators) or None,
-            "coverage": self.coverage(row),
         }
+        out |= dict(zip(("coverage", "coverage_calibrate"), self.coverages(row), strict=True))
         out |= with_interval("ce", ce)
         out |= with_interval("increase", ce - base["original"])
         out |= with_interval("recovered", recovered(base["zero-latents"], base["coder"], ce))
@@ -189,10 +203,15 @@ class _Table:
         out |= with_interval("top1", self._per_token(losses.agreed))
         return out | {"documents": len(losses.tokens), "tokens": int(losses.tokens.sum())}
 
-    def coverage(self, row: _Row) -> float | None:
-        """The share of the (latent, token) pairs asked about that were answered, over all draws."""
+    def coverages(self, row: _Row) -> tuple[float | None, float | None]:
+        """The shares of the (latent, token) pairs asked about that were answered, over all draws: rewritten, calibrate.
+
+        The second is of what the calibration was to learn from.
+        """
         told = [t for drawn in row.drawn for t in drawn.treatments.values() if isinstance(t, Mixture)]
-        return sum((t.prediction.coverage(self._part.spliced, t.chosen) for t in told), Coverage(0, 0)).share
+        rewritten = (t.prediction.coverage(self._part.spliced, t.chosen) for t in told)
+        calibrated = (t.prediction.calibrated(t.chosen) for t in told)
+        return sum(rewritten, Coverage(0, 0)).share, sum(calibrated, Coverage(0, 0)).share
 
     def _above_shuffled(self, row: _Row) -> Float[np.ndarray, " values"]:
         """Recovered less that of the shuffled control of the same latents; NaN for any but the rewrite itself."""
@@ -232,12 +251,11 @@ def _test(difference: PairedDifference, better: float | None, alike: float | Non
     }
 
 
-def _verdict(tests: Mapping[str, Mapping[str, Any]] | None, coverage: float | None) -> dict[str, Any]:
+def _verdict(tests: Mapping[str, Mapping[str, Any]] | None, why: str | None) -> dict[str, Any]:
     """The tests, and two answers: better than both kinds of zero ablation? as good as zero-latents, no better?
 
     `withheld` says why there are no answers where too many pairs got none; of the tests the differences stay.
     """
-    why = withheld(coverage)
     if tests is None or why is not None:
         figures = tests and {name: {k: None if k[:2] == "p_" else v for k, v in t.items()} for name, t in tests.items()}
         return {

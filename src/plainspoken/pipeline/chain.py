@@ -51,6 +51,15 @@ def _late_unread_at(module: str) -> Callable[[Config, str], tuple[str, ...]]:
     return unread_at
 
 
+def _late_raised(module: str) -> Callable[[Config], int]:
+    """How often a stage's version was raised for some settings alone, without its imports."""
+
+    def raised(config: Config) -> int:
+        return import_module(f"plainspoken.pipeline.stages.{module}").raised(config)
+
+    return raised
+
+
 def _late_parts(module: str) -> Callable[[Workplace], Sequence[str]]:
     """A stage's names of its units without its imports."""
 
@@ -63,6 +72,11 @@ def _late_parts(module: str) -> Callable[[Workplace], Sequence[str]]:
 def _takes_coder(config: Config) -> str | None:
     """Of a run with `coder.load`, which trains nothing."""
     return None if config.coder.load is None else f"take the coder from {config.coder.load}"
+
+
+def _gated(config: Config) -> int:
+    """Once where there is a gate: a simulation of before did not keep which pairs it had let through."""
+    return int(config.simulate.gate != "none")
 
 
 def _frontier_unread(config: Config) -> tuple[str, ...]:
@@ -146,6 +160,7 @@ STAGES: tuple[Stage, ...] = (
         name="simulate",
         does="read the sentences back: predict where each latent fires",
         version=3,
+        raised=_gated,
         settings=("simulate", "evaluate.positions", "score.share", "seed"),
         after=("corpus", "encode", "explain"),
         work=_late("simulate"),
@@ -170,6 +185,7 @@ STAGES: tuple[Stage, ...] = (
         name="evaluate",
         does="splice the rewrite into the running model and measure its loss beside every control",
         version=3,
+        raised=_late_raised("evaluate"),
         settings=("evaluate", "score.rank_by", "site", "seed"),
         after=("corpus", "train", "encode", "explain", "score", "simulate", "calibrate"),
         work=_late("evaluate"),

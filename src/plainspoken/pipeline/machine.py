@@ -138,7 +138,7 @@ def _refuse_other_settings(workplace: Workplace, chain: Sequence[Stage], forced:
             before = workplace.folder(unit).settings()
             if before is None:
                 continue
-            now = {**workplace.settings(stage, unit.site), "stage version": stage.version}
+            now = {**workplace.settings(stage, unit.site), "stage version": stage.version_under(workplace.config)}
             found = setting_differences(before, now)
             if found and stage.name not in earliest:
                 earliest.append(stage.name)
@@ -242,7 +242,8 @@ def _key(workplace: Workplace, stage: Stage, unit: Unit) -> StageKey:
         for source in workplace.units(before):
             if _reads(unit, source):
                 inputs[source.name] = content_hash(before, workplace.folder(source))
-    return StageKey(stage.name, unit.site, stage.version, workplace.settings(stage, unit.site), inputs)
+    version = stage.version_under(workplace.config)
+    return StageKey(stage.name, unit.site, version, workplace.settings(stage, unit.site), inputs)
 
 
 def _reads(unit: Unit, source: Unit) -> bool:

@@ -23,7 +23,7 @@ from plainspoken.scorers.judged import Judged
 from plainspoken.scorers.simulation import MEASURES, Measure, SimulationScores
 from plainspoken.store import read_json, write_atomic, write_json
 from plainspoken.store.atomic import REDO
-from plainspoken.types import Part, Rows, Simulation
+from plainspoken.types import Pairs, Part, Rows, Simulation
 
 Share = Literal["calibrate", "scoring", "evaluate"]
 """What sentences are simulated over: two shares of the calibrate part, by document, and the evaluate part."""
@@ -125,6 +125,8 @@ def save_simulation(path: Path, simulation: Simulation, texts: UInt8[np.ndarray,
     tensors |= {name: getattr(simulation, name) for name in ("missing_position", "missing_latent")}
     partial = {name: getattr(simulation, name) for name in ("asked", "discarded", "chance")}
     tensors |= {name: array for name, array in partial.items() if array is not None}
+    if simulation.passed is not None:
+        tensors |= {"passed_position": simulation.passed.position, "passed_latent": simulation.passed.latent}
     shape = np.array([simulation.latents, simulation.rows, simulation.t])
     about = np.frombuffer(f"{simulator}\n{simulation.rows_fingerprint}".encode(), np.uint8)
     save_tensors(path, {**tensors, "shape": shape, "about": about})
@@ -137,9 +139,12 @@ def load_simulation(path: Path) -> tuple[Simulation, UInt8[np.ndarray, "latents 
     simulator, _, fingerprint = tensors["about"].tobytes().decode().partition("\n")
     # A simulation of before language models has none of these: it was asked about every token and always answered.
     later = ("asked", "missing_position", "missing_latent", "discarded", "chance")
+    passed = None
+    if "passed_position" in tensors:
+        passed = Pairs(tensors["passed_position"], tensors["passed_latent"])
     simulation = Simulation(
         tensors["position"], tensors["latent"], tensors["level"], latents, rows, t, fingerprint,
-        **{name: tensors[name] for name in later if name in tensors},
+        **{name: tensors[name] for name in later if name in tensors}, passed=passed,
     )  # fmt: skip
     return simulation, tensors["texts"], simulator
 

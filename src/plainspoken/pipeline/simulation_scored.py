@@ -24,7 +24,8 @@ def simulation_scored(
     """(every latent's scores, what scores.json says of them): means over the latents that have a sentence and fire.
 
     The control takes each latent's levels from another's sentence, as the condition `shuffled` does, and leaves it its
-    own calibration. It costs no question. What was asked and answered are (latent, token) pairs.
+    own calibration. It costs no question. What was asked and answered are (latent, token) pairs: of a
+    gate's, those that passed.
     """
     config, table = workplace.config, load_table(workplace, site, rows)
     simulation, texts, _ = load_simulation(workplace.path("simulate", site) / "scoring.safetensors")
@@ -34,8 +35,7 @@ def simulation_scored(
     control = None if permutation is None else Paired.of(simulation.permuted(permutation), table)
     weights = samples(len(rows.keys), config.evaluate.bootstrap, config.seed)
     means = simulation_means(paired, control, rows, spoken, calibration.apply, weights)
-    asked = len(spoken) * int((paired.weight > 0).sum())
-    missing = int(np.isin(simulation.missing_latent, spoken).sum())
+    asked, missing = (int(pairs[spoken].sum()) for pairs in simulation.pairs_by_latent(rows.mask))
     record = {"site": site, "scorer": SIMULATION, "documents": len(rows.keys), **with_intervals(means.own)}
     record |= {"latents": len(spoken), "examples_asked": asked, "examples_answered": asked - missing}
     scores = score_simulation(Evidence.over(simulation, table), calibration.apply)

@@ -151,7 +151,7 @@ def simulate_latents(
     asked = tokens_asked(workplace, rows)
     with workplace.progress.track(label, len(rows.tokens)) as advance:
         simulation, failures = simulate(texts, latents, text, asked, only, advance)
-    return replace(simulation, chance=chance_asked(workplace, rows)), failures
+    return replace(simulation, chance=chance_asked(workplace, rows), passed=only), failures
 
 
 def unread_latents(failures: Sequence[Failure]) -> list[int]:

@@ -58,6 +58,8 @@ class Stage:
     after: tuple[str, ...]
     """Stages whose outputs it reads."""
     work: Work
+    raised: Callable[[Config], int] | None = None
+    """How often its version was raised for some settings alone: folders of other settings stay as they are."""
     unread: Callable[[Config], tuple[str, ...]] | None = None
     """Of these, what it does not read under some settings (a language model that is not asked, say); None: nothing."""
     unread_at: Callable[[Config, str], tuple[str, ...]] | None = None
@@ -90,3 +92,7 @@ class Stage:
     """Hash of what later stages read, where that is not simply every output (an editable one, say)."""
     presentation: bool = False
     """Its settings change only how results are shown: another setting redoes it without being asked."""
+
+    def version_under(self, config: Config) -> int:
+        """Its version under these settings."""
+        return self.version + (0 if self.raised is None else self.raised(config))

@@ -16,6 +16,7 @@ class Measured:
     `over_mean`: against mean-latents and coder. `top1`: share of tokens whose likeliest next token stays. `coverage`:
     share of the (latent, token) pairs asked about that were answered; None where nothing was asked. `withheld`: why
     nothing may be claimed by these figures; None where it may. `above_shuffled`: recovered less the shuffled control's.
+    `calibrated`: as `coverage`, of the pairs that the calibration was to learn from.
     """
 
     site: str
@@ -36,18 +37,20 @@ class Measured:
     coverage: float | None = None
     withheld: str | None = None
     above_shuffled: Interval | None = None
+    calibrated: float | None = None
 
     @property
     def complete(self) -> bool:
         """Whether all that was asked was answered."""
-        return self.coverage is None or self.coverage >= 1
+        return all(share is None or share >= 1 for share in (self.coverage, self.calibrated))
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
     """Everything rewritten within a budget of words (mean over a site's latents), what was recovered, and the control.
 
-    `shuffled`: recovered with the sentences dealt to other latents. `coverage`: as `Measured` has it.
+    `shuffled`: recovered with the sentences dealt to other latents. `coverage`, `calibrated`, `withheld`: as `Measured`
+    has them. `explained`: of `latents`, those with a sentence; None where that was not recorded.
     """
 
     budget: int
@@ -55,6 +58,15 @@ class FrontierPoint:
     recovered: Interval
     shuffled: Interval | None = None
     coverage: float | None = None
+    calibrated: float | None = None
+    withheld: str | None = None
+    explained: int | None = None
+    latents: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked was answered."""
+        return all(share is None or share >= 1 for share in (self.coverage, self.calibrated))
 
 
 @dataclass(frozen=True)

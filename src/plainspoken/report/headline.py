@@ -55,9 +55,20 @@ def _before(data: ReportData, site: SiteReport, rewritten: Measured) -> tuple[st
     if rewritten.withheld is not None:
         found.append(f"Incomplete, verdict {rewritten.withheld}.")
     elif not rewritten.complete:
-        lacking = numbers.at_least_shown(1 - (rewritten.coverage or 0.0))
-        found.append(f"Incomplete: {lacking} of what the simulator was asked got no answer and stands at 0.")
+        found.append(f"Incomplete: {'; '.join(_lacking(rewritten))}.")
     return tuple(found)
+
+
+def _lacking(row: Measured) -> list[str]:
+    """What got no answer, of what is rewritten and of what calibrates."""
+    found = []
+    if row.coverage is not None and row.coverage < 1:
+        lacking = numbers.at_least_shown(1 - row.coverage)
+        found.append(f"{lacking} of what the simulator was asked got no answer and stands at 0")
+    if row.calibrated is not None and row.calibrated < 1:
+        lacking = numbers.at_least_shown(1 - row.calibrated)
+        found.append(f"{lacking} of what it was asked to calibrate by got no answer and taught nothing")
+    return found
 
 
 def _few(site: SiteReport) -> str:
@@ -83,7 +94,8 @@ def _claim(data: ReportData, site: SiteReport, rewritten: Measured, shuffled: Me
         return told
     control = f"with the explanations shuffled, {numbers.percent_interval(shuffled.recovered)}"
     if shuffled.withheld is not None:
-        lacking = numbers.at_least_shown(1 - (shuffled.coverage or 0.0))
+        shares = [share for share in (shuffled.coverage, shuffled.calibrated) if share is not None]
+        lacking = numbers.at_least_shown(1 - min(shares, default=0.0))
         return f"{told}; {control}, which is no comparison: {lacking} of the control’s pairs got no answer"
     if rewritten.recovered is not None and rewritten.recovered.sign == 1 and _as_well(rewritten, shuffled):
         return f"{told}; not shown to be more than {control}"

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from plainspoken.report import numbers, select
-from plainspoken.report.data import Measured, ReportData, SiteReport
+from plainspoken.report.data import FrontierPoint, Measured, ReportData, SiteReport
 from plainspoken.report.figures import (
     Picture,
     coder_picture,
@@ -107,11 +107,19 @@ def _summary(site: SiteReport) -> str:
     rewritten = select.whole(site, "rewritten")
     share = numbers.percent_interval(rewritten.recovered) if rewritten is not None else numbers.UNDEFINED
     if rewritten is not None and not rewritten.complete:
-        share += f" (incomplete: {numbers.percent(rewritten.coverage, 1)} answered)"
+        share += f" (incomplete: {answered(rewritten)})"
     words = "no words"
     if site.words_max is not None:
         words = f"mean {numbers.fixed(site.words_mean, 0)} words, at most {numbers.count(site.words_max)}"
     return f"recovered {share} · {words} · {numbers.count(site.explained)} of {numbers.count(site.latents)} explained"
+
+
+def answered(row: Measured | FrontierPoint) -> str:
+    """The shares of the pairs that were answered: of those to rewrite, and of those to calibrate on where some lack."""
+    told = [] if row.coverage is None else [f"{numbers.percent(row.coverage, 1)} answered"]
+    if row.calibrated is not None and row.calibrated < 1:
+        told.append(f"{numbers.percent(row.calibrated, 1)} of those to calibrate on")
+    return ", ".join(told)
 
 
 def _quantiles(site: SiteReport) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -172,6 +180,7 @@ def _filters() -> dict[str, object]:
         "seconds": numbers.seconds,
         "total": lambda stages: sum(spent for _, spent in stages),
         "order_name": order_name,
+        "answered": answered,
         "cells": cells,
         "strongest": strongest,
         "by_rank": _by_rank,

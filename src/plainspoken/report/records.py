@@ -53,6 +53,7 @@ def _measured(record: Mapping[str, Any]) -> Measured:
         coverage=_number(record.get("coverage")),
         withheld=record.get("withheld"),
         above_shuffled=interval_of(record, "above_shuffled"),
+        calibrated=_number(record.get("coverage_calibrate")),
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ from plainspoken.coders import Coder
 from plainspoken.corpus.rows import require_part
 from plainspoken.latents.evidence import Evidence
 from plainspoken.latents.table import FiringTable
-from plainspoken.rewrite.prediction import Prediction, permuted, shuffle
+from plainspoken.rewrite.prediction import Prediction, Taught, permuted, shuffle
 from plainspoken.types import Simulation, Site
 
 
@@ -130,7 +130,8 @@ def gather(
     def predict(spoken: Spoken, evidence: Evidence, by: str = calibrator) -> Prediction:
         fit = calibrator_named(by).fit
         sizes = fit(evidence.at_firings(), maximum)
-        return Prediction(spoken.rewrite, fit(evidence, maximum), sizes, spoken.explained)
+        taught = Taught(*spoken.calibrate.pairs_by_latent(table.rows.mask))
+        return Prediction(spoken.rewrite, fit(evidence, maximum), sizes, spoken.explained, taught)
 
     evidence = Evidence.over(spoken.calibrate, table)
     prediction = predict(spoken, evidence)
@@ -139,7 +140,7 @@ def gather(
     if permutation is not None:
         calibrate, rewrite = permuted(spoken.calibrate, permutation), permuted(spoken.rewrite, permutation)
         swapped = Spoken(calibrate, rewrite, spoken.explained)
-        shuffled = Prediction(swapped.rewrite, prediction.calibration, prediction.sizes, spoken.explained)
+        shuffled = replace(prediction, simulation=swapped.rewrite)
         refitted = predict(swapped, Evidence.over(swapped.calibrate, table))
     return SiteMaterial(
         site=site,

@@ -32,6 +32,19 @@ class Coverage:
 
 
 @dataclass(frozen=True, eq=False)
+class Taught:
+    """Of each latent, how many pairs of the calibrate part were asked about, and how many of those got no answer."""
+
+    asked: Int[np.ndarray, " latents"]
+    unanswered: Int[np.ndarray, " latents"]
+
+    def with_latents_of(self, other: "Taught", latents: Int[np.ndarray, " some"]) -> "Taught":
+        """The same with some latents' counts taken from another."""
+        theirs = np.isin(np.arange(len(self.asked)), latents)
+        return Taught(np.where(theirs, other.asked, self.asked), np.where(theirs, other.unanswered, self.unanswered))
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What the explanations of a site say about some rows, in activations.
 
@@ -39,13 +52,15 @@ class Prediction:
     A latent without an explanation (`explained` False) is predicted to be exactly 0 everywhere, and so is one at a
     token where the simulator gave no answer for it: not the calibration's value for level 0, which is what was found
     where the simulator says "silent", but the 0 of zero-latents, so that what is not answered wins nothing back.
-    `coverage` counts such pairs. What is asked of the tokens that the simulator was not asked about raises RunError.
+    `coverage` counts such pairs, `calibrated` those that the calibration was to learn from, by `taught` (None: that is
+    not known). What is asked of the tokens that the simulator was not asked about raises RunError.
     """
 
     simulation: Simulation
     calibration: Calibration
     sizes: Calibration
     explained: Bool[np.ndarray, " latents"]
+    taught: Taught | None = None
 
     def values(
         self, rows: Int[np.ndarray, " b"], spliced: Bool[np.ndarray, "b t"], *, sizes: bool = False
@@ -70,11 +85,21 @@ class Prediction:
         return out
 
     def coverage(self, spliced: Bool[np.ndarray, "rows t"], chosen: Bool[np.ndarray, " latents"]) -> Coverage:
-        """Of the chosen latents with an explanation, how many pairs with a spliced token were asked and answered."""
-        simulation, counted = self.simulation, chosen & self.explained
-        missing = spliced.ravel()[simulation.missing_position] & counted[simulation.missing_latent]
-        asked = int(spliced.sum()) * int(counted.sum())
-        return Coverage(asked, asked - int(missing.sum()))
+        """Of the chosen latents with an explanation, how many pairs with a spliced token were asked and answered.
+
+        What a gate dropped was not asked.
+        """
+        counted = chosen & self.explained
+        asked, lacks = (int(pairs[counted].sum()) for pairs in self.simulation.pairs_by_latent(spliced))
+        return Coverage(asked, asked - lacks)
+
+    def calibrated(self, chosen: Bool[np.ndarray, " latents"]) -> Coverage:
+        """Of the chosen latents with an explanation, how many pairs that calibrate were asked about and answered."""
+        if self.taught is None:
+            return Coverage(0, 0)
+        counted = chosen & self.explained
+        asked, lacks = (int(pairs[counted].sum()) for pairs in (self.taught.asked, self.taught.unanswered))
+        return Coverage(asked, asked - lacks)
 
     def with_latents_of(self, other: "Prediction", latents: Int[np.ndarray, " some"]) -> "Prediction":
         """This prediction with some latents predicted as another does, over the same rows."""
@@ -85,6 +110,7 @@ class Prediction:
             self.calibration.with_latents_of(other.calibration, latents),
             self.sizes.with_latents_of(other.sizes, latents),
             explained,
+            self.taught and other.taught and self.taught.with_latents_of(other.taught, latents),
         )
 
     @cached_property

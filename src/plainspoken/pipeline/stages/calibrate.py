@@ -19,7 +19,6 @@ from plainspoken.pipeline.shelves import (
 from plainspoken.pipeline.simulation_scored import SCORES, simulation_scored
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.scorers.simulation import MEASURES
 from plainspoken.store import write_json
 
 
@@ -45,10 +44,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             scores, record = simulation_scored(workplace, unit.site, others, calibration)
             save_scores(folder / "scores.safetensors", scores)
             write_json(folder / SCORES, record)
-            measures = {name: getattr(scores, name) for name in MEASURES}
-            counts = {f"{name}_mean": measure.mean for name, measure in measures.items()}
-            counts |= {f"{name}_undefined": measure.undefined for name, measure in measures.items()}
-            yield Outcome(unit, {"calibrate_tokens": rows.token_count, "scored_tokens": others.token_count, **counts})
+            yield Outcome(unit, {"calibrate_tokens": rows.token_count, "scored_tokens": others.token_count})
             advance(1)
 
 

@@ -29,6 +29,7 @@ from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.stages.calibrate import maximum
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite import SiteMaterial, Spoken, gather
+from plainspoken.simulators import simulator_named
 from plainspoken.store import Manifest, write_json
 from plainspoken.types import Rows, Simulation, Site
 
@@ -43,6 +44,11 @@ def unread(config: Config) -> tuple[str, ...]:
     """Other calibrators and what latents are ranked by, where both are as before there were such settings."""
     also = () if config.evaluate.also_calibrated else ("evaluate.also_calibrated",)
     return (*also, *(("score.rank_by",) if config.score.rank_by == ScoreConfig().rank_by else ()))
+
+
+def raised(config: Config) -> int:
+    """Once where a language model simulates: verdicts of before did not ask whether what calibrates was answered."""
+    return int(simulator_named(config.simulate.simulator).needs_llm)
 
 
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:

@@ -25,7 +25,7 @@ from plainspoken.types import Explanation, Rows, Simulation, Site
 
 _FIGURES = (
     "recovered", "recovered_low", "recovered_high", "ce", "ce_low", "ce_high", "words_mean", "words_max", "documents",
-    "coverage",
+    "coverage", "coverage_calibrate", "withheld", "explained", "latents",
 )  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     settings.pop("explain.words")
     inputs: dict[str, str | int] = {name: manifest.key for name, manifest in _inputs(workplace).items()}
     # What a point goes through anew, stage by stage, at its own budget.
-    inputs |= {name: workplace.stage(name).version for name in ("explain", "simulate", "calibrate", "evaluate")}
+    anew = [workplace.stage(name) for name in ("explain", "simulate", "calibrate", "evaluate")]
+    inputs |= {stage.name: stage.version_under(workplace.config) for stage in anew}
     points: list[Mapping[str, Any]] = []
     measured = 0
     for budget in sorted(workplace.config.report.frontier):
@@ -48,13 +49,14 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         found = _points(workplace, budget)
         measured += 1
         points += found
-        if all(point["coverage"] in (None, 1) for point in found):
+        shares = [point[name] for point in found for name in ("coverage", "coverage_calibrate")]
+        if all(share in (None, 1) for share in shares):
             write_json(path, found)
         else:
-            lowest = min(point["coverage"] for point in found if point["coverage"] is not None)
+            lowest = min(share for share in shares if share is not None)
             workplace.progress.warn(
-                f"frontier at {budget} words: only {lowest:.2%} of what the simulator was asked was answered, the rest "
-                "is silent in the rewrite; --force frontier asks for what is lacking"
+                f"frontier at {budget} words: only {lowest:.2%} of what the simulator was asked was answered; the rest "
+                "is put at 0, or lacks in the calibration; --force frontier asks for what is lacking"
             )
     write_json(folder / "frontier.json", {"points": points})
     spent: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from plainspoken.pipeline.shelves import (
     load_calibration,
     load_log,
     load_scores,
+    load_simulation,
     load_statistics,
     load_table,
     scoring_rows,
@@ -132,10 +133,12 @@ def _shown(measured: Sequence[Measured]) -> tuple[Measured, ...]:
 
 
 def _scores(workplace: Workplace, module: str, rate: np.ndarray) -> tuple[LatentScore, ...]:
+    """Of the latents with a sentence that could be read: of the others nothing was said."""
     scores = load_scores(workplace, module)
+    _, texts, _ = load_simulation(workplace.path("simulate", module) / "scoring.safetensors")
     return tuple(
         LatentScore(latent, float(rate[latent]), *(getattr(scores, name).of(latent) for name in SHOWN))
-        for latent in range(len(rate))
+        for latent in np.flatnonzero(texts.any(axis=1)).tolist()
     )
 
 
@@ -217,7 +220,16 @@ def _failures(
 def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[FrontierPoint, ...]:
     return tuple(
         FrontierPoint(
-            point["budget"], point["words_mean"], recovered, interval_of(point, "shuffled"), point["coverage"]
+            point["budget"],
+            point["words_mean"],
+            recovered,
+            interval_of(point, "shuffled"),
+            point["coverage"],
+            # Points of before these were recorded have none of them.
+            point.get("coverage_calibrate"),
+            point.get("withheld"),
+            point.get("explained"),
+            point.get("latents"),
         )
         for point in points
         if point["site"] == module and point["words_mean"] is not None

@@ -81,7 +81,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             failures |= {failure.latent: failure for failure in failed if failure.kind is None}
             unanswered += [failure for failure in failed if failure.kind is not None]
             redone[f"{share}_latents_simulated"] = simulated
-            pairs |= pair_counts(workplace, unit.site, share, only)
+            pairs |= pair_counts(workplace, unit.site, share)
         if gate is not None:
             save_gate(folder / "gate.safetensors", gate)
             dropped, asked = (sum(pairs[f"{share}_pairs_{what}"] for share in SHARES) for what in ("dropped", "asked"))
@@ -108,6 +108,7 @@ def bring_up_simulation(
         old, known, by = load_simulation(path)
         same = same_tokens(old.asked, tokens_asked(workplace, rows))
         same = same and same_tokens(old.chance, chance_asked(workplace, rows))
+        same = same and (old.passed is None) == (only is None)
         if by != simulator or not same or old.rows_fingerprint != rows.fingerprint or old.latents != latents:
             old, known = None, np.zeros_like(wanted)
     changed = (wanted != known).any(axis=1)
@@ -144,10 +145,10 @@ def load_simulations(workplace: Workplace, site: str, share: Share) -> Simulatio
     return load_simulation(workplace.path("simulate", site) / f"{share}.safetensors")[0]
 
 
-def pair_counts(workplace: Workplace, site: str, share: Share, only: Pairs | None = None) -> dict[str, int | float]:
+def pair_counts(workplace: Workplace, site: str, share: Share) -> dict[str, int | float]:
     """How many (latent, token) pairs of a share were asked about, how many got no answer, how many were dropped.
 
-    Dropped pairs (`only`: those that passed the gate) were not asked about, and are level 0. `SHARE_discarded`, where
+    Pairs that a gate dropped were not asked about, and are level 0. `SHARE_discarded`, where
     it is known: the mean probability that answers gave to anything but a level.
     """
     simulation, texts, _ = load_simulation(workplace.path("simulate", site) / f"{share}.safetensors")
@@ -155,8 +156,8 @@ def pair_counts(workplace: Workplace, site: str, share: Share, only: Pairs | Non
     tokens = int((mask if simulation.asked is None else mask & simulation.asked).sum())
     spoken = np.asarray(texts.any(axis=1))
     pairs = tokens * int(spoken.sum())
-    asked = pairs if only is None else int(spoken[only.latent].sum())
+    asked = int(simulation.pairs_by_latent(mask)[0][spoken].sum())
     known = simulation.discarded[~np.isnan(simulation.discarded)] if simulation.discarded is not None else np.zeros(0)
     counts: dict[str, int | float] = {f"{share}_discarded": float(known.mean())} if len(known) else {}
     counts |= {f"{share}_pairs_asked": asked, f"{share}_pairs_unanswered": len(simulation.missing_position)}
-    return counts if only is None else counts | {f"{share}_pairs_dropped": pairs - asked}
+    return counts if simulation.passed is None else counts | {f"{share}_pairs_dropped": pairs - asked}

@@ -54,7 +54,7 @@ def conditions_picture(site: SiteReport, key: str) -> Picture | None:
     caption = (
         "Recovered: 0% is the loss with every latent at zero, 100% the loss of the coder with its true latents. "
         f"Dots {certainty(row.share for row in rows)}, everything at once rewritten."
-        + " * Incomplete: some of the pairs asked about got no answer and stand at 0."
+        + " * Incomplete: some of the pairs asked about got no answer, and stand at 0 or lack in the calibration."
         * any(row.label.endswith(" *") for row in rows)
     )
     return picture(key, f"Recovered, by condition: {said}.", caption, lambda frame: _forest(rows, frame))
