@@ -84,8 +84,12 @@ class OpenAiWire:
 
     @property
     def model(self) -> str:
-        """The model's name at the server, with the server's address: two servers may mean different weights by it."""
-        return f"{self._model} at {self._url}"
+        """The model's name at the server, with the server's address: two servers may mean different weights by it.
+
+        And whether the system message is put within the first user's, since prompts are then others (`_body`).
+        """
+        folds = self._tokens is not None and not self._tokens.knows_system
+        return f"{self._model} at {self._url}{', the system message within the first user message' if folds else ''}"
 
     @property
     def abilities(self) -> frozenset[Ability]:
