@@ -4,6 +4,7 @@ tests/servers asks the real one.
 """
 
 import asyncio
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 
 from plainspoken.llm import Answer, AtPositions, Fault, NextToken, Odds, Request
 from plainspoken.llm.llama_wire import LlamaWire
+from plainspoken.llm.openai_wire import OpenAiWire
 
 ODDS = {7: 0.02, 8: 0.01, 9: 1e-6}
 ASKED = NextToken(((1, 2, 3), (1, 2)), (9, 7, 8))
@@ -38,7 +40,9 @@ def honest(asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def serving(answer: Callable[[dict[str, Any]], Any], status: int = 200) -> Iterator[str]:
+def serving(
+    answer: Callable[[dict[str, Any]], Any], status: int | Callable[[dict[str, Any]], int] = 200
+) -> Iterator[str]:
     """A server on loopback that answers every POST so; bytes are sent as they are. Its address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,7 +50,7 @@ def serving(answer: Callable[[dict[str, Any]], Any], status: int = 200) -> Itera
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             told = answer(asked | {"authorization": self.headers["Authorization"]})
             body = told if isinstance(told, bytes) else json.dumps(told).encode()
-            self.send_response(status)
+            self.send_response(status(asked) if callable(status) else status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -63,9 +67,11 @@ def serving(answer: Callable[[dict[str, Any]], Any], status: int = 200) -> Itera
         server.server_close()
 
 
-def asked(url: str, request: Request = ASKED, key_variable: str = "", timeout_s: float = 10) -> Answer:
+def asked(
+    url: str, request: Request = ASKED, key_variable: str = "", timeout_s: float = 10, retries: int = 0
+) -> Answer:
     async def sent() -> Answer:
-        wire = LlamaWire("tiny", url, key_variable, timeout_s, retries=0)
+        wire = LlamaWire("tiny", url, key_variable, timeout_s, retries)
         try:
             return await wire.send(request)
         finally:
@@ -154,3 +160,23 @@ def test_a_key_that_the_server_quotes_is_not_shown(monkeypatch: pytest.MonkeyPat
 def test_positions_of_one_prompt_are_not_its_to_tell() -> None:
     told = asked("http://127.0.0.1:9/v1", AtPositions((1, 2), (0,), (7,)))
     assert isinstance(told, Fault) and "ask by prefixes" in told.reason
+
+
+def test_every_try_of_both_calls_is_counted() -> None:
+    first = itertools.count()
+    with serving(honest, lambda body: 503 if next(first) in (0, 2) else 200) as url:  # each call succeeds when retried
+        told = asked(url, retries=1)
+    assert isinstance(told, Odds) and told.usage.requests == 4 and not told.usage.untold
+
+
+@pytest.mark.parametrize(("status", "retries", "requests"), [(503, 1, 3), (400, 1, 2)])
+def test_where_the_second_call_fails_the_first_is_counted_too(status: int, retries: int, requests: int) -> None:
+    """Its tokens are not told with a Fault of the second."""
+    with serving(honest, lambda body: 200 if body.get("post_sampling_probs") else status) as url:
+        told = asked(url, retries=retries)
+    assert isinstance(told, Fault) and (told.usage.requests, told.usage.untold) == (requests, True)
+
+
+def test_a_pause_that_the_server_asks_for_fits_within_its_patience() -> None:
+    words, both = (kind("tiny", "http://127.0.0.1:9/v1", "", 1.0, 2).patience_s for kind in (OpenAiWire, LlamaWire))
+    assert words == 3 * 1.0 + 2 * 120.0 and both == 2 * words

@@ -1,6 +1,8 @@
 """The client against a real server on loopback: what it knows is what comes back, and every fault is a value."""
 
 import asyncio
+import copy
+import json
 import time
 from email.utils import formatdate
 
@@ -10,6 +12,8 @@ import pytest
 from llm.server import Server, Trouble, level_brain, serve
 from plainspoken.errors import ConfigError
 from plainspoken.llm import AtPositions, Chat, Completion, Fault, Message, NextToken, Odds, Reply
+from plainspoken.llm.ask import Asker
+from plainspoken.llm.cache import AnswerCache
 from plainspoken.llm.openai_wire import OpenAiWire
 from plainspoken.llm.tokens import LlmTokens
 
@@ -234,3 +238,24 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(monkeypatch):
     assert "secret" not in str(refusal.value)
     with pytest.raises(ConfigError, match="address"):
         OpenAiWire("test", "127.0.0.1:8000")
+
+
+def test_prompts_that_are_sent_otherwise_have_answers_of_their_own(byte_tokenizer, tmp_path):
+    """A template that knows no system role has the system message within the first user's: another prompt."""
+    refuses = copy.deepcopy(byte_tokenizer)
+    refuses.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}"
+        "{% endfor %}"
+    )
+    chat = Chat((Message("system", "Be short."), Message("user", "say 7")), max_tokens=4)
+    with serve(Server()) as server:
+        names = set[str]()
+        cache = AnswerCache(tmp_path / "answers.sqlite")
+        for tokens in (None, LlmTokens.of(byte_tokenizer), LlmTokens.of(refuses)):
+            asker = Asker(OpenAiWire("test", server.url, retries=0, tokens=tokens), cache)
+            assert all(isinstance(answer, Reply) for answer in asker.ask([chat]))
+            names.add(asker.wire.model)
+            asker.close()
+        cache.close()
+    sent = [json.dumps(body["messages"]) for body in server.bodies]
+    assert len(sent) == len(set(sent)) == len(names) == 2

@@ -144,6 +144,8 @@ def _whole(name: str, predictions: Mapping[str, Prediction], plan: Plan) -> Cond
 def _edit_conditions(material: SiteMaterial, plan: Plan) -> Iterator[Condition]:
     """The rewrite with a site's explanations as they were written, and with each edit alone taken back.
 
+    As they were written all levels are what they were before any edit, also of latents that only stood in a prompt with
+    an edited one; with one edit taken back that latent's are, and all others' stay as they are now.
     What they are compared with is everything rewritten; a plan without that has none.
     """
     if material.as_written is None or 1.0 not in plan.fractions:

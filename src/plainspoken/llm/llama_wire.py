@@ -7,6 +7,7 @@ the top: together these are the log-probabilities of any answers, by id, without
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 from plainspoken.llm.fit import misfit
 from plainspoken.llm.key import Key
 from plainspoken.llm.openai_answers import BadAnswer, odds_of
-from plainspoken.llm.openai_faults import fault_of
-from plainspoken.llm.openai_wire import NO_KEY, OpenAiWire
+from plainspoken.llm.openai_faults import fault_of, tries
+from plainspoken.llm.openai_wire import NO_KEY, OpenAiWire, patience_s
 from plainspoken.llm.requests import Ability, Answer, AtPositions, Fault, NextToken, Odds, Request, Usage
 from plainspoken.llm.tokens import LlmTokens
 from plainspoken.llm.whole import miscounted
@@ -49,7 +50,7 @@ class LlamaWire:
         from openai import AsyncOpenAI
 
         self._key, self._timeout_s, self._context = Key.of(key_variable), timeout_s, context
-        self._tokens, self._patience_s = tokens, 2 * timeout_s * (retries + 1)
+        self._tokens, self.patience_s = tokens, 2 * patience_s(timeout_s, retries)
         self._client = AsyncOpenAI(
             api_key=self._key.value or NO_KEY, base_url=self._root, timeout=timeout_s, max_retries=retries
         )
@@ -69,24 +70,28 @@ class LlamaWire:
             return await self._words.send(request)
         if fault := misfit(request, self._tokens, self._context, drawn=1):
             return fault
-        begun, count = time.perf_counter(), len(set(request.answers))
+        begun, count, done = time.perf_counter(), len(set(request.answers)), list[int]()
         try:
-            async with asyncio.timeout(self._patience_s):
-                shares = await self._post(request, samplers=[], n_probs=count, post_sampling_probs=True)
-                drawn = await self._post(request, -1, samplers=["top_k"], top_k=1, n_probs=1)
-            answer = _read(request, shares, drawn, time.perf_counter() - begun)
+            async with asyncio.timeout(self.patience_s):
+                shares = await self._post(request, done, samplers=[], n_probs=count, post_sampling_probs=True)
+                drawn = await self._post(request, done, -1, samplers=["top_k"], top_k=1, n_probs=1)
+            answer = _read(request, shares, drawn, Usage(requests=sum(done), seconds=time.perf_counter() - begun))
             if not isinstance(answer, Fault):
                 return answer
             fault = answer
         except OpenAIError as error:
-            return fault_of(error, self._root, self._key, self._timeout_s, time.perf_counter() - begun)
+            fault = fault_of(error, self._root, self._key, self._timeout_s, time.perf_counter() - begun)
+            usage, before = fault.usage, sum(done)  # the call before this one was paid for, too
+            usage = replace(usage, requests=usage.requests + before, untold=usage.untold or before > 0)
+            return replace(fault, usage=usage)
         except TimeoutError:
-            fault = Fault("server", f"did not end its answers in {self._patience_s:g} s; raise timeout_s")
+            done.append(1)  # that which was under way
+            fault = Fault("server", f"did not end its answers in {self.patience_s:g} s; raise timeout_s")
         except BadAnswer as error:
             fault = Fault(error.kind, str(error))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             fault = Fault("server", f"the body is not llama-server's ({error!r}); is it one?")
-        usage = Usage(requests=2, seconds=time.perf_counter() - begun, untold=True)
+        usage = Usage(requests=sum(done), seconds=time.perf_counter() - begun, untold=True)
         return Fault(fault.kind, self._key.hide(f"{self._root}/completion: {fault.reason}"), usage)
 
     async def close(self) -> None:
@@ -94,8 +99,11 @@ class LlamaWire:
         await self._words.close()
         await self._client.close()
 
-    async def _post(self, request: NextToken, step: int = 1, **sampling: Any) -> list[dict[str, Any]]:
-        """One answer a prompt, in their order; with step -1 the server reads the last first: a prefix of it is kept."""
+    async def _post(self, request: NextToken, done: list[int], step: int = 1, **sampling: Any) -> list[dict[str, Any]]:
+        """One answer a prompt, in their order; with step -1 the server reads the last first: a prefix of it is kept.
+
+        `done` is told how many tries the call took, as soon as it has an answer.
+        """
         from httpx2 import Response
 
         body = {
@@ -105,25 +113,27 @@ class LlamaWire:
             "logit_bias": [[answer, LIFT] for answer in sorted(set(request.answers))],
             "response_fields": FIELDS,
         }
-        told = (await self._client.post("/completion", cast_to=Response, body=body | sampling)).json()
+        response = await self._client.post("/completion", cast_to=Response, body=body | sampling)
+        done.append(tries(response.request))
+        told = response.json()
         rows = sorted(told if isinstance(told, list) else [told], key=lambda row: row["index"])
         if [row["index"] for row in rows] != list(range(len(request.prompts))):
             raise BadAnswer("server", f"{len(rows)} answers for {len(request.prompts)} prompts; look at its log")
         return rows[::step]
 
 
-def _read(
-    request: NextToken, shares: list[dict[str, Any]], drawn: list[dict[str, Any]], seconds: float
-) -> Odds | Fault:
+def _read(request: NextToken, shares: list[dict[str, Any]], drawn: list[dict[str, Any]], cost: Usage) -> Odds | Fault:
+    """`cost`: tries and seconds of both calls."""
     for prompt, *told in zip(request.prompts, shares, drawn, strict=True):
         for row in told:
-            if fault := miscounted(len(prompt), Usage(row["tokens_evaluated"], requests=2, seconds=seconds)):
+            if fault := miscounted(len(prompt), replace(cost, prompt_tokens=row["tokens_evaluated"])):
                 return fault
     rows = [_row(request.answers, *pair, f"prompt {at}") for at, pair in enumerate(zip(shares, drawn, strict=True))]
     read = sum(row["tokens_evaluated"] for row in shares)
     computed = sum(row["timings/prompt_n"] for row in shares + drawn)
     completed = sum(row["tokens_predicted"] for row in shares + drawn)
-    usage = Usage(read, max(0, read - computed), completed, seconds, 2)  # cached: what neither call computed
+    cached = max(0, read - computed)  # what neither call computed
+    usage = replace(cost, prompt_tokens=read, cached_tokens=cached, completion_tokens=completed)
     return odds_of(rows, request.answers, usage)
 
 

@@ -78,14 +78,18 @@ class OpenAiWire:
         self._timeout_s, self._tokens, self._context = timeout_s, tokens, context
         self._count = counter(tokens)
         # The package waits so long for each piece of an answer: one that trickles in would never be given up.
-        self._patience_s = timeout_s * (retries + 1) + _LONGEST_PAUSE_S * retries
+        self.patience_s = patience_s(timeout_s, retries)
         self._key = Key.of(key_variable)
         self._client = _client(base_url, self._key.value or NO_KEY, timeout_s, retries)
 
     @property
     def model(self) -> str:
-        """The model's name at the server, with the server's address: two servers may mean different weights by it."""
-        return f"{self._model} at {self._url}"
+        """The model's name at the server, with the server's address: two servers may mean different weights by it.
+
+        And whether the system message is put within the first user's, since prompts are then others (`_body`).
+        """
+        folds = self._tokens is not None and not self._tokens.knows_system
+        return f"{self._model} at {self._url}{', the system message within the first user message' if folds else ''}"
 
     @property
     def abilities(self) -> frozenset[Ability]:
@@ -104,12 +108,10 @@ class OpenAiWire:
         path, body = self._body(request)
         begun = time.perf_counter()
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self.patience_s):
                 response = await self._post(path, body)
         except TimeoutError:
-            reason = (
-                f"{self._url} did not end its answer in {self._patience_s:g} s, all tries together; raise timeout_s"
-            )
+            reason = f"{self._url} did not end its answer in {self.patience_s:g} s, all tries together; raise timeout_s"
             return Fault("server", reason, Usage(seconds=time.perf_counter() - begun, untold=True))
         except OpenAIError as error:
             return self._hidden(fault_of(error, self._url, self._key, self._timeout_s, time.perf_counter() - begun))
@@ -199,6 +201,11 @@ def _schema(request: Chat) -> dict[str, Any]:
         return {}
     schema = {"name": "answer", "strict": True, "schema": json.loads(request.schema)}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def patience_s(timeout_s: float, retries: int) -> float:
+    """How long one call may take, all its tries and the pauses between them together, in seconds."""
+    return timeout_s * (retries + 1) + _LONGEST_PAUSE_S * retries
 
 
 def require_address(base_url: str) -> None:

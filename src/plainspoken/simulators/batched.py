@@ -7,8 +7,8 @@ once more, the table's head. The explanations are read once for a batch; with th
 for every token.
 
 How well a model answers may depend on which explanations stand together: batches are the latents with a sentence in
-ascending order, by `simulate.batch`, whatever a gate lets pass, so that the same sentences are asked the same way. What
-a gate drops has no line in the table.
+ascending order, by `simulate.batch`, whatever a gate lets pass, so that the same sentences are asked the same way; who
+asks some of them again hands over whole batches (`pipeline.company`). What a gate drops has no line in the table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -51,14 +51,13 @@ class ToAsk:
 
         All latents with a sentence are in a batch, whatever `only` lists; positions without any of them are left out.
         """
-        starts = range(0, len(self.latents), size)
         if self.only is None:
-            for batch in (self.latents[first : first + size] for first in starts):
+            for batch in batches(self.latents, size):
                 yield batch, ((position, batch) for position in self.positions.tolist())
             return
         order = np.argsort(self.only.latent, kind="stable")
         latent, position = self.only.latent[order], self.only.position[order]
-        for batch in (self.latents[first : first + size] for first in starts):
+        for batch in batches(self.latents, size):
             low, high = np.searchsorted(latent, batch[0]), np.searchsorted(latent, batch[-1], "right")
             here = low + np.argsort(position[low:high], kind="stable")
             yield batch, _runs(position[here], latent[here])
@@ -72,6 +71,12 @@ class ToAsk:
         for row, places in _runs(self.only.position // t, np.arange(len(self.only))):
             order = places[np.argsort(self.only.latent[places], kind="stable")]
             yield row, list(_runs(self.only.latent[order], self.only.position[order]))
+
+
+def batches(latents: Iterable[int] | Int[np.ndarray, " l"], size: int) -> Iterator[Int[np.ndarray, " b"]]:
+    """Latents in batches of so many, ascending; the last may be smaller."""
+    ordered = np.array(sorted(latents), np.int64)
+    return (ordered[first : first + size] for first in range(0, len(ordered), size))
 
 
 def _runs(key: Int[np.ndarray, " n"], value: Int[np.ndarray, " n"]) -> Iterator[tuple[int, Int[np.ndarray, " m"]]]:

@@ -97,8 +97,10 @@ def open_structured(means: SimulateMeans) -> Simulate:
 
     def one_by_one(sentences: Mapping[int, str], text: Text, pairs: ToAsk) -> Iterator[Question]:
         t = text.rows.tokens.shape[1]
+        # Up to the last token asked about at all, whichever latents pass the gate there: a prompt is one latent's own.
+        last = dict(zip((pairs.positions // t).tolist(), (pairs.positions % t).tolist(), strict=True))
         for row, latents in pairs.by_row(t):
-            listing = Listing.of(text, row, max(int(positions[-1]) for _, positions in latents) % t + 1)
+            listing = Listing.of(text, row, last[row] + 1)
             for latent, positions in latents:
                 numbers = listing.numbers(positions)
                 said = messages(listing.text, sentences[latent], listing.told_of(numbers), held is not None)

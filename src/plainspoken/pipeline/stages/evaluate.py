@@ -11,12 +11,15 @@ from plainspoken.activations import require_finite
 from plainspoken.calibrators import calibrator_named
 from plainspoken.coders import load_coder
 from plainspoken.config import Config, ScoreConfig
+from plainspoken.errors import RunError
 from plainspoken.evaluate import ALL_SITES, SiteFacts, evaluate
 from plainspoken.evaluate import units as units_of
 from plainspoken.pipeline import explanations
+from plainspoken.pipeline.company import latents_in_prompt, text_hashes
 from plainspoken.pipeline.gating import gated, site_gate
 from plainspoken.pipeline.ranking import latents_ranked
 from plainspoken.pipeline.shelves import (
+    Share,
     calibrate_rows,
     latents_of,
     load_rows,
@@ -24,7 +27,7 @@ from plainspoken.pipeline.shelves import (
     load_statistics,
     load_table,
 )
-from plainspoken.pipeline.speech import NOT_CHOSEN, simulate_latents, unread_latents
+from plainspoken.pipeline.speech import NOT_CHOSEN, simulate_latents, simulated_by, unread_latents
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.stages.calibrate import maximum
 from plainspoken.pipeline.workplace import Workplace
@@ -91,7 +94,7 @@ def site_material(workplace: Workplace, site: Site, rows: Rows) -> SiteMaterial:
     calibrate = calibrate_rows(workplace)
     edits = explanations.edits(workplace.path("explain", site.module))
     spoken = _spoken(workplace, site.module)
-    before = _before_edits(workplace, site.module, edits, spoken, calibrate, rows) if edits else None
+    before = _before_edits(workplace, site.module, spoken, calibrate, rows) if edits else None
     edited = tuple(edit.latent for edit in edits)
     score, also = latents_ranked(workplace, site.module), workplace.config.evaluate.also_calibrated
     return gathered(workplace, site, spoken, calibrate, edited, before, score, also)
@@ -132,31 +135,40 @@ def _spoken(workplace: Workplace, module: str) -> Spoken:
     return Spoken(calibrate, rewrite, np.asarray(heard.any(axis=1) & spoken.any(axis=1)))
 
 
-def _before_edits(
-    workplace: Workplace,
-    module: str,
-    edits: Sequence[explanations.EditedSentence],
-    spoken: Spoken,
-    calibrate: Rows,
-    evaluate_rows: Rows,
-) -> Spoken:
-    """What the sentences said before people changed them: only those are simulated again."""
-    texts = {edit.latent: edit.old for edit in edits if edit.old is not None}
-    changed = np.array([edit.latent for edit in edits])
+def _before_edits(workplace: Workplace, module: str, spoken: Spoken, calibrate: Rows, evaluate_rows: Rows) -> Spoken:
+    """What the sentences said before people changed them, over both parts as a run without these edits has it.
+
+    Only latents whose prompts an edit changed are simulated again: those edited, those that stand in a prompt with one,
+    and those that pass the gate elsewhere since. Raises RunError where the run's simulator now asks otherwise.
+    """
+    folder, latents = workplace.path("explain", module), len(spoken.explained)
+    texts = {e.latent: e.text for e in explanations.read_as_written(folder).values()}
+    gate, together = site_gate(workplace, module, texts), latents_in_prompt(workplace)
     explained = spoken.explained.copy()
-    explained[changed] = False
-    explained[list(texts)] = True
-    folder = workplace.path("explain", module)
-    gate = site_gate(workplace, module, {e.latent: e.text for e in explanations.read_as_written(folder).values()})
 
-    def before(current: Simulation, rows: Rows) -> Simulation:
-        label = f"simulating the {rows.part} part as it was written"
+    def before(share: Share, rows: Rows) -> Simulation:
+        path = workplace.path("simulate", module) / f"{share}.safetensors"
+        current, known, by = load_simulation(path)
+        if by != simulated_by(workplace):
+            raise RunError(
+                f"{path} was made by another simulator, or asked in another way, than {by!r} would be now: what the "
+                "sentences said before they were edited cannot be compared with it; redo it with --force simulate"
+            )
         only = None if gate is None else gated(workplace, gate, rows)
-        old, failures = simulate_latents(workplace, texts, current.latents, rows, label, only)
-        explained[unread_latents(failures)] = False
-        return current.with_latents_of(old, changed)
+        wanted = text_hashes(texts, latents, only, together)
+        changed = (wanted != known).any(axis=1)
+        again = {latent: text for latent, text in texts.items() if changed[latent]}
+        old, failures = simulate_latents(
+            workplace, again, latents, rows, f"simulating the {rows.part} part as it was written", only
+        )
+        explained[changed] = wanted[changed].any(axis=1)
+        unread.extend(unread_latents(failures))
+        return current.with_latents_of(old, np.flatnonzero(changed))
 
-    return Spoken(before(spoken.calibrate, calibrate), before(spoken.rewrite, evaluate_rows), explained)
+    unread: list[int] = []
+    both = before("calibrate", calibrate), before("evaluate", evaluate_rows)
+    explained[unread] = False
+    return Spoken(*both, explained)
 
 
 def site_facts(workplace: Workplace, module: str) -> SiteFacts:

@@ -1,19 +1,18 @@
 """Simulate: the sentences read back over the rows that are calibrated on, those that are scored on, and evaluate rows.
 
-Each simulation is kept with the hash of the sentence that each latent was read from, so that after an edit only the
-latents whose sentence changed are read again.
+Each simulation is kept with the hash of what each latent was read from, its sentence and those that stood in a prompt
+with it, so that after an edit only the latents whose prompts changed are read again.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 
 from plainspoken.config import Config
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.gating import gate_counts, gated, positions_by_latent, save_gate, site_gate, tell_gate
+from plainspoken.pipeline.company import latents_in_prompt, text_hashes, with_company
+from plainspoken.pipeline.gating import gate_counts, gated, save_gate, site_gate, tell_gate
 from plainspoken.pipeline.llm_settings import llm_settings_unread
 from plainspoken.pipeline.shelves import SHARES, Share, latents_of, load_simulation, save_simulation, simulated_rows
 from plainspoken.pipeline.speech import chance_asked, opened_simulator, simulate_latents, simulated_by, tokens_asked
@@ -98,11 +97,12 @@ def bring_up_simulation(
 ) -> tuple[int, list[Failure]]:
     """Make the simulation at `path` that of these sentences; (how many latents were simulated, those that failed).
 
-    `only`: the pairs that pass the gate; a latent that passes at other tokens than before is simulated again, and what
-    was asked before comes out of the response cache.
+    `only`: the pairs that pass the gate; a latent that passes at other tokens than before is simulated again. So is one
+    that got no answer somewhere, and all that stand in a prompt with one that is: what was asked before comes out of
+    the response cache.
     """
-    simulator = simulated_by(workplace)
-    wanted = text_hashes(texts, latents, only)
+    simulator, together = simulated_by(workplace), latents_in_prompt(workplace)
+    wanted = text_hashes(texts, latents, only, together)
     old, known = None, np.zeros_like(wanted)
     if path.exists():
         old, known, by = load_simulation(path)
@@ -113,8 +113,8 @@ def bring_up_simulation(
             old, known = None, np.zeros_like(wanted)
     changed = (wanted != known).any(axis=1)
     if old is not None:
-        changed[old.missing_latent] = True  # what got no answer is asked again; what did comes out of the cache
-    changed = np.flatnonzero(changed)
+        changed[old.missing_latent] = True
+    changed = np.flatnonzero(with_company(changed, texts, together))
     # A sentence that does not parse is read again each time: its failure is what there is to know of it.
     label = f"simulating the {rows.part} part"
     spoken = {i: texts[i] for i in changed.tolist() if i in texts}
@@ -126,18 +126,6 @@ def bring_up_simulation(
                 wanted[failure.latent] = 0
         save_simulation(path, simulation, wanted, simulator)
     return len(changed), failures
-
-
-def text_hashes(texts: Mapping[int, str], latents: int, only: Pairs | None = None) -> UInt8[np.ndarray, "latents 32"]:
-    """SHA-256 of each latent's sentence, and of where it passes the gate, if there is one; zeros without a sentence."""
-    found = np.zeros((latents, 32), np.uint8)
-    passes = {} if only is None else positions_by_latent(only, latents)
-    for latent, text in texts.items():
-        told = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-        if only is not None:
-            told.update(b"passes" + passes[latent].astype(np.int64).tobytes())
-        found[latent] = np.frombuffer(told.digest(), np.uint8)
-    return found
 
 
 def load_simulations(workplace: Workplace, site: str, share: Share) -> Simulation:
