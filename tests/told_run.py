@@ -8,7 +8,7 @@ import numpy as np
 
 from explain_scene import says
 from llm.server import Server
-from plainspoken.config import Config
+from plainspoken.config import Config, LimitsConfig
 
 SAID = "On the ends of words, and on nothing else at all"
 
@@ -28,11 +28,12 @@ def told_config(tiny: Config, url: str, assistant: Path) -> Config:
     """The tests' tiny run, explained by `writer` and simulated at the last token of each row by `judge`."""
     judge = replace(
         tiny.simulate.llm, service="openai", model="judge", tokenizer=str(assistant), retries=0, base_url=url,
-        price_in=2.0, concurrency=1,
+        price_in=2.0,
     )  # fmt: skip
     explain = replace(
         tiny.explain, explainer="default", least_examples=2, window=8, examples=10, quantiles=5, words=20,
         llm=replace(judge, model="writer"),
     )  # fmt: skip
     simulate = replace(tiny.simulate, simulator="last-token", calibrate_positions="last", least_mass=1e-9, llm=judge)
-    return replace(tiny, explain=explain, simulate=simulate, evaluate=replace(tiny.evaluate, positions="last"))
+    evaluate = replace(tiny.evaluate, positions="last")
+    return replace(tiny, explain=explain, simulate=simulate, evaluate=evaluate, limits=LimitsConfig(concurrency=1))

@@ -32,7 +32,7 @@ def at(url: str, folder: Path, **limits: float) -> Config:
 def ask_all(place: Workplace, count: int) -> None:
     """The three sections' models, side by side."""
     sections: tuple[Section, ...] = ("explain", "score", "simulate")
-    llms = [place.llm(section) for section in sections]
+    llms = [place.llms.of(section) for section in sections]
     threads = [
         threading.Thread(target=lambda llm=llm: list(llm.asker.ask(Completion(f"{n}", 1) for n in range(count))))
         for llm in llms
@@ -47,7 +47,7 @@ def test_three_services_share_one_limit(neox_folder: Path, tmp_path: Path) -> No
     with serve(Server(trouble=lambda *_: Trouble(delay_s=0.02))) as server:
         place = Workplace(tmp_path / "run", at(server.url, neox_folder, concurrency=3), STAGES)
         ask_all(place, 15)
-        place.close()
+        place.llms.close()
     assert server.seen.total() == 45 and server.most_in_flight == 3
 
 
@@ -55,11 +55,11 @@ def test_three_services_share_one_pace(neox_folder: Path, tmp_path: Path) -> Non
     with serve(Server()) as server:
         place = Workplace(tmp_path / "run", at(server.url, neox_folder, per_minute=1200.0), STAGES)
         for section in ("explain", "score", "simulate"):
-            place.llm(section)
+            place.llms.of(section)
         begun = time.monotonic()
         ask_all(place, 7)
         assert time.monotonic() - begun >= 20 * 0.05 * 0.9
-        place.close()
+        place.llms.close()
 
 
 def test_limits_belong_to_no_stage() -> None:
