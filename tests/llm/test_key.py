@@ -5,6 +5,7 @@ import json
 import logging
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -209,7 +210,7 @@ def test_names_that_begin_as_keys_do_are_none() -> None:
         ("cache", "/data/task-4f9aB7c1d2e3f4a5b6c7/answers"),
         ("base_url", "https://xai-gateway.example/sk-1/v1"),
     ]:
-        refuse_secrets(LlmServiceConfig("openai", **{"model": "m", setting: value}), "explain.llm")
+        refuse_secrets(replace(LlmServiceConfig("openai", "m"), **{setting: value}), "explain.llm")
 
 
 def test_ids_in_an_address_and_long_names_of_variables_are_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
