@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ from plainspoken.config import LlmServiceConfig, load_config
 from plainspoken.errors import ConfigError, LlmError
 from plainspoken.llm import Chat, Completion, Fault, Message, NextToken, Reply, open_llm
 from plainspoken.llm.key import Key, refuse_secrets
-from plainspoken.pipeline import dry_run, run
+from plainspoken.llm.open import require_reachable
+from plainspoken.pipeline import STAGES, dry_run, dry_scores, run, scores
+from plainspoken.pipeline.workplace import Workplace
 
 KEY = 'sk-mark/"5e1f0c+8a'
 WRITTEN = (KEY, json.dumps(KEY)[1:-1], json.dumps(KEY)[1:-1].replace("/", "\\/"), "5e1f0c")
@@ -124,11 +128,16 @@ def test_a_placeholder_for_a_key_is_no_secret_that_spoils_replies(monkeypatch: p
 SECRET = "sk-proj-4f9aB7c1d2e3f4a5b6c7"
 
 
-@pytest.mark.parametrize("section", ["explain", "score", "simulate"])
-@pytest.mark.parametrize(
+IN_SETTINGS = pytest.mark.parametrize(
     ("setting", "value"),
     [
         ("base_url", f"https://gateway.example/{SECRET}/v1"),
+        ("base_url", f"https://{SECRET}.gateway.example/v1"),
+        ("model", SECRET),
+        ("model", f"judge:{SECRET}"),
+        ("tokenizer", f"somebody/{SECRET}"),
+        ("cache", f"/tmp/{SECRET}/answers"),
+        ("cache", "/tmp/hf_abcdefghijklmnopqrst"),
         ("base_url", f"https://me:{SECRET}@gateway.example/v1"),
         ("base_url", f"https://gateway.example/v1?key={SECRET}"),
         ("base_url", "https://gateway.example/hunter2-hunter2/v1"),
@@ -140,20 +149,68 @@ SECRET = "sk-proj-4f9aB7c1d2e3f4a5b6c7"
         ("key_variable", "a4f9ab7c1d2e3f4a5b6c7d8e9"),
     ],
 )
+
+
+def require_hidden(told: str, setting: str) -> None:
+    for secret in (SECRET, "hunter2", "4f9ab7c1", "hf_abc"):
+        assert secret not in told, told
+    assert setting in told
+
+
+@pytest.mark.parametrize("section", ["explain", "score", "simulate"])
+@pytest.mark.parametrize("service", ["openai", "local"])
+@IN_SETTINGS
 @pytest.mark.parametrize("dry", [False, True])
 def test_a_key_in_a_setting_is_refused_without_being_shown_or_kept(
-    section: str, setting: str, value: str, dry: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    section: str, service: str, setting: str, value: str, dry: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in a section that is not asked: settings are kept in the run folder, whoever reads them."""
     monkeypatch.setenv("TEST_LLM_KEY", "hunter2-hunter2")
-    values = {f"{section}__llm__service": "openai", f"{section}__llm__key_variable": "TEST_LLM_KEY"}
+    values = {f"{section}__llm__service": service, f"{section}__llm__key_variable": "TEST_LLM_KEY"}
     config = load_config(**{**values, f"{section}__llm__{setting}": value}, simulate__simulator="last-token")
     with pytest.raises(ConfigError) as refusal:
         (dry_run if dry else run)(config, tmp_path / "run")
-    told = "".join(traceback.format_exception(refusal.value))
-    assert SECRET not in told and "hunter2" not in told and "4f9ab7c1" not in told, told
-    assert section in told or "base_url" in told
+    require_hidden("".join(traceback.format_exception(refusal.value)), setting)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("service", ["openai", "local"])
+@IN_SETTINGS
+@pytest.mark.parametrize("asks", [run, dry_run, scores, dry_scores])
+def test_nor_is_it_shown_or_kept_in_a_run_folder_that_there_is(
+    asks: Callable[..., object], service: str, setting: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_LLM_KEY", "hunter2-hunter2")
+    folder = tmp_path / "run"
+    Workplace(folder, load_config(), STAGES).save_config()
+    before = (folder / "config.json").read_bytes()
+    llm = {"service": service, "key_variable": "TEST_LLM_KEY", setting: value}
+    with pytest.raises(ConfigError) as refusal:
+        if asks in (run, dry_run):
+            values = {f"score__llm__{name}": each for name, each in llm.items()}
+            asks(load_config(**values, simulate__simulator="last-token"), folder)
+        else:
+            asks(folder, by=["detection"], overrides=[f"score.llm.{name}={each}" for name, each in llm.items()])
+    require_hidden("".join(traceback.format_exception(refusal.value)), setting)
+    assert (folder / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("variable", [SECRET, "a4f9ab7c1d2e3f4a5b6c7d8e9", "SOME_KEY"])
+def test_a_model_in_process_is_given_no_key_and_what_stands_there_is_not_shown(variable: str) -> None:
+    with pytest.raises(ConfigError, match=r"explain: .*key_variable") as refusal:
+        require_reachable(LlmServiceConfig(key_variable=variable), "explain")
+    assert variable not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_names_that_begin_as_keys_do_are_none() -> None:
+    for setting, value in [
+        ("model", "hf-internal-testing/tiny-random-LlamaForCausalLM"),
+        ("model", "xai-org/grok-2"),
+        ("tokenizer", "/data/hf_models_and_tokenizers_2/sk-learners-and-others"),
+        ("cache", "/data/task-4f9aB7c1d2e3f4a5b6c7/answers"),
+        ("base_url", "https://xai-gateway.example/sk-1/v1"),
+    ]:
+        refuse_secrets(replace(LlmServiceConfig("openai", "m"), **{setting: value}), "explain.llm")
 
 
 def test_ids_in_an_address_and_long_names_of_variables_are_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from plainspoken.llm.tokens import LlmTokens
 from plainspoken.lm import capture
 from plainspoken.pipeline import STAGES, dry_run, explanations, llm_costs, run
 from plainspoken.pipeline.results import Results
-from plainspoken.pipeline.shelves import calibrate_rows, load_rows
+from plainspoken.pipeline.shelves import SHARES, simulated_rows
 from plainspoken.pipeline.speech import tokens_asked
 from plainspoken.pipeline.stages.calibrate import maximum
 from plainspoken.pipeline.workplace import Workplace
@@ -138,7 +138,7 @@ def true_levels(folder: Path, config: Config) -> dict[str, dict[int, float]]:
         coder, most = load_coder(workplace.path("train", site.module)), maximum(workplace, site.module)
         written = explanations.read_explanations(workplace.path("explain", site.module))
         called = {latent: int(said.text.split()[1].rstrip(".")) for latent, said in written.items()}
-        for rows in (calibrate_rows(workplace), load_rows(workplace, "evaluate")):
+        for rows in (simulated_rows(workplace, share) for share in SHARES):
             with torch.no_grad(), capture(workplace.lm, [site]) as seen:
                 workplace.lm.model(torch.from_numpy(rows.tokens).long())
                 code = coder.dense(coder.encode(seen[site.module][0].flatten(0, 1).float())).numpy()
@@ -240,7 +240,7 @@ def test_it_asked_what_the_protocol_asks_and_the_dry_run_knew(whole: tuple[Confi
             asked[stage] = asked.get(stage, 0) + manifest.counts["llm"]["asked"]
         written = explanations.read_explanations(folder / "explain" / site)
         assert 12 < len(written) <= 16  # fewer where one of the 16 fires in fewer than 200 texts
-        pairs = sum(manifest.counts[f"{part}_pairs_asked"] for part in ("calibrate", "evaluate"))
+        pairs = sum(manifest.counts[f"{part}_pairs_asked"] for part in SHARES)
         rows = sum(len(rows.tokens) for rows in asked_rows(config, folder))
         assert pairs == manifest.counts["llm"]["asked"] == len(written) * rows
     told = [str(body["messages"]) for body in big.bodies if "messages" in body]
@@ -260,4 +260,4 @@ def test_it_asked_what_the_protocol_asks_and_the_dry_run_knew(whole: tuple[Confi
 
 def asked_rows(config: Config, folder: Path) -> list[Any]:
     workplace = Workplace(folder, config, STAGES)
-    return [calibrate_rows(workplace), load_rows(workplace, "evaluate")]
+    return [simulated_rows(workplace, share) for share in SHARES]

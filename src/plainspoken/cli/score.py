@@ -25,7 +25,9 @@ def score(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of score, e.g. score.llm.model=NAME; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of score or limits, e.g. score.llm.model=NAME; repeatable."
+        ),
     ] = None,
     site: Annotated[str | None, typer.Option(help="One of the run's sites; default: all.")] = None,
     sort: Annotated[str, typer.Option(help="Column to sort by, largest first.")] = "correlation",

@@ -12,8 +12,9 @@ from plainspoken.errors import ConfigError
 _SECRET = 8
 """Characters from which on a key is taken for a secret in replies: local servers are given keys such as `none`."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_BEGUN_AS_KEYS = re.compile(r"(?:sk-|gsk_|hf_|xai-)[A-Za-z0-9_-]{16,}")
+_BEGUN_AS_KEYS = re.compile(r"sk-(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{16,}|(?:gsk_|hf_|xai-)[A-Za-z0-9]{16,}")
 """How the keys of many services begin."""
+_BETWEEN_PARTS = re.compile(r"[^A-Za-z0-9_-]+")
 _ONE_WORD = re.compile(r"(?=.*[a-z])(?=.*\d)[A-Za-z0-9]{24,}")
 """One long word of letters and digits, which no variable is called, and many a key is."""
 
@@ -60,8 +61,8 @@ class Key:
 def refuse_secrets(config: LlmServiceConfig, section: str) -> None:
     """ConfigError, which does not show it, for a key or password in a setting: settings are kept, and printed.
 
-    Found are the key that `key_variable` names, what keys of many services look like, and whatever an address should
-    not have (user, password, query).
+    Found are the key that `key_variable` names, any part of a setting that begins and goes on as the keys of many
+    services do, and whatever an address should not have (user, password, query).
     """
     key = Key("", "")
     if config.key_variable:
@@ -70,9 +71,7 @@ def refuse_secrets(config: LlmServiceConfig, section: str) -> None:
     refuse_in_address(config.base_url)
     for name in ("model", "base_url", "tokenizer", "cache"):
         value = getattr(config, name) or ""
-        if key.shown_in(value) or (
-            name == "base_url" and any(map(_BEGUN_AS_KEYS.match, urlsplit(value).path.split("/")))
-        ):
+        if key.shown_in(value) or any(map(_BEGUN_AS_KEYS.match, _BETWEEN_PARTS.split(value))):
             raise ConfigError(
                 f"{section}.{name} holds a key, and settings are kept and shown: take it out, and name the environment "
                 "variable that has it as key_variable"

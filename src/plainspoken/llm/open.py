@@ -103,15 +103,15 @@ def require_reachable(config: LlmServiceConfig, section: str) -> None:
     """Raises ConfigError, which names the section, for what `open_llm` would refuse by these settings and the
     environment alone: a key that is not set, an address that is none, a package that is not there. Loads nothing."""
     try:
+        refuse_secrets(config, section)
         if config.service == "local":
             _has_its_own_tokenizer(config)
             if config.key_variable:
                 raise ConfigError(
-                    f"key_variable is {config.key_variable!r}, but service is local: a model in this process wants no "
-                    "key; leave it out, or set service to openai or llama"
+                    "key_variable is set, but service is local: a model in this process wants no key; leave it out, or "
+                    "set service to openai or llama"
                 )
         else:
-            refuse_secrets(config, section)
             require_address(config.base_url)
             Key.of(config.key_variable)
             require_package()

@@ -65,6 +65,7 @@ def refuse_early(workplace: Workplace, stages: Sequence[Stage], target: str, for
 
 
 def _refuse_names(workplace: Workplace, stages: Sequence[Stage]) -> None:
+    workplace.refuse_secrets()  # first of all: what else is wrong with a setting may be told with its value
     for stage in stages:
         if stage.early is not None:
             stage.early(workplace)

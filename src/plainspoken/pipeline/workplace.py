@@ -211,15 +211,20 @@ class Workplace:
             found["site"] = ", ".join(site.module for site in self.sites)
         return found
 
+    def refuse_secrets(self) -> None:
+        """ConfigError, which does not show it, for a key or a password among the settings: they are kept, and shown."""
+        from plainspoken.llm.key import refuse_secrets
+
+        for section in get_args(Section):
+            for config in (self.config, self.kept):
+                refuse_secrets(getattr(config, section).llm, f"{section}.llm")
+
     def save_config(self) -> None:
         """Keep the settings in the run folder, so that the folder's name is all that a later command needs.
 
         ConfigError for a key or a password among them.
         """
-        from plainspoken.llm.key import refuse_secrets
-
-        for section in get_args(Section):
-            refuse_secrets(getattr(self.kept, section).llm, f"{section}.llm")
+        self.refuse_secrets()
         tree = config_tree(self.kept)
         path = self.root / CONFIG
         if not path.exists() or read_json(path) != tree:
