@@ -14,6 +14,7 @@ import pytest
 
 from llm.server import Server, Trouble, serve
 from plainspoken.config import Config
+from plainspoken.errors import RunError
 from plainspoken.pipeline import explanations, run
 from plainspoken.pipeline.results import Results
 from plainspoken.pipeline.shelves import SHARES, load_simulation
@@ -150,3 +151,20 @@ def test_the_effect_of_edits_is_that_between_the_two_runs_and_costs_nothing(
     assert effects[None] == pytest.approx(results.record("rewritten")["ce"] - before, abs=1e-9)
     assert effects[edited] != effects[None], "the sentence alone: its company stays as it is now"
     assert counts(copy, "evaluate")["llm_simulate"]["requests"] == 0
+
+
+def test_another_form_of_prompt_is_another_simulation(
+    tiny: Config, copy: Path, assistant: Path, server: Server
+) -> None:
+    """Whether answers are held to a schema is found of the server at each start."""
+    config = asking(tiny, server, assistant, "structured")
+    server.reply = lambda text: '{"answer": "kept"}' if "Name a cat." in text else listed(text)
+    run(config, copy, target="simulate", force=["simulate"])
+    edit(copy, **{f"_{sentences(copy)[0]}": "Fires at 9 on “the”."})
+    server.reply = listed
+    run(config, copy, target="simulate")
+    assert counts(copy)["evaluate_latents_simulated"] == 12, "all, not the batch of the edit alone"
+    assert same(simulations(copy), anew(config, copy))
+    server.reply = lambda text: '{"answer": "kept"}' if "Name a cat." in text else listed(text)
+    with pytest.raises(RunError, match=r"asked in another way.*--force simulate"):
+        run(config, copy, target="evaluate")

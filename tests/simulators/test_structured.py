@@ -228,8 +228,8 @@ def asking(server: Server, tokenizer: Path, folder: Path, context: int = 0) -> I
         llm.close()
 
 
-def simulate(llm: Llm, text: Text, asked=None, only=None, batch=1, say=lambda message: None):
-    opened = simulator_named("structured").opens(SimulateMeans(SimulateConfig(batch=batch), 7, llm, say))
+def simulate(llm: Llm, text: Text, asked=None, only=None, batch=1, say=lambda message: None, **settings):
+    opened = simulator_named("structured").opens(SimulateMeans(SimulateConfig(batch=batch, **settings), 7, llm, say))
     return opened(SENTENCES, LATENTS, text, asked, only)
 
 
@@ -295,9 +295,12 @@ def test_a_server_that_fails_does_not_change_the_prompt(trouble, answered, passa
     server, heard = Schemaless(reply=knows), []
     with asking(server, llama_folder, tmp_path) as llm:
         if not answered:
-            with pytest.raises(LlmError, match="cannot be told: server: "):
+            with pytest.raises(LlmError, match=r"cannot be told: server: .*simulate\.schema to never"):
                 simulate(llm, passages, say=heard.append)
             assert not heard
+            simulation, failures = simulate(llm, passages, say=heard.append, schema="never")
+            assert not failures and simulation.complete and not heard
+            assert not any("Put the list" in str(body) for body in server.bodies)
             return
         simulation, failures = simulate(llm, passages, say=heard.append)
     assert not failures and simulation.complete and "in words, without a schema: refused" in heard[0]

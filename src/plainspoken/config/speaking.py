@@ -137,6 +137,9 @@ class SimulateConfig:
     batch: Positive = 32
     """How many latents stand in a prompt (`batched`, `structured`). `structured` with 1 puts the text first and the
     explanation last, at a few times the cost; with more, a reply that tells nothing loses a row of the whole batch."""
+    schema: Literal["auto", "never"] = "auto"
+    """Whether answers are held to a JSON schema (`structured`). auto: where the server is found to do that, else JSON
+    is asked for in words; never: in words, untried, as for a server that fails at a schema (llama-cpp-python)."""
     least_mass: Share = 0.001
     """Least probability that the ten digits must get together for an answer to be one; below it the pair counts as
     unanswered. A model that answers gives them nearly all, one that only goes on with the text a tenth or so, and ten

@@ -115,25 +115,32 @@ def explain_means(workplace: Workplace, module: str | None = None) -> ExplainMea
 
 def opened_simulator(workplace: Workplace) -> Simulate:
     """The run's simulator, its language model tried."""
+    return _opened(workplace)[0]
+
+
+def _opened(workplace: Workplace) -> tuple[Simulate, tuple[str, ...]]:
+    """(the run's simulator, the form of its prompts where that rests on what was found of the language model)."""
     config = workplace.config
     simulator = simulator_named(config.simulate.simulator)
 
-    def opens() -> Simulate:
-        llm = workplace.llms.of("simulate") if simulator.needs_llm else None
-        return simulator.opens(SimulateMeans(config.simulate, config.seed, llm, workplace.progress.say))
+    def opens() -> tuple[Simulate, tuple[str, ...]]:
+        llm, forms = workplace.llms.of("simulate") if simulator.needs_llm else None, list[str]()
+        means = SimulateMeans(config.simulate, config.seed, llm, workplace.progress.say, forms.append)
+        return simulator.opens(means), tuple(forms)
 
     return workplace.remembered(f"{config.simulate.simulator} simulator", opens)
 
 
 def simulated_by(workplace: Workplace) -> str:
-    """Names what made a simulation: simulator and gate, the language model and the settings that its levels rest on."""
+    """Names what made a simulation: simulator and gate, the language model and the settings that its levels rest on,
+    and the form of its prompts, where that was found out by trying the model."""
     config = workplace.config
     name, gate = config.simulate.simulator, config.simulate.gate
     if not simulator_named(name).needs_llm:
         return name if gate == "none" else f"{name}, gate {gate}"
     stage = workplace.stage("simulate")
     read = {n: v for n, v in workplace.settings(stage).items() if n.startswith("simulate.")}
-    return f"{name} {digest([read, workplace.llms.of('simulate').name])[:16]}"
+    return f"{name} {digest([read, workplace.llms.of('simulate').name, *_opened(workplace)[1]])[:16]}"
 
 
 def simulate_latents(

@@ -48,13 +48,15 @@ class Simulate(Protocol):
 class SimulateMeans:
     """What a simulator works with beside sentences and text: its settings, the run's seed, its language model.
 
-    `say`: what is told of how it asks, where that rests on what was found of the model.
+    `say`: what is told of how it asks, where that rests on what was found of the model. `form`: is then told which of
+    its forms of prompt it uses, in a word that stands for just that: levels of two forms are two simulations.
     """
 
     settings: SimulateConfig
     seed: int
     llm: Llm | None = None
     say: Callable[[str], object] = lambda message: None
+    form: Callable[[str], object] = lambda name: None
 
     def needed_llm(self) -> Llm:
         """The language model, for a simulator that was registered as one that asks it."""

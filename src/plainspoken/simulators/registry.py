@@ -51,7 +51,7 @@ SIMULATORS: dict[str, Simulator] = {
     "last-token": Simulator(open_last_token, needs_llm=True, reads=("least_mass",)),
     "all-at-once": Simulator(open_all_at_once, needs_llm=True, reads=("least_mass", "strategy")),
     "batched": Simulator(open_batched, needs_llm=True, reads=("least_mass", "strategy", "batch")),
-    "structured": Simulator(open_structured, needs_llm=True, reads=("batch",)),
+    "structured": Simulator(open_structured, needs_llm=True, reads=("batch", "schema")),
     "token-level": Simulator(open_token_level, needs_llm=True, reads=("strategy",)),
 }
 

@@ -93,7 +93,9 @@ def open_structured(means: SimulateMeans) -> Simulate:
     """
     llm, size = means.needed_llm(), means.settings.batch
     llm.require("chat")
-    held = _held_to(schema(2 if size == 1 else 3), llm, means.say)
+    wanted = schema(2 if size == 1 else 3)
+    held = None if means.settings.schema == "never" else _held_to(wanted, llm, means.say)
+    means.form("words" if held is None else "schema")
 
     def one_by_one(sentences: Mapping[int, str], text: Text, pairs: ToAsk) -> Iterator[Question]:
         t = text.rows.tokens.shape[1]
@@ -193,7 +195,7 @@ def _held_to(schema: str, llm: Llm, say: Callable[[str], object]) -> str | None:
         if "schema" in found.failed:
             raise LlmError(
                 f"whether {llm.name} holds its answers to a JSON schema, which the prompt depends on, cannot be told: "
-                f"{reason}; run again once it answers, or use a server that takes response_format or ignores it"
+                f"{reason}; run again once it answers, or set simulate.schema to never, which asks for JSON in words"
             )
     say(f"structured asks {llm.name} for JSON in words, without a schema: {reason}")
     return None

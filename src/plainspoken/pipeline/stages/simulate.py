@@ -50,6 +50,8 @@ def unread(config: Config) -> tuple[str, ...]:
     others = tuple(f"simulate.{setting}" for setting in settings_unread(name))
     if config.simulate.gate == "none":
         others += ("simulate.gate", "simulate.gate_recall")
+    if config.simulate.schema == "auto":  # as before there was such a setting
+        others += ("simulate.schema",)
     asked = llm_settings_unread("simulate", simulator_named(name).needs_llm)
     return (*others, *asked)
 
