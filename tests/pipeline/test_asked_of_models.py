@@ -110,7 +110,12 @@ def test_an_incomplete_rewrite_cannot_be_overlooked(incomplete: tuple[Server, Co
     assert record["coverage"] < COVERED and record["p_beats_zero"] is None and record["ce"] > 0
     assert headline is not None and "keeps" not in headline.group(1)
     assert f'<span class="before">Incomplete, verdict {record["withheld"]}.</span>' in headline.group(1)
-    assert "this rewrite is incomplete" in page and "server: " in page
+    manifest = Manifest.load(folder / "simulate" / SITE / "manifest.json")
+    lost = {share: {f["latent"] for f in manifest.failures if f["share"] == share} for share in SHARES}
+    assert f"this rewrite is incomplete. Of {asked:,}" in page and "are put at 0" in page
+    assert f"(server: {len(lost['evaluate']):,} latents)" in page
+    (each,) = (failure for failure in failure_counts(folder) if failure.stage == "simulate")
+    assert each.latents == len(set.union(*lost.values())) < sum(map(len, lost.values())), "a latent counts once"
     shown = " ".join(CliRunner().invoke(app, ["evaluate", str(folder)]).output.split())
     assert "incomplete (*): of the (latent, token) pairs" in shown and f"verdict {record['withheld']}" in shown
     assert "latents that simulate failed on" in shown and "server" in shown

@@ -278,3 +278,16 @@ def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
 def luminance(colour: tuple[int, ...]) -> float:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_point_of_the_frontier_says_of_how_many_latents_it_speaks_and_what_it_lacks(data: ReportData) -> None:
+    (site,) = data.sites
+    first, *others = site.frontier
+    few = replace(first, explained=4, latents=10, coverage=0.9, withheld="withheld: 10.0 % of the pairs got no answer")
+    points = (few, *(replace(point, explained=9, latents=10, coverage=1.0) for point in others))
+    page = render_report(replace(data, sites=(replace(site, frontier=points),)))
+    assert "<td>4 of 10</td>" in page and page.count("<td>9 of 10</td>") == 2
+    assert "incomplete: 90.0% answered; nothing is claimed by it" in page
+    assert "Hollow: incomplete" in page and "the others put at 0: 15 words 4, 60 words 9, 240 words 9" in page
+    before = render_report(data)
+    assert before.count("<td>not recorded</td>") == 3 and "Hollow: incomplete" not in before

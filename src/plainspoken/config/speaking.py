@@ -123,7 +123,8 @@ class SimulateConfig:
     the words of the sentence, in the embeddings of the model that is rewritten. What is dropped is level 0."""
     gate_recall: Share = 0.99
     """The share of the true firings, and of their decoder-weighted mass, that the gate is to keep: its thresholds are
-    chosen for it on one half of the calibrate documents, and what it keeps is measured on the other. Where that is
+    chosen for it on one half of the calibrate documents that are not scored on (a quarter of all by default), and what
+    it keeps is measured on the other. Where that is
     less, they are chosen anew, more tightly, at the last so that everything passes."""
     calibrate_positions: Literal["all", "last"] | Positive = "all"
     """Which tokens of the calibrate part the simulator is asked about: `all`; so many of each row, drawn at random, and

@@ -1,7 +1,7 @@
 """What a run asked of language models, and what it did not get: the manifests of its stages, added up."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -73,9 +73,14 @@ def failure_counts(folder: Path) -> tuple[FailureCount, ...]:
     found = []
     for stage in ("explain", "simulate"):
         for site, manifest in _manifests(folder, stage):
-            kinds = Counter(failure_kind(stage, failure) for failure in manifest.failures)
-            found += [FailureCount(stage, site, kind, latents) for kind, latents in kinds.most_common()]
+            found += [FailureCount(stage, site, *each) for each in latents_by_kind(stage, manifest.failures)]
     return tuple(found)
+
+
+def latents_by_kind(stage: str, failures: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """(kind, latents that failed in that way), most first: a latent counts once, however many shares it failed on."""
+    kinds = Counter(kind for kind, _ in {(failure_kind(stage, failure), failure["latent"]) for failure in failures})
+    return sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def failure_kind(stage: str, failure: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The gate of a site's sentences: chosen on half of the calibrate documents, measured on the other half, and kept."""
+"""The gate of a site's sentences: chosen on half of the documents to calibrate on, measured on the others, kept."""
 
 from collections.abc import Mapping
 from pathlib import Path

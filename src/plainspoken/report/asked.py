@@ -17,10 +17,14 @@ class FailureKind:
 
 @dataclass(frozen=True)
 class Unanswered:
-    """Of the (latent, token) pairs of the evaluate part that the simulator was asked about, those without an answer."""
+    """Of the (latent, token) pairs of the evaluate part that the simulator was asked about, those without an answer.
+
+    `kinds`: of how many latents, by what was the matter; none where that was not recorded.
+    """
 
     pairs: int
     asked: int
+    kinds: tuple[FailureKind, ...] = ()
 
     @property
     def share(self) -> float:
@@ -30,7 +34,7 @@ class Unanswered:
 
 @dataclass(frozen=True)
 class GateReport:
-    """What a gate let through: (latent, token) pairs of both parts that the simulator was and was not asked about.
+    """What a gate let through: (latent, token) pairs of all three shares that the simulator was and was not asked of.
 
     `recall` of the true firings and `mass_recall` of their decoder-weighted mass, on `documents` that did not choose
     it (None: nothing fires there); `target`: what both were to be. `open`: of `latents`, those that pass everywhere.

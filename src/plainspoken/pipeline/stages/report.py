@@ -1,13 +1,12 @@
 """Report: the files of the run, read once more, as one page."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.asked import NOT_READ, failure_kind, llm_costs
+from plainspoken.pipeline.asked import latents_by_kind, llm_costs
 from plainspoken.pipeline.provenance import provenance, speakers
 from plainspoken.pipeline.score_table import scores_found
 from plainspoken.pipeline.shelves import (
@@ -101,7 +100,10 @@ def _site_report(
     latents = len(statistics.rate)
     written = explanations.read_explanations(workplace.path("explain", module), latents)
     failures, kinds = _failures(workplace, module, written)
-    counts = Manifest.load(workplace.path("simulate", module) / "manifest.json").counts
+    simulated = Manifest.load(workplace.path("simulate", module) / "manifest.json")
+    counts = simulated.counts
+    # A manifest of before its failures told the share that they are of has none of these.
+    lacking = [failure for failure in simulated.failures if failure.get("share") == "evaluate"]
     scores = _scores(workplace, module, statistics.rate)
     return SiteReport(
         site=module,
@@ -114,7 +116,11 @@ def _site_report(
         failures=failures,
         coder=coder_report(load_measures(workplace, module), load_log(workplace, module)),
         kinds=kinds,
-        unanswered=Unanswered(counts.get("evaluate_pairs_unanswered", 0), counts.get("evaluate_pairs_asked", 0)),
+        unanswered=Unanswered(
+            counts.get("evaluate_pairs_unanswered", 0),
+            counts.get("evaluate_pairs_asked", 0),
+            tuple(FailureKind("simulate", *each) for each in latents_by_kind("simulate", lacking)),
+        ),
         discarded=counts.get("evaluate_discarded"),
         gate=gate_report(counts),
         scorers=tuple(map(scorer_report, scores_found(workplace, module))),
@@ -202,19 +208,20 @@ def _failures(
     workplace: Workplace, module: str, written: Mapping[int, Explanation]
 ) -> tuple[tuple[FailureRow, ...], tuple[FailureKind, ...]]:
     """Those worth a line each (not the latents that a sample left out), and how many there are of each kind."""
-    found, kinds = list[FailureRow](), Counter[tuple[str, str]]()
+    found, kinds = list[FailureRow](), list[FailureKind]()
     for stage in ("explain", "simulate"):
         manifest = Manifest.load(workplace.path(stage, module) / "manifest.json")
-        for record in manifest.failures:
+        # A person may have explained what the explainer could not.
+        lasting = [record for record in manifest.failures if stage == "simulate" or record["latent"] not in written]
+        kinds += [FailureKind(stage, *each) for each in latents_by_kind(stage, lasting)]
+        for record in lasting:
             latent = record["latent"]
             text = written[latent].text if latent in written else None
-            if stage == "simulate" or text is None:  # a person may have explained what the explainer could not
-                kinds[stage, failure_kind(stage, record)] += 1
-                if (kind := record.get("kind")) != NOT_CHOSEN:
-                    expected = record.get("expected")
-                    row = FailureRow(latent, stage, record["reason"], record.get("column"), expected, text, kind)
-                    found.append(row)
-    return tuple(found), tuple(FailureKind(*which, latents) for which, latents in kinds.most_common())
+            if (kind := record.get("kind")) != NOT_CHOSEN:
+                expected = record.get("expected")
+                row = FailureRow(latent, stage, record["reason"], record.get("column"), expected, text, kind)
+                found.append(row)
+    return tuple(found), tuple(sorted(kinds, key=lambda kind: -kind.latents))
 
 
 def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[FrontierPoint, ...]:
@@ -253,10 +260,10 @@ def _warnings(workplace: Workplace, sites: Sequence[SiteReport], results: Mappin
 
 
 def _incomplete(site: SiteReport, lacking: Unanswered) -> str:
-    kinds = [kind for kind in site.kinds if kind.stage == "simulate" and kind.kind != NOT_READ]
-    why = "; ".join(f"{kind.kind}: {kind.latents:,} latents" for kind in kinds)
+    kinds = "; ".join(f"{kind.kind}: {kind.latents:,} latents" for kind in lacking.kinds)
+    why = f" ({kinds})" if kinds else ""
     return (
         f"{site.site}: this rewrite is incomplete. Of {lacking.asked:,} (latent, token) pairs that the simulator was "
-        f"asked about on the evaluate documents {lacking.pairs:,} got no answer and count as silent ({why}). "
+        f"asked about on the evaluate documents {lacking.pairs:,} got no answer and are put at 0{why}. "
         "--force simulate asks for them again, and for nothing that was answered before."
     )

@@ -5,7 +5,9 @@ with it, so that after an edit only the latents whose prompts changed are read a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +61,7 @@ def unread(config: Config) -> tuple[str, ...]:
 def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     """Writes SHARE.safetensors for each of `SHARES` at each site, and gate.safetensors where there is a gate.
 
-    Failures are sentences that do not parse, and pairs that got no answer.
+    Failures are sentences that do not parse, and pairs that got no answer, with the share that they are of.
     """
     rows = {share: simulated_rows(workplace, share) for share in SHARES}
     for unit in units:
@@ -70,7 +72,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         texts = {latent: explanation.text for latent, explanation in written.items()}
         failures: dict[int, Failure] = {}
         redone: dict[str, int] = {}
-        unanswered: list[Failure] = []
+        unanswered: list[dict[str, Any]] = []
         pairs: dict[str, int | float] = {}
         gate = site_gate(workplace, unit.site, texts)
         told = {} if gate is None else {"gate": gate_counts(workplace, gate)}
@@ -80,7 +82,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
                 workplace, folder / f"{share}.safetensors", texts, latents, rows[share], only
             )
             failures |= {failure.latent: failure for failure in failed if failure.kind is None}
-            unanswered += [failure for failure in failed if failure.kind is not None]
+            unanswered += [{**asdict(failure), "share": share} for failure in failed if failure.kind is not None]
             redone[f"{share}_latents_simulated"] = simulated
             pairs |= pair_counts(workplace, unit.site, share)
         if gate is not None:

@@ -20,8 +20,19 @@ def frontier_picture(site: SiteReport, key: str) -> Picture | None:
         "The frontier: recovered when every latent is rewritten, against the words its sentence may use (mean over "
         f"latents; each step to the right is a doubling), {certainty(point.recovered for point in points)}. "
         "Dotted: the levels to compare with; below, the same with the sentences shuffled."
+        + _spoken(points)
+        + " Hollow: incomplete, for some of what the simulator was asked got no answer."
+        * any(not point.complete for point in points)
     )
     return picture(key, f"Recovered against words: {said}.", caption, lambda frame: _draw(site, points, frame))
+
+
+def _spoken(points: Sequence[FrontierPoint]) -> str:
+    """Of how many latents a budget has a sentence, where that is not the same at all: the others are put at 0."""
+    told = [f"{p.budget} words {numbers.count(p.explained)}" for p in points if p.explained is not None]
+    if len({(point.explained, point.latents) for point in points}) < 2:
+        return ""
+    return f" Latents with a sentence, the others put at 0: {', '.join(told)}."
 
 
 def _draw(site: SiteReport, points: Sequence[FrontierPoint], frame: Frame) -> Figure:
@@ -34,7 +45,10 @@ def _draw(site: SiteReport, points: Sequence[FrontierPoint], frame: Frame) -> Fi
     axes.set_xlim(x[0] / 1.25, x[-1] * 1.25)
     axes.set_ylim(min(0.0, *lows) - 0.02, max(1.0, *highs) + 0.02)
     axes.fill_between(x, lows, highs, color=svg.REWRITTEN, alpha=0.14, linewidth=0)
-    axes.plot(x, y, color=svg.REWRITTEN, linewidth=1.8, marker="o", markersize=5, markeredgewidth=0)
+    axes.plot(x, y, color=svg.REWRITTEN, linewidth=1.8)
+    for place, share, point in zip(x, y, points, strict=True):
+        fill = svg.REWRITTEN if point.complete else "none"
+        axes.plot(place, share, color=svg.REWRITTEN, marker="o", markersize=5, markerfacecolor=fill)
     for place, share in zip(x, y, strict=True):
         axes.annotate(numbers.percent(share), (place, share), xytext=(0, 7), textcoords="offset points", ha="center",
                       color=svg.INK, fontweight="bold")  # fmt: skip
