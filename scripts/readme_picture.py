@@ -22,7 +22,7 @@ QUIET = (
 )  # fmt: skip
 LEFT_OUT = """
 nav, .warning, .scroll, .caption, .card details, figure details, #results > details, #reading, #provenance, h2,
-.latents, .coder, .edits, .failures, .card ~ .card, .card ~ h3, .notes li:nth-child(n + 3),
+.latents, .coder, .scorers, .gate, .edits, .failures, .card ~ .card, .card ~ h3, .notes li:nth-child(n + 3),
 figure:not(.conditions, .sites),
 details.site ~ details.site, details.site > :not(.cards), #results > h3 { display: none !important; }
 #sites, details.site { border: 0 !important; margin: 0 !important; padding: 0 !important; }

@@ -44,6 +44,8 @@ def test_the_explanation_is_what_follows_the_last_marker_or_the_one_sentence(rep
         ("I’m sorry, I cannot do that", "stop", "refused"),
         (f"{MARKER} I cannot determine what the latent fires on.", "stop", "refused"),
         ("As an AI language model, I have no view.", "stop", "refused"),
+        ("I do not know.", "stop", "refused"),
+        (f"{MARKER} I don’t see what these texts share", "stop", "refused"),
     ],
 )
 def test_what_is_no_explanation_is_a_failure_of_its_kind(reply: str, finish, kind: str) -> None:

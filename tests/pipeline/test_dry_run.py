@@ -16,6 +16,7 @@ from plainspoken.config import Config
 from plainspoken.errors import RunError, UsageError
 from plainspoken.pipeline import dry_run, run
 from plainspoken.pipeline.dry import DryRun
+from plainspoken.pipeline.dry_groups import placeholder
 from plainspoken.store import Manifest
 from told_run import SAID, telling, told_config
 
@@ -146,3 +147,9 @@ def test_the_command_line_shows_the_prompts_of_all_stages(told: tuple[Config, Pa
     assert "one prompt of explain, to writer" in shown.output and "one prompt of simulate, to judge" in shown.output
     assert shown.output.index("one prompt of explain") < shown.output.index("one prompt of simulate")
     assert "nothing was sent" in shown.output and "explain is done, and asks nothing" in shown.output
+
+
+def test_what_stands_for_a_sentence_is_as_long_and_each_latents_own() -> None:
+    """Equal questions are asked once: with equal stand-ins the estimate would be of one latent, not of all."""
+    stands = [placeholder(7, latent) for latent in range(20)]
+    assert len(set(stands)) == 20 and {len(text.split()) for text in stands} == {7}

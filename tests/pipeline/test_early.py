@@ -41,6 +41,11 @@ def refused(folder: Path, *overrides: str, target: str = "report") -> str:
             (*SERVER, "simulate.simulator=batched", "simulate.llm.service=llama", "simulate.strategy=echo"),
             "strategy = echo .*llama-server",
         ),
+        (
+            ("explain.explainer=default", "explain.llm.model=./absent"),
+            "explain.llm: model: .*no folder './absent'",
+        ),
+        ((*SERVER, "simulate.llm.tokenizer=./absent"), "simulate.llm: tokenizer: there is no folder './absent'"),
         (("explain.explainer=default", "explain.llm.tokenizer=other"), "explain.llm: .*brings its own: leave it out"),
         (("explain.explainer=default", "explain.llm.key_variable=NO_SUCH_KEY"), "explain.llm: .*service is local"),
         (("score.scorers=detection", "score.llm.service=llama", "score.llm.key_variable=NO_SUCH_KEY"), "score.llm: "),

@@ -19,7 +19,7 @@ from llm.server import Server, Trouble, serve
 from plainspoken.config import Config, LimitsConfig
 from plainspoken.errors import LlmError
 from plainspoken.llm.tokens import LlmTokens
-from plainspoken.pipeline import failure_counts, llm_costs, run
+from plainspoken.pipeline import Progress, failure_counts, llm_costs, run
 from plainspoken.pipeline.results import Results
 from plainspoken.pipeline.shelves import SHARES
 from plainspoken.store import Manifest
@@ -204,3 +204,18 @@ def test_whatever_goes_wrong_with_sentences_is_told_latent_by_latent(tiny: Confi
     assert Results.read(folder).record("rewritten")["explained"] == explained
     page = (folder / "report.html").read_text()
     assert all(f"{kind} {count}" in page for kind, count in kinds.items())
+
+
+def test_that_no_latent_got_a_sentence_is_said_with_the_reason(tiny: Config, copy: Path, tokenizer: Path) -> None:
+    """A stage in which every answer is a refusal must not end like one that did something."""
+    folder = without(copy, "explain", "simulate", "calibrate", "evaluate", "report")
+    llm = asking(tiny, "http://127.0.0.1:9/v1", tokenizer, "rules").simulate.llm
+    said: list[str] = []
+    with serve(Server(reply=says("I do not know."))) as server:
+        explain = dataclasses.replace(
+            tiny.explain, explainer="default", least_examples=2, window=8, examples=10, quantiles=5,
+            llm=dataclasses.replace(llm, base_url=server.url),
+        )  # fmt: skip
+        run(dataclasses.replace(tiny, explain=explain), folder, target="explain", progress=Progress(warn=said.append))
+    (told,) = [line for line in said if "no latent has a sentence" in line]
+    assert told.startswith(SITE) and "refused: " in told and "--force explain" in told

@@ -98,6 +98,9 @@ def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
             style = "bold" if record["condition"] == "rewritten" and not record.get("withheld") else None
             table.add_row(*(Text(cell) for cell in _cells(record)), style=style)
         OUT.print(table)
+        unsure = [record.get("recovered") is not None and not _is_sure(record, "recovered") for record in rows[1:]]
+        if unsure and all(unsure):
+            OUT.print("[dim]recovered is left out: zeroing the latents costs no loss that these documents can tell[/]")
 
 
 def show_few(record: Mapping[str, Any]) -> None:

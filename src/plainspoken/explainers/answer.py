@@ -12,7 +12,8 @@ _REFUSAL = re.compile(
     r"(?:(?:i[’']?m|i am|we[’']?re)?\s*(?:very |so )?sorry,?\s+(?:but\s+)?(?:i|we|as an)\b"
     r"|as an ai\b"
     r"|i\s+(?:can\s?not|can[’']?t|won[’']?t|am unable to|am not able to|[’']?m unable to|[’']?m not able to)\s+"
-    r"(?:help|assist|comply|answer|provide|determine|explain|identify|do that|fulfil|continue|say|give|see))",
+    r"(?:help|assist|comply|answer|provide|determine|explain|identify|do that|fulfil|continue|say|give|see|tell|know)"
+    r"|i\s+(?:do\s+not|don[’']?t)\s+(?:know|see|understand)\b)",
     re.IGNORECASE,
 )
 

@@ -106,6 +106,7 @@ def require_reachable(config: LlmServiceConfig, section: str) -> None:
         refuse_secrets(config, section)
         if config.service == "local":
             _has_its_own_tokenizer(config)
+            _require_folder("model", config.model)
             if config.key_variable:
                 raise ConfigError(
                     "key_variable is set, but service is local: a model in this process wants no key; leave it out, or "
@@ -115,6 +116,7 @@ def require_reachable(config: LlmServiceConfig, section: str) -> None:
             require_address(config.base_url)
             Key.of(config.key_variable)
             require_package()
+            _require_folder("tokenizer", config.tokenizer or "")
     except ConfigError as error:
         raise ConfigError(f"{section}: {error}") from error
 
@@ -173,6 +175,12 @@ def _tokens(source: str, mend: str) -> LlmTokens:
         return LlmTokens.of(load_tokenizer(source))
     except ModelError as error:
         raise ModelError(f"{error}{mend}") from error
+
+
+def _require_folder(setting: str, name: str) -> None:
+    """ConfigError for a path that no folder has; a name on the hub is looked for when it is loaded."""
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise ConfigError(f"{setting}: there is no folder {name!r} here; name one that `save_pretrained` wrote")
 
 
 def _has_its_own_tokenizer(config: LlmServiceConfig) -> None:

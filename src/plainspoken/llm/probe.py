@@ -48,7 +48,8 @@ _MENDS: Mapping[Ability, str] = {
     "(structured)",
     "at-positions": "use a simulator that asks by prefixes (next-token), or serve the model in process "
     "(service = local)",
-    "completion": "serve a model with /v1/completions that keeps max_tokens, or use what asks by chat",
+    "completion": "serve a model with /v1/completions that keeps max_tokens, or have an assistant asked "
+    "(explain.ask = chat)",
     "chat": "serve the model with a chat template, or use what asks by completion",
     "schema": "serve the model with structured outputs (vLLM, SGLang, llama-server), or use a simulator that needs no "
     "schema",
@@ -70,7 +71,9 @@ class Probe:
         for ability in abilities:
             if ability not in self.truthful:
                 reason = self.refused.get(ability, "it does not offer this, or it was not tried")
-                raise LlmError(f"{self.model} cannot be asked for {ability}: {reason}; {_MENDS[ability]}")
+                # Where the server failed, the reason has the first thing to mend: a key, an address, the server itself.
+                else_ = "where that is not the matter, " if ability in self.failed else ""
+                raise LlmError(f"{self.model} cannot be asked for {ability}: {reason}; {else_}{_MENDS[ability]}")
 
 
 async def probe(

@@ -48,9 +48,10 @@ class Group:
     ask: Callable[[], object]
 
 
-def placeholder(words: int) -> str:
-    """What stands for a sentence that is not written yet."""
-    return " ".join(islice(cycle(_SENTENCE.split()), words))
+def placeholder(words: int, latent: int | None = None) -> str:
+    """What stands for a sentence that is not written yet; each latent has another: equal questions are asked once."""
+    found = list(islice(cycle(_SENTENCE.split()), words))
+    return " ".join(found if latent is None else [str(latent), *found[1:]])
 
 
 def explain_groups(workplace: Workplace, module: str) -> Iterator[Iterator[Group]]:
@@ -119,8 +120,9 @@ def sentences(workplace: Workplace, module: str) -> dict[int, str]:
         written = explanations.read_explanations(workplace.path("explain", module), latents_of(workplace, module))
         return {latent: explanation.text for latent, explanation in written.items()}
     table = load_table(workplace, module, load_rows(workplace, "explain"))
-    text = placeholder(config.explain.words)
-    return {int(latent): text for latent in latents_to_explain(table, config.explain.latents, config.seed)}
+    words = min(config.explain.words, config.explain.words_max)
+    chosen = latents_to_explain(table, config.explain.latents, config.seed)
+    return {int(latent): placeholder(words, int(latent)) for latent in chosen}
 
 
 def _simulated(

@@ -63,6 +63,13 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         written = sorted((f for f in found if isinstance(f, Explanation)), key=lambda e: e.latent)
         explanations.write_explanations(workplace.path("explain", unit.site), written)
         failures = [f for f in found if isinstance(f, Failure)]
+        if not written and (why := [failure for failure in failures if failure.kind != NOT_CHOSEN]):
+            kind, count = Counter(str(failure.kind) for failure in why).most_common(1)[0]
+            first = next(failure.reason for failure in why if str(failure.kind) == kind)
+            workplace.progress.warn(
+                f"{unit.site}: no latent has a sentence, so that there is nothing to read back ({kind}: {count}; the "
+                f"first: {first}); mend that, then go on with --force explain"
+            )
         facts = asdict(SiteFacts.of([e.words for e in written], table.latents))
         facts |= {"not_chosen": sum(failure.kind == NOT_CHOSEN for failure in failures)}
         facts = {name: value for name, value in facts.items() if not name.startswith("firings")}  # known at evaluate
