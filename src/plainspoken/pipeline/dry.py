@@ -18,7 +18,7 @@ from plainspoken.pipeline import launched
 from plainspoken.pipeline.asked import service_of
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.dry_estimate import Estimate, Shown, estimates_of, prompts_of
-from plainspoken.pipeline.dry_groups import are_written, placeholder
+from plainspoken.pipeline.dry_groups import are_written, placeholder, unscored_share
 from plainspoken.pipeline.llms import LLM
 from plainspoken.pipeline.machine import bring_up, redone, to_do
 from plainspoken.pipeline.progress import SILENT, Progress
@@ -93,7 +93,8 @@ def _estimated(workplace: Workplace, asking: Sequence[str], todo: Mapping[str, S
             all_sites = len(sites) == len(workplace.sites)
             whole += found if all_sites else estimates_of(workplace, stage, workplace.sites)
     if budgets:
-        yield from (one.times(budgets, "frontier") for one in whole)
+        share = unscored_share(workplace)  # a budget's sentences are not scored
+        yield from (one.times(budgets * (share if one.stage == "simulate" else 1.0), "frontier") for one in whole)
 
 
 def _standing(workplace: Workplace, todo: Mapping[str, Sequence[Unit]]) -> Iterator[str]:

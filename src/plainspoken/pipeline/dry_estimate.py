@@ -30,7 +30,7 @@ class Figure:
     value: float
     error: float
 
-    def times(self, count: int) -> "Figure":
+    def times(self, count: float) -> "Figure":
         """So many of them, each as much."""
         return Figure(self.value * count, self.error * count)
 
@@ -51,8 +51,8 @@ class Estimate:
     money: Figure | None
     prompt: str
 
-    def times(self, count: int, stage: str) -> "Estimate":
-        """Of a stage that asks all of this so many times; none of its prompts is known."""
+    def times(self, count: float, stage: str) -> "Estimate":
+        """Of a stage that asks this so many times; none of its prompts is known."""
         requests, prompt, computed, answers = (
             figure.times(count) for figure in (self.requests, self.prompt_tokens, self.computed, self.answers)
         )

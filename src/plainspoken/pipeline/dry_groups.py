@@ -100,6 +100,17 @@ def simulate_groups(workplace: Workplace, module: str) -> Iterator[Iterator[Grou
             yield _simulated(workplace, texts, latents, rows, gate)
 
 
+def unscored_share(workplace: Workplace) -> float:
+    """Of the tokens that the simulator is asked about, the share that is not there to score by."""
+    tokens = dict[str, int]()
+    for share in SHARES:
+        rows = simulated_rows(workplace, share)
+        asked = tokens_asked(workplace, rows)
+        tokens[share] = int((rows.mask if asked is None else asked & rows.mask).sum())
+    whole = sum(tokens.values())
+    return 1.0 - tokens["scoring"] / whole if whole else 1.0
+
+
 WAYS: Mapping[str, Callable[[Workplace, str], Iterator[Iterator[Group]]]] = {
     "explain": explain_groups,
     "score": score_groups,
