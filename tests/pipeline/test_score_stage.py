@@ -278,3 +278,16 @@ def test_what_the_judge_does_not_answer_is_counted_and_asked_again(judged: Confi
     whole = json.loads((folder / "scores.json").read_text())
     assert whole["examples_answered"] == whole["examples_asked"] == found["examples_asked"]
     assert json.loads((folder / "manifest.json").read_text())["counts"]["llm"]["from_cache"] >= 5
+
+
+def test_of_a_latent_without_a_sentence_no_score_is_shown(tiny: Config, copy: Path) -> None:
+    """It is never said to fire: a specificity of 1 would be of nobody's saying."""
+    few = dataclasses.replace(tiny, explain=dataclasses.replace(tiny.explain, latents=3))
+    run(few, copy, force=["explain"], target="calibrate")
+    table = scores(copy)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows[SITE]]
+    silent = [row for row in rows if row["text"] == "(not explained)"]
+    assert len(rows) - len(silent) == 3 and silent
+    for row in silent:
+        assert {row[name] for name in ("correlation", "sensitivity", "specificity", "auprc", "words")} == {"–"}
+        assert row["rate"] != "–"

@@ -29,7 +29,8 @@ def require_column(sort: str, scorers: Sequence[str]) -> None:
 
 
 def score_table(workplace: Workplace, modules: Sequence[str], sort: str) -> ScoreTable:
-    """Scores on the scorers' documents, highest first by the column `sort`; undefined scores stand last, as a dash.
+    """Scores on the scorers' documents, highest first by the column `sort`; undefined scores, and those of latents
+    without a sentence, stand last, as a dash.
 
     A scorer's column holds its balanced accuracy. Raises UsageError for a column that there is not.
     """
@@ -59,7 +60,9 @@ def _rows(workplace: Workplace, module: str, sort: str) -> tuple[tuple[str, ...]
     for latent in range(len(found.rate)):
         explanation = written.get(latent)
         numbers: dict[str, float | None] = {"latent": latent}
-        numbers |= {name: measure.of(latent) for name, measure in measures.items()}
+        # Of a latent without a sentence nothing was said: that it is never said to fire is no score.
+        spoken = explanation is not None
+        numbers |= {name: measure.of(latent) if spoken else None for name, measure in measures.items()}
         numbers |= {"rate": float(found.rate[latent]), "mass": float(found.mass[latent])}
         numbers["words"] = explanation.words if explanation is not None else None
         by = numbers[sort]
