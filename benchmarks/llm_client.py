@@ -122,8 +122,8 @@ def simulating(url: str, count: int) -> None:
     text = Text(rows, Pieces.from_tokenizer(tokenizer).table)
     sentences = {0: "Numbers in a table, and the bars beside them.", 1: "Names of programs and of their settings."}
     with tempfile.TemporaryDirectory() as folder:
-        service = LlmServiceConfig("openai", "test", url, tokenizer="pocket", concurrency=AT_ONCE)
-        llm = open_llm(service, Path(folder))
+        service = LlmServiceConfig("openai", "test", url, tokenizer="pocket")
+        llm = open_llm(service, Path(folder), limits=Limits(AT_ONCE))
         simulate = simulator_named("last-token").opens(
             SimulateMeans(SimulateConfig(least_mass=0.0, llm=service), 0, llm)
         )

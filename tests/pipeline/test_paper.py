@@ -248,8 +248,8 @@ def test_it_asked_what_the_protocol_asks_and_the_dry_run_knew(whole: tuple[Confi
     assert len(examples) == asked["explain"] and not any("Example 41:" in text for text in told)
     questions = [text for text in told if "Text 5: " in text]
     assert questions and not any("Text 6: " in text for text in told)
-    costs = {cost.stage: cost.spent.asked for cost in llm_costs(folder)}
-    assert set(costs) == {"explain", "score", "simulate"}
+    costs = {cost.stage for cost in llm_costs(folder)}
+    assert costs == {f"{stage}{probe}" for stage in ("explain", "score", "simulate") for probe in ("", " (probe)")}
     dry = {one.stage: one.requests.value for one in dry_run(config, folder, force=["explain"]).estimates}
     for stage, count in asked.items():
         assert dry[stage] == pytest.approx(count, rel=0.1)
