@@ -143,7 +143,7 @@ def attention_adjoint(layer: FrozenLayer, gradient: Float[Tensor, "t b d"]) -> F
 def adjoint_at(
     layer: FrozenLayer, gradient: Float[Tensor, "t b d"], position: Int[Tensor, " b"]
 ) -> Float[Tensor, "t b d"]:
-    """The same of gradients that stand at one position each: a head's gradient is then of rank one in token and width."""
+    """The same of gradients that stand at one position each: a head's is then of rank one in token and width."""
     t, b, _ = gradient.shape
     h, size, d = layer.W_O.shape
     own = gradient[position, torch.arange(b, device=gradient.device)]

@@ -1,7 +1,7 @@
 """Attribution graphs: what influences the targets, all nodes and edges of it, pruned by influence.
 
-The graph is acyclic, layer over layer, so that influence p (A + A² + …) on the row-normalised |A| needs no matrix: going
-down from the targets, a latent's influence is complete before its own row is computed, and is handed on to the row's
+The graph is acyclic, layer over layer, so that influence p (A + A² + …) on the row-normalised |A| needs no matrix:
+going down from the targets, a latent's influence is complete before its own row is computed, and is handed on to the row's
 sources at once. One sweep gives every node's influence in memory that grows with the nodes; a second computes again the
 rows of the nodes that stay, and keeps the edges. (Ameisen et al. 2025, "Circuit Tracing", appendix on pruning; without
 the biases and positions that published tools leave out.)
@@ -92,7 +92,8 @@ class _Edges:
         if not self._parts:
             return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
         self._compact()
-        return self._parts[0][:3]
+        source, target, weight, _ = self._parts[0]
+        return source, target, weight
 
 
 def _sweep(
@@ -119,7 +120,9 @@ def _sweep(
             raise ActivationError("a contribution is not finite: run with lm.dtype=float32, or another prompt")
         if edges is not None:
             signed, of_errors = block.sum(0).tolist(), size[errors].sum(0).tolist()
-            sums |= {n: (a, s, e) for n, a, s, e in zip(numbers.tolist(), totals.tolist(), signed, of_errors, strict=True)}
+            sums |= {
+                n: (a, s, e) for n, a, s, e in zip(numbers.tolist(), totals.tolist(), signed, of_errors, strict=True)
+            }
         if mask is not None:
             size[~mask] = 0
             totals = size.sum(0)
@@ -135,9 +138,13 @@ def _sweep(
 
 
 def _batches(
-    frozen: Frozen, roots: Root, where: Columns, influence: Float[Tensor, " columns"], mask: Bool[Tensor, " columns"] | None
+    frozen: Frozen,
+    roots: Root,
+    where: Columns,
+    influence: Float[Tensor, " columns"],
+    mask: Bool[Tensor, " columns"] | None,
 ) -> Iterator[tuple[Targets, Int[Tensor, " b"], Float[Tensor, " b"]]]:
-    """(targets, their numbers, their influence), from the roots down; a layer's influence is read when it is reached."""
+    """(targets, their numbers, their influence), from the roots down; a layer's influence is read on reaching it."""
     d = frozen.embedded.shape[1]
     size = max(1, BLOCK // max(where.total, frozen.t * d))
     share = torch.from_numpy(roots.share).double()
@@ -196,7 +203,7 @@ def _graph(
 def _without_dangling(
     where: Columns, source: np.ndarray, target: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The edges that lie on a way from a source to a root: latents into which, or out of which, nothing goes are left."""
+    """The edges on a way from a source to a root: latents into which, or out of which, nothing goes are left out."""
     latent = np.zeros(where.total, bool)
     for at in where.layers:
         latent[at.latents] = True
@@ -209,9 +216,7 @@ def _without_dangling(
         source, target, weight = source[keep], target[keep], weight[keep]
 
 
-def _offsets(
-    frozen: Frozen, roots: Root, where: Columns, used: Int[np.ndarray, " some"]
-) -> dict[int, float]:
+def _offsets(frozen: Frozen, roots: Root, where: Columns, used: Int[np.ndarray, " some"]) -> dict[int, float]:
     found = {-1 - i: offset for i, offset in enumerate(roots.targets.offset.tolist())}
     for layer, at in enumerate(where.layers):
         mine = used[(used >= at.latents.start) & (used < at.latents.stop)]

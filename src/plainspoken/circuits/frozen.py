@@ -4,8 +4,8 @@ Every vector that is added to the residual stream at some token is then a source
 embedding, each head's reading of each earlier token, each firing latent's z W_dec[l], a coder's error, its skip, and
 every bias. What reads the stream (a latent's encoder row, a logit's unembedding) is a linear function of the sources.
 
-The stream is replayed here, in `dtype`, from the model's own weights with the patterns that the model itself formed, and
-held against the model's logits: an architecture that does something else is refused. (Dunefsky et al., arXiv
+The stream is replayed here, in `dtype`, from the model's own weights with the patterns that the model itself formed,
+and held against the model's logits: an architecture that does something else is refused. (Dunefsky et al., arXiv
 2406.11944, section 4 and appendix; Ameisen et al. 2025, "Circuit Tracing".)
 """
 
@@ -161,12 +161,14 @@ def _by_layer(of: Anatomy, coders: Mapping[Site, Coder], dtype: torch.dtype) -> 
         layer = of.layer_of(site.module)
         if layer is None or site.kind != "mlp" or coder.spec.kind != "transcoder":
             raise CoderError(
-                f"the coder at '{site.module}' is no transcoder of an FFN: a circuit goes through a coder that reads the "
-                "FFN's input; train one with coder.kind=transcoder and site=PATH.mlp"
+                f"the coder at '{site.module}' is no transcoder of an FFN: a circuit goes through a coder that reads "
+                "the FFN's input; train one with coder.kind=transcoder and site=PATH.mlp"
             )
         d = len(of.final.weight)
         if (coder.spec.d_in, coder.spec.d_out) != (d, d):
-            raise CoderError(f"the coder at '{site.module}' has widths {coder.spec.d_in} and {coder.spec.d_out}, not {d}")
+            raise CoderError(
+                f"the coder at '{site.module}' has widths {coder.spec.d_in} and {coder.spec.d_out}, not {d}"
+            )
         found[layer] = coder if coder.W_enc.dtype == dtype else deepcopy(coder).to(dtype)
     return found
 
@@ -293,9 +295,7 @@ def _biased(norm: Norm, linear: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
     return linear if norm.bias is None else linear + norm.bias.to(linear)
 
 
-def _out(
-    norm: Norm | None, y: Float[Tensor, "n d"], factor: Float[Tensor, " n"] | None
-) -> Float[Tensor, "n d"]:
+def _out(norm: Norm | None, y: Float[Tensor, "n d"], factor: Float[Tensor, " n"] | None) -> Float[Tensor, "n d"]:
     """What a part puts out, as it is added to the stream."""
     return y if norm is None or factor is None else norm.linear(y, factor)
 
@@ -306,6 +306,6 @@ def _require_same(lm: LanguageModel, replayed: Float[Tensor, "t v"], logits: Flo
     off = float((shown - logits.to(shown)).abs().max() / logits.double().std().clamp(min=1e-12))
     if not off < _REPLAY[lm.dtype]:
         raise ModelError(
-            f"{lm.name} computes something that circuits do not know: its replay is off by {off:.2g} standard deviations "
-            "of its logits; name a GPT-2, GPT-NeoX, Llama, Mistral, Qwen or Gemma model"
+            f"{lm.name} computes something that circuits do not know: its replay is off by {off:.2g} standard "
+            "deviations of its logits; name a GPT-2, GPT-NeoX, Llama, Mistral, Qwen or Gemma model"
         )

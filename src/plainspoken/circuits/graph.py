@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 NodeKind = Literal[
     "token", "position", "attention_bias", "ffn_bias", "error", "latent", "head", "skip", "logit", "direction"
 ]
-"""`token`, `position`: embeddings. `attention_bias`, `ffn_bias`: all constants of a layer's part, at all tokens together.
-`error`: what a layer's FFN puts out at a token beyond its coder. `head`: a head's reading of a source token. `skip`: a
+"""`token`, `position`: embeddings. `attention_bias`, `ffn_bias`: all constants of a layer's part, at all tokens
+together. `error`: what a layer's FFN puts out at a token beyond its coder. `head`: a head's reading of a source token. `skip`: a
 coder's linear path. `logit`, `direction`: what is explained."""
 
 
@@ -20,8 +20,8 @@ coder's linear path. `logit`, `direction`: what is explained."""
 class Node:
     """One source or target. `value`: what its incoming edges, own bias and rest sum to; None where nothing comes in.
 
-    `activation`: what the node puts out, for a latent z; the same as `value` unless another was given (a simulated one).
-    `reads`: of a head, the token at which it writes what it reads at `position`. `text`, `fidelity`: of a latent, its
+    `activation`: what the node puts out, for a latent z; the same as `value` unless another was given (a
+    simulated one). `reads`: of a head, the token at which it writes what it reads at `position`. `text`, `fidelity`: of a latent, its
     explanation and how well that foretells it (`fidelity_of` says which measure), where known.
     """
 
@@ -46,17 +46,16 @@ class Node:
         return self.kind + place + ("" if self.reads is None else f">{self.reads}")
 
 
-
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Edge e says that node source[e] adds weight[e] to node target[e].
 
     At every node n with incoming edges: their sum + offset[n] (its own biases) + rest[n] (sources that were pruned) is
-    its value. `unit`: "own", where weights are in units of the target's value; "root", where all of them are in units of
-    the one target that is explained, and value is the node's share of it. `explained`: of all that enters a node in
+    its value. `unit`: "own", where weights are in units of the target's value; "root", where all of them are in units
+    of the one target that is explained, and value is the node's share of it. `explained`: of all that enters a node in
     absolute terms, the share that comes by edges of sources other than errors; NaN where nothing enters. `influence`:
-    the node's share of what reaches the roots. `tokens`: what each token of the prompt spells. `about`: settings, seeds,
-    versions, hashes. `supernodes`: names for sets of nodes that belong together, by the nodes' numbers.
+    the node's share of what reaches the roots. `tokens`: what each token of the prompt spells. `about`: settings,
+    seeds, versions, hashes. `supernodes`: names for sets of nodes that belong together, by the nodes' numbers.
     """
 
     nodes: tuple[Node, ...]

@@ -15,8 +15,8 @@ from plainspoken.errors import UsageError
 class Targets:
     """b linear functions that read the stream at one place: value = direction · x[position] + offset.
 
-    `layer`, `middle`: the place is where this layer's attention reads (False), or where its FFN reads (True); layer n of
-    a model with n layers is where the final norm reads. Norm factors are held, and folded into the directions; what a
+    `layer`, `middle`: the place is where this layer's attention reads (False), or where its FFN reads (True); layer n
+    of a model with n layers is where the final norm reads. Norm factors are held, and folded into the directions; what a
     norm's bias and the target's own bias add is the offset.
     """
 
@@ -34,10 +34,8 @@ class Targets:
 
 
 @torch.no_grad()
-def latent_targets(
-    frozen: Frozen, layer: int, position: Int[Tensor, " b"], latent: Int[Tensor, " b"]
-) -> Targets:
-    """The pre-activations of latents of a layer's coder, firing or not. Raises UsageError for a layer without a coder."""
+def latent_targets(frozen: Frozen, layer: int, position: Int[Tensor, " b"], latent: Int[Tensor, " b"]) -> Targets:
+    """The pre-activations of latents of a layer's coder, firing or not. UsageError for a layer without a coder."""
     at = frozen.layers[layer]
     if at.coder is None:
         raise UsageError(f"layer {layer} has no coder, so it has no latents: name a layer that has one")

@@ -2,8 +2,8 @@
 
 What a linear analysis of a frozen model needs, for the families that Hugging Face writes alike: GPT-2, GPT-NeoX
 (Pythia; serial or parallel residual), and Llama with those that share its names (Mistral, Qwen, Gemma 1 to 3). Weights
-are the model's own, as views: nothing is copied. What an architecture does beyond this (a scaled residual, say) is found
-by `circuits.freeze`, which holds its replay of the model against the model.
+are the model's own, as views: nothing is copied. What an architecture does beyond this (a scaled residual, say) is
+found by `circuits.freeze`, which holds its replay of the model against the model.
 """
 
 from collections.abc import Callable
@@ -92,8 +92,8 @@ class Layer:
 class Anatomy:
     """A decoder: embeddings, layers, final norm and unembedding.
 
-    The residual stream starts as `scale` · W_E[token] (+ W_P[position], where positions are learned vectors). Logits are
-    W_U y + b_U of the final norm's output y, before any soft cap.
+    The residual stream starts as `scale` · W_E[token] (+ W_P[position], where positions are learned vectors). Logits
+    are W_U y + b_U of the final norm's output y, before any soft cap.
     """
 
     W_E: Float[Tensor, "vocabulary d"]

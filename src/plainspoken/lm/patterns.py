@@ -43,7 +43,9 @@ def hold_patterns(lm: LanguageModel, of: Anatomy, patterns: Sequence[Float[Tenso
         def write(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
             x = args[0] if args else kwargs["hidden_states"]
             if x.shape[1] != pattern.shape[-1]:
-                raise ModelError(f"patterns of {pattern.shape[-1]} tokens are held, and the model was given {x.shape[1]}")
+                raise ModelError(
+                    f"patterns of {pattern.shape[-1]} tokens are held, and the model was given {x.shape[1]}"
+                )
             return (attend(heads, x.to(pattern), pattern).to(x), *output[1:])
 
         return write
