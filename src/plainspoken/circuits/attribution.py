@@ -1,10 +1,10 @@
 """Attribution graphs: what influences the targets, all nodes and edges of it, pruned by influence.
 
 The graph is acyclic, layer over layer, so that influence p (A + A² + …) on the row-normalised |A| needs no matrix:
-going down from the targets, a latent's influence is complete before its own row is computed, and is handed on to the row's
-sources at once. One sweep gives every node's influence in memory that grows with the nodes; a second computes again the
-rows of the nodes that stay, and keeps the edges. (Ameisen et al. 2025, "Circuit Tracing", appendix on pruning; without
-the biases and positions that published tools leave out.)
+going down from the targets, a latent's influence is complete before its own row is computed, and is handed on to the
+row's sources at once. One sweep gives every node's influence in memory that grows with the nodes; a second computes
+again the rows of the nodes that stay, and keeps the edges. (Ameisen et al. 2025, "Circuit Tracing", appendix on
+pruning; without the biases and positions that published tools leave out.)
 """
 
 from collections.abc import Callable, Iterator, Sequence

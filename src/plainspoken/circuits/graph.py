@@ -12,17 +12,17 @@ NodeKind = Literal[
     "token", "position", "attention_bias", "ffn_bias", "error", "latent", "head", "skip", "logit", "direction"
 ]
 """`token`, `position`: embeddings. `attention_bias`, `ffn_bias`: all constants of a layer's part, at all tokens
-together. `error`: what a layer's FFN puts out at a token beyond its coder. `head`: a head's reading of a source token. `skip`: a
-coder's linear path. `logit`, `direction`: what is explained."""
+together. `error`: what a layer's FFN puts out at a token beyond its coder. `head`: a head's reading of a source token.
+`skip`: a coder's linear path. `logit`, `direction`: what is explained."""
 
 
 @dataclass(frozen=True)
 class Node:
     """One source or target. `value`: what its incoming edges, own bias and rest sum to; None where nothing comes in.
 
-    `activation`: what the node puts out, for a latent z; the same as `value` unless another was given (a
-    simulated one). `reads`: of a head, the token at which it writes what it reads at `position`. `text`, `fidelity`: of a latent, its
-    explanation and how well that foretells it (`fidelity_of` says which measure), where known.
+    `activation`: what the node puts out, for a latent z; the same as `value` unless another was given (a simulated
+    one). `reads`: of a head, the token at which it writes what it reads at `position`. `text`, `fidelity`: of a latent,
+    its explanation and how well that foretells it (`fidelity_of` says which measure), where known.
     """
 
     kind: NodeKind

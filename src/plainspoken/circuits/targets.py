@@ -16,8 +16,8 @@ class Targets:
     """b linear functions that read the stream at one place: value = direction · x[position] + offset.
 
     `layer`, `middle`: the place is where this layer's attention reads (False), or where its FFN reads (True); layer n
-    of a model with n layers is where the final norm reads. Norm factors are held, and folded into the directions; what a
-    norm's bias and the target's own bias add is the offset.
+    of a model with n layers is where the final norm reads. Norm factors are held, and folded into the directions; what
+    a norm's bias and the target's own bias add is the offset.
     """
 
     layer: int
