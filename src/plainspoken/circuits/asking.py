@@ -113,7 +113,7 @@ def _latent_root(frozen: Frozen, asked: Asked, position: int, silent: bool) -> R
         places = ", ".join(f"@{p} ({v:.3g})" for p, v in zip(fires[:8], at.latents.value[mine].tolist(), strict=False))
         raise UsageError(
             f"latent {asked.layer}/{asked.latent} does not fire @{position}: its pre-activation there is "
-            f"{float(value_of(frozen, targets)):.3g}; it fires {'at ' + places if fires else 'nowhere in this prompt'}. "
+            f"{float(value_of(frozen, targets)):.3g}; it fires {'at ' + places if fires else 'nowhere in the prompt'}. "
             "Name one of its places, another prompt, or ask for --silent: what holds it down"
         )
     else:

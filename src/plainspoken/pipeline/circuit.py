@@ -1,4 +1,4 @@
-"""A run's model frozen at a prompt: its coders, its sentences beside the latents, true activations or simulated ones."""
+"""A run's model frozen at a prompt: its coders, its sentences beside the latents, true activations or simulated."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,8 +75,8 @@ class RunCircuits:
             if told not in (None, self.lm.fingerprint):
                 raise CoderError(
                     f"{folder} holds a coder of another model than {self.lm.name} (its lm_fingerprint is "
-                    f"{str(told)[:12]}, the model's {self.lm.fingerprint[:12]}): name the model that it was trained on, "
-                    "or train anew with --force train"
+                    f"{str(told)[:12]}, the model's {self.lm.fingerprint[:12]}): name the model that it was trained "
+                    "on, or train anew with --force train"
                 )
             found[site] = load_coder(folder).to(self.lm.device)
         return found
