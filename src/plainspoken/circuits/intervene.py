@@ -24,9 +24,20 @@ from plainspoken.lm.hooks import splice
 from plainspoken.lm.patterns import eager_attention, hold_patterns
 from plainspoken.types import Site
 
-Positions = tuple[int, ...] | slice
-"""Tokens: these (a negative one counts from the prompt's end), or a slice: slice(None) is all, slice(p, None) all from
-p on, those that are generated included."""
+
+@dataclass(frozen=True)
+class Span:
+    """All tokens from `start` on, those that are generated included, but not `stop` (None: no end) and those after it.
+
+    As everywhere here, a negative position counts from the prompt's end.
+    """
+
+    start: int = 0
+    stop: int | None = None
+
+
+Positions = tuple[int, ...] | Span
+"""These tokens, or all of a span."""
 
 KINDS = ("ablate", "scale", "set")
 
@@ -41,7 +52,7 @@ class Intervention:
 
     layer: int
     latent: int
-    positions: Positions = slice(None)
+    positions: Positions = Span()
     kind: Literal["ablate", "scale", "set"] = "ablate"
     amount: float = 0.0
 
@@ -52,8 +63,6 @@ class Intervention:
             raise UsageError(f"a latent cannot be given the amount {self.amount}: name a finite number")
         if self.kind == "ablate" and self.amount != 0:
             raise UsageError(f"what is ablated becomes 0, not {self.amount}: use kind 'set' for another activation")
-        if isinstance(self.positions, slice) and self.positions.step not in (None, 1):
-            raise UsageError(f"positions {self.positions} leave tokens out: name them one by one instead")
 
     def of(self, z: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """z' of z."""
@@ -62,17 +71,16 @@ class Intervention:
     def at(self, prompt: int, done: int, t: int) -> Bool[Tensor, " fresh"]:
         """At which of the tokens done .. t - 1 it applies, its positions being those of a prompt of that length."""
         mask = torch.zeros(t, dtype=torch.bool)
-        if isinstance(self.positions, slice):
-            start, stop = (_from_start(end, prompt) for end in (self.positions.start, self.positions.stop))
-            mask[start:stop] = True
+        if isinstance(self.positions, Span):
+            start, stop = self.positions.start, self.positions.stop
+            mask[_from_start(start, prompt) : t if stop is None else _from_start(stop, prompt)] = True
         else:
-            at = [_from_start(each, prompt) for each in self.positions]
-            mask[[each for each in at if each is not None and each < t]] = True
+            mask[[at for each in self.positions if (at := _from_start(each, prompt)) < t]] = True
         return mask[done:]
 
 
-def _from_start(position: int | None, prompt: int) -> int | None:
-    return position if position is None or position >= 0 else max(position + prompt, 0)
+def _from_start(position: int, prompt: int) -> int:
+    return position if position >= 0 else max(position + prompt, 0)
 
 
 def require_fitting(
