@@ -1,7 +1,8 @@
 """Small random models of every family that circuits know, with coders at some of their layers, in float64."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import transformers as hf
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.coders import Coder, CoderSpec
 from plainspoken.lm import LanguageModel, load_lm, resolve_sites
 from plainspoken.types import Site
@@ -81,8 +83,14 @@ def made_lm(family: str, layers: int = 3, tied: bool = True, dtype: torch.dtype 
     model = FAMILIES[family](layers, tied).to(dtype).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.1)
-    pocket = load_lm("pocket")
-    return replace(pocket, model=model, name=f"random {family}", d_model=WIDTH, context=CONTEXT, vocabulary=VOCABULARY)
+    return replace(
+        _pocket(), model=model, name=f"random {family}", d_model=WIDTH, context=CONTEXT, vocabulary=VOCABULARY
+    )
+
+
+@cache
+def _pocket() -> LanguageModel:
+    return load_lm("pocket")
 
 
 def made_coders(
@@ -119,3 +127,22 @@ def _ffns(lm: LanguageModel) -> str:
 def relative(found: Float[Tensor, "..."], wanted: Float[Tensor, "..."]) -> float:
     """The largest difference over the largest size."""
     return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-300))
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A model, its coders and the two frozen at a prompt."""
+
+    lm: LanguageModel
+    coders: dict[Site, Coder]
+    frozen: Frozen
+
+
+@cache
+def made_scene(family: str, dtype: torch.dtype = torch.float64, t: int = 9) -> Scene:
+    """Three layers with coders at the first and the last, frozen in the model's dtype: made once, whatever the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        lm = made_lm(family, dtype=dtype)
+        coders = made_coders(lm)
+    return Scene(lm, coders, freeze(lm, coders, made_prompt(t), dtype))

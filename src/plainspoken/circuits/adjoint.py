@@ -62,7 +62,7 @@ def rows(frozen: Frozen, targets: Targets) -> Float[Tensor, "columns b"]:
 
 def seed(targets: Targets) -> Float[Tensor, "t b d"]:
     """The gradient at the place that the targets read, up to the last token that any of them reads."""
-    t = int(targets.position.max()) + 1
+    t = int(targets.position.max()) + 1 if len(targets) else 0
     gradient = targets.direction.new_zeros(t, len(targets), targets.direction.shape[1])
     gradient[targets.position, torch.arange(len(targets), device=gradient.device)] = targets.direction
     return gradient

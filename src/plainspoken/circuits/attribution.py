@@ -155,6 +155,8 @@ def _batches(
         mine = influence[at]
         reached = mine > 0 if mask is None else (mine > 0) & mask[at]
         for some in reached.nonzero().squeeze(1).split(size):
+            if not len(some):  # nothing splits into one part of nothing
+                continue
             yield firing_targets(frozen, layer, some), at.start + some, mine[some]
 
 

@@ -10,15 +10,15 @@ and held against the model's logits: an architecture that does something else is
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from plainspoken.circuits.accepted import accepted_coders, accepted_latents, accepted_prompt
 from plainspoken.coders import Coder
-from plainspoken.errors import ActivationError, CoderError, ModelError, UsageError
+from plainspoken.errors import ActivationError, ModelError
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.anatomy import Anatomy, Layer, Norm, anatomy
 from plainspoken.lm.patterns import capture_patterns
@@ -119,7 +119,7 @@ def freeze(
     coders: Mapping[Site, Coder],
     tokens: Int[Tensor, " t"] | Sequence[int],
     dtype: torch.dtype = torch.float32,
-    given: Mapping[Site, Float[Tensor, "t latents"]] | None = None,
+    given: Mapping[Site, Float[Tensor, "..."]] | None = None,
     text: Bool[Tensor, " t"] | None = None,
 ) -> Frozen:
     """The model frozen at a prompt, with a transcoder in the place of each FFN that has one.
@@ -128,14 +128,14 @@ def freeze(
     the whole FFN is error.
     `given`: latents that stand in the place of the coder's own, such as simulated ones; the error then makes up the
     difference, so that the stream stays the model's. float64 takes copies of the coders' weights: for proofs.
-    Raises UsageError for a prompt that is empty, longer than the context or holds an unknown token; CoderError for a
-    coder that is no transcoder of an FFN of this model; ModelError where the replay does not give the model's logits;
-    ActivationError where they are not finite.
+    Raises UsageError for a prompt that is empty, longer than the context or holds an unknown token, and for given
+    latents that fit no coder; CoderError for a coder that is no transcoder of an FFN of this model or holds NaN;
+    ModelError where the replay does not give the model's logits; ActivationError where they are not finite.
     """
     of = anatomy(lm)
-    ids = _prompt(lm, tokens)
-    by_layer = _by_layer(of, coders, dtype)
-    latents = {of.layer_of(site.module): z for site, z in (given or {}).items()}
+    ids = accepted_prompt(lm, tokens)
+    by_layer = accepted_coders(of, coders, dtype)
+    latents = accepted_latents(of, by_layer, len(ids), given or {})
     coded = torch.ones(len(ids), dtype=torch.bool, device=lm.device) if text is None else text.to(lm.device)
     with capture_patterns(lm, of) as patterns:
         logits = lm.model(ids[None], use_cache=False).logits[0]
@@ -154,33 +154,6 @@ def freeze(
     replayed = replayed if of.b_U is None else replayed + of.b_U.to(dtype)
     _require_same(lm, capped(replayed, of.softcap), logits)
     return Frozen(lm, of, ids, embedded, placed, tuple(layers), x, factor, replayed)
-
-
-def _prompt(lm: LanguageModel, tokens: Int[Tensor, " t"] | Sequence[int]) -> Int[Tensor, " t"]:
-    ids = torch.as_tensor(tokens, dtype=torch.long, device=lm.device)
-    if not 1 <= len(ids) <= lm.context:
-        raise UsageError(f"a prompt of {len(ids)} tokens, and {lm.name} takes 1 to {lm.context}: give another prompt")
-    if int(ids.min()) < 0 or int(ids.max()) >= lm.vocabulary:
-        raise UsageError(f"the prompt holds token {int(ids.max())}, and {lm.name} has {lm.vocabulary} tokens")
-    return ids
-
-
-def _by_layer(of: Anatomy, coders: Mapping[Site, Coder], dtype: torch.dtype) -> dict[int, Coder]:
-    found: dict[int, Coder] = {}
-    for site, coder in coders.items():
-        layer = of.layer_of(site.module)
-        if layer is None or site.kind != "mlp" or coder.spec.kind != "transcoder":
-            raise CoderError(
-                f"the coder at '{site.module}' is no transcoder of an FFN: a circuit goes through a coder that reads "
-                "the FFN's input; train one with coder.kind=transcoder and site=PATH.mlp"
-            )
-        d = len(of.final.weight)
-        if (coder.spec.d_in, coder.spec.d_out) != (d, d):
-            raise CoderError(
-                f"the coder at '{site.module}' has widths {coder.spec.d_in} and {coder.spec.d_out}, not {d}"
-            )
-        found[layer] = coder if coder.W_enc.dtype == dtype else deepcopy(coder).to(dtype)
-    return found
 
 
 def _layer(

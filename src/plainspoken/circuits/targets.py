@@ -35,10 +35,19 @@ class Targets:
 
 @torch.no_grad()
 def latent_targets(frozen: Frozen, layer: int, position: Int[Tensor, " b"], latent: Int[Tensor, " b"]) -> Targets:
-    """The pre-activations of latents of a layer's coder, firing or not. UsageError for a layer without a coder."""
+    """The pre-activations of latents of a layer's coder, firing or not.
+
+    Raises UsageError for a layer that there is not or that has no coder, and for latents or positions that there are
+    not.
+    """
+    if not 0 <= layer < len(frozen.layers):
+        raise UsageError(f"no layer {layer}: {frozen.lm.name} has layers 0 to {len(frozen.layers) - 1}")
     at = frozen.layers[layer]
     if at.coder is None:
-        raise UsageError(f"layer {layer} has no coder, so it has no latents: name a layer that has one")
+        having = ", ".join(str(i) for i, other in enumerate(frozen.layers) if other.coder is not None) or "none"
+        raise UsageError(f"layer {layer} has no coder, so it has no latents: name a layer that has one ({having})")
+    _require_within("latent", latent, at.coder.spec.latents)
+    _require_within("position", position, frozen.t)
     rows, norm = at.coder.W_enc.detach()[latent], at.layer.ffn_norm
     offset = at.coder.b_enc.detach()[latent]
     offset = offset if norm.bias is None else offset + rows @ norm.bias.to(rows)
@@ -58,18 +67,27 @@ def logit_targets(
 ) -> Targets:
     """Logits at a position: of each of the tokens, less the mean over the vocabulary; or given weightings of logits.
 
-    Logits are those before a soft cap, which is not linear (Gemma 2).
+    Logits are those before a soft cap, which is not linear (Gemma 2). Raises UsageError for a token or a position that
+    there is not.
     """
     of, place = frozen.anatomy, torch.full((len(tokens) if directions is None else len(directions),), position)
     place = place.to(frozen.tokens.device)
+    _require_within("position", place, frozen.t)
+    _require_within("token", torch.as_tensor(tokens, dtype=torch.long), len(of.W_U))
     W_U = of.W_U.detach().to(frozen.dtype)
     b_U = W_U.new_zeros(len(W_U)) if of.b_U is None else of.b_U.detach().to(frozen.dtype)
     if directions is None:
-        chosen = torch.as_tensor(tokens, device=W_U.device)
+        chosen = torch.as_tensor(tokens, dtype=torch.long, device=W_U.device)
         rows, own = W_U[chosen] - W_U.mean(0), b_U[chosen] - b_U.mean()
     else:
         rows, own = directions.to(W_U) @ W_U, directions.to(W_U) @ b_U
     return output_targets(frozen, place, rows, own)
+
+
+def _require_within(what: str, numbers: Int[Tensor, " b"], n: int) -> None:
+    outside = numbers[(numbers < 0) | (numbers >= n)]
+    if len(outside):
+        raise UsageError(f"no {what} {int(outside[0])} here: there are 0 to {n - 1}")
 
 
 @torch.no_grad()

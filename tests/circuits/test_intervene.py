@@ -1,0 +1,174 @@
+"""Interventions: what must change nothing changes nothing, and what is frozen answers by its edges."""
+
+import numpy as np
+import pytest
+import torch
+
+from families_made import CONTEXT, FAMILIES, Scene, made_scene, relative
+from plainspoken.circuits.adjoint import columns, rows
+from plainspoken.circuits.intervene import Intervention, Span, exchanged, logits_after
+from plainspoken.circuits.respond import respond
+from plainspoken.circuits.steer import steered
+from plainspoken.circuits.targets import firing_targets, logit_targets
+from plainspoken.errors import UsageError
+from plainspoken.lm import splice
+from plainspoken.lm.patterns import eager_attention
+
+
+def _firing(scene: Scene, layer: int = 0, entry: int = 12) -> tuple[int, int, float]:
+    """(latent, position, value) of an entry."""
+    latents = scene.frozen.layers[layer].latents
+    return int(latents.latent[entry]), int(latents.position[entry]), float(latents.value[entry])
+
+
+@pytest.mark.parametrize("attention", ["held", "free"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_leaves_a_latent_as_it_is_leaves_the_logits(family: str, attention) -> None:
+    scene = made_scene(family)
+    before = logits_after(scene.frozen, [], attention)
+    latent, position, value = _firing(scene)
+    silent = next(i for i in range(48) if i not in scene.frozen.layers[0].latents.latent.tolist())
+    for same in (
+        Intervention(0, latent, kind="scale", amount=1.0),
+        Intervention(0, latent, (position,), "set", value),
+        Intervention(0, silent),
+        Intervention(0, latent, (), "set", 5.0),
+    ):
+        assert relative(logits_after(scene.frozen, [same], attention), before) < 1e-6
+    assert relative(logits_after(scene.frozen, [Intervention(0, latent, (position,))], attention), before) > 1e-6
+
+
+@pytest.mark.parametrize("attention", ["held", "free"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ablating_is_setting_to_nothing_and_scaling_by_nothing(family: str, attention) -> None:
+    scene = made_scene(family)
+    latent, position, _ = _firing(scene)
+    ways = [Intervention(0, latent, (position,), kind) for kind in ("ablate", "set", "scale")]
+    ablated, *others = (logits_after(scene.frozen, [way], attention) for way in ways)
+    assert all(torch.equal(ablated, other) for other in others)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_the_model_the_change_is_that_of_what_the_latent_writes(family: str) -> None:
+    """The same by hand: the FFN puts out z W_dec[l] less at that token."""
+    scene = made_scene(family)
+    latent, position, value = _firing(scene)
+    site, coder = next(iter(scene.coders.items()))
+
+    def less(x, y):
+        y = y.clone()
+        y[0, position] -= value * coder.W_dec[latent]
+        return y
+
+    with eager_attention(scene.lm), splice(scene.lm, {site: less}):
+        wanted = scene.lm.model(scene.frozen.tokens[None], use_cache=False).logits[0]
+    assert relative(logits_after(scene.frozen, [Intervention(0, latent, (position,))]), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_frozen_an_ablation_takes_the_edge_away(family: str) -> None:
+    frozen = made_scene(family).frozen
+    where, latents = columns(frozen), frozen.layers[0].latents
+    by_target = [
+        (targets, rows(frozen, targets))
+        for targets in (firing_targets(frozen, 2), logit_targets(frozen, 8, None, [3, 5]))
+    ]
+    for entry in range(0, len(latents), 9):
+        ablated = [Intervention(0, int(latents.latent[entry]), (int(latents.position[entry]),))]
+        response = respond(frozen, ablated, "held")
+        for targets, row in by_target:
+            edge = row[where.layers[0].latents.start + entry]
+            assert float((response.of(targets) + edge).abs().max()) < 1e-9 * float(row.abs().max())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_change_too_small_to_turn_a_latent_on_or_off_is_answered_linearly(family: str) -> None:
+    frozen = made_scene(family).frozen
+    latents = frozen.layers[0].latents
+    small = [Intervention(0, int(latents.latent[0]), (int(latents.position[0]),), "scale", 1 + 1e-6)]
+    targets = logit_targets(frozen, 8, None, [3, 5])
+    free, linear = (respond(frozen, small, answer).of(targets) for answer in ("free", "linear"))
+    assert relative(free, linear) < 1e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_answered_with_nothing(family: str) -> None:
+    frozen = made_scene(family).frozen
+    for answer in ("held", "linear", "free"):
+        response = respond(frozen, [], answer)
+        assert all(not bool(change.any()) for change in (*response.attention, *response.middle))
+
+
+def test_positions_are_tokens_of_the_prompt_or_a_span_that_runs_on() -> None:
+    def at(positions, done: int = 0, t: int = 6) -> list[int]:
+        return (Intervention(0, 0, positions).at(4, done, t).nonzero().squeeze(1) + done).tolist()
+
+    assert at(Span()) == [0, 1, 2, 3, 4, 5] and at(Span(2)) == [2, 3, 4, 5] and at(Span(-1)) == [3, 4, 5]
+    assert at(Span(0, 4)) == [0, 1, 2, 3] and at(Span(4)) == [4, 5] and at(Span(4), 5) == [5]
+    assert at((1, -1)) == [1, 3] and at((5,), 0, 4) == [] and at(()) == [] and at((5,), 5) == [5]
+
+
+def test_interventions_on_one_latent_act_one_after_the_other() -> None:
+    z = torch.ones(2, 3, dtype=torch.float64)
+    both = [Intervention(0, 1, (0,), "set", 3.0), Intervention(0, 1, kind="scale", amount=2.0)]
+    assert exchanged(both, z, 2).tolist() == [[1, 6, 1], [1, 2, 1]] and z.sum() == 6
+
+
+def test_interventions_on_what_there_is_not() -> None:
+    frozen = made_scene("llama").frozen
+    for wrong, said in (
+        (Intervention(1, 0), r"layer 1 has no coder to intervene in.*\(0, 2\)"),
+        (Intervention(0, 48), "no latent 48 in layer 0.*0 to 47"),
+        (Intervention(0, 3, (9,)), "no token 9 here: name one from -9 to 8"),
+        (Intervention(0, 3, (-10,)), "no token -10 here"),
+    ):
+        for run in (lambda wrong=wrong: logits_after(frozen, [wrong]), lambda wrong=wrong: respond(frozen, [wrong])):
+            with pytest.raises(UsageError, match=said):
+                run()
+    with pytest.raises(UsageError, match=r"becomes 0, not 2\.0: use kind 'set'"):
+        Intervention(0, 1, amount=2.0)
+    with pytest.raises(UsageError, match="cannot be given the amount nan"):
+        Intervention(0, 1, kind="set", amount=float("nan"))
+
+
+def _steered(scene: Scene, interventions, **how):
+    prompt = scene.frozen.tokens[:5].numpy()
+    return steered(scene.lm, scene.coders, prompt, interventions, 8, **how).tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_is_the_same_with_a_cache_and_without(family: str) -> None:
+    scene = made_scene(family)
+    on = [Intervention(0, 3, Span(3), "set", 4.0), Intervention(2, 5, (1, 6), "set", 3.0)]
+    for temperature in (0.0, 1.0):
+        cached, whole = (_steered(scene, on, temperature=temperature, seed=1, cached=c) for c in (True, False))
+        assert cached == whole and len(cached) == 13
+        assert cached == _steered(scene, on, temperature=temperature, seed=1)
+    assert _steered(scene, on, seed=1) != _steered(scene, on, seed=2)
+
+
+def test_a_text_without_an_intervention_is_the_models_own_and_with_one_is_not() -> None:
+    scene = made_scene("gpt2")
+    tokens = scene.frozen.tokens[:5].tolist()
+    for _ in range(8):
+        logits = scene.lm.model(torch.tensor([tokens]), use_cache=False).logits[0, -1]
+        tokens.append(int(logits.argmax()))
+    assert _steered(scene, [], temperature=0.0) == tokens
+    strong = {"kind": "set", "amount": 100.0}
+    everywhere = _steered(scene, [Intervention(2, 4, Span(), **strong)], temperature=0.0)
+    new = _steered(scene, [Intervention(2, 4, Span(5), **strong)], temperature=0.0)
+    assert everywhere[5:] != tokens[5:] and everywhere[:5] == tokens[:5]
+    # The first new token is read off the prompt, which is as it was.
+    assert new[5] == tokens[5] and new[6:] != tokens[6:]
+
+
+def test_a_text_stops_at_a_token_and_at_the_context() -> None:
+    scene = made_scene("gpt2")
+    whole = _steered(scene, [], temperature=0.0)
+    assert _steered(scene, [], temperature=0.0, stop=whole[5]) == whole[:6]
+    long = steered(scene.lm, scene.coders, scene.frozen.tokens.numpy(), [], 99, progress=lambda _: None)
+    assert len(long) == CONTEXT
+    with pytest.raises(UsageError, match=r"temperature of -1\.0 means nothing"):
+        _steered(scene, [], temperature=-1.0)
+    with pytest.raises(UsageError, match="a prompt of 0 tokens"):
+        steered(scene.lm, scene.coders, np.zeros(0, np.int64), [], 3)
