@@ -141,7 +141,7 @@ def test_every_kind_of_node_has_an_id_of_its_own(tmp_path: Path) -> None:
         *(Node("latent", layer, p, i, activation=1.0, text="“x”") for layer in (0, 1) for p in (0, 1) for i in (0, 4)),
     )
     n, none = len(nodes), np.zeros(0, int)
-    zero, nan = np.zeros(n), np.full(n, np.nan)
+    zero, nan = np.zeros(n, np.float32), np.full(n, np.nan, np.float32)
     graph = Graph(
         nodes, none, none, np.zeros(0), zero, zero, nan, nan, ("<s>", "b"), supernodes=(("pair", (n - 1, 0)),)
     )

@@ -137,9 +137,9 @@ def _node(
         "activation": _finite(node.activation if node.kind == "latent" else None),
     }
     if _is_root(graph, i):
-        told["token_prob"] = probability.get(node.id, _finite(graph.influence[i]) or 0.0)
-    own = {"id": node.id, "value": node.value, "own_bias": graph.offset[i], "rest": graph.rest[i]}
-    own |= {"explained": graph.explained[i], "share": graph.influence[i], "fidelity": node.fidelity}
+        told["token_prob"] = probability.get(node.id, _finite(float(graph.influence[i])) or 0.0)
+    own = {"id": node.id, "value": node.value, "own_bias": float(graph.offset[i]), "rest": float(graph.rest[i])}
+    own |= {"explained": float(graph.explained[i]), "share": float(graph.influence[i]), "fidelity": node.fidelity}
     told["plainspoken"] = {name: v if isinstance(v, str) else _finite(v) for name, v in own.items()}
     return told
 
