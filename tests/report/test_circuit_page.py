@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from graphs_made import made_graphs
 from plainspoken.circuits.files import save_graph
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.report.circuit_layout import FEW_TOKENS, GAP, HEIGHT, LINES, layout
-from plainspoken.report.circuit_page import DRAWN, render_circuit, write_circuit
+from plainspoken.report.circuit_page import DRAWN, render_circuit, write_circuit_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: this test needs a real browser")
@@ -48,6 +48,25 @@ def grown(tokens: int, nodes: int, edges: int, text: str | None = "a word") -> G
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Part:
+    """Where two circuits part at a latent."""
+
+    node: Node
+    true: float
+    simulated: float
+    true_share: float
+    simulated_share: float
+
+
+def test_where_sentences_part_from_the_truth_is_told() -> None:
+    graph = grown(3, 20, 30)
+    page = render_circuit(graph, [Part(graph.nodes[-1], 1.0, 0.5, 0.25, 0.0)])
+    row = page.split("part from the truth")[1].split("<tbody>")[1].split("</tr>")[0]
+    assert re.findall(r"<td>(.*?)</td>", row) == ["1.000", "0.500", "25.0%", "0.0%"] and "a word" in row
+    assert "part from the truth" not in render_circuit(graph)
+
+
 class _Tags(HTMLParser):
     """Every tag with its attributes, and all that stands between tags."""
 
@@ -74,7 +93,7 @@ def test_nothing_loads_and_everything_is_escaped() -> None:
     graph = grown(5, 30, 60, EVIL)
     graph = replace(graph, tokens=(EVIL,) * 5, about={EVIL: EVIL, "fidelity_of": EVIL}, supernodes=((EVIL, (1,)),))
     graph = graph.with_nodes(lambda n: replace(n, label=EVIL) if n.kind in ("token", "logit") else n)
-    page = render_circuit(graph, EVIL)
+    page = render_circuit(graph, [Part(graph.nodes[-1], 1.0, 0.5, 0.25, 0.0)], EVIL)
     tags = _Tags(page).tags
     assert not [tag for tag, _ in tags if tag in ("img", "link", "iframe", "object", "base", "form")]
     assert [a for tag, a in tags if tag == "script"] == [
@@ -94,7 +113,12 @@ def test_nothing_loads_and_everything_is_escaped() -> None:
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 def test_any_acyclic_graph_has_a_page_and_the_same_bytes(graph: Graph) -> None:
     up = graph.source > graph.target
-    kept = replace(graph, source=graph.source[up], target=graph.target[up], weight=np.nan_to_num(graph.weight[up]))
+    kept = replace(
+        graph,
+        source=graph.source[up],
+        target=graph.target[up],
+        weight=np.clip(np.nan_to_num(graph.weight[up]), -1e30, 1e30),
+    )
     whole = kept.with_nodes(lambda n: replace(n, value=2.0, activation=2.0))
     page = render_circuit(whole)
     assert page == render_circuit(whole)
@@ -137,7 +161,7 @@ def test_a_thousand_nodes_and_forty_thousand_edges_are_a_small_page(tmp_path: Pa
     graph = grown(70, 1000, 40_000, "a sentence of some words that says when the latent fires")
     assert len(graph.weight) == 40_000
     save_graph(graph, tmp_path / "graph.json")
-    write_circuit(tmp_path / "graph.json", tmp_path / "graph.html")
+    write_circuit_page(tmp_path / "graph.json", tmp_path / "graph.html")
     page = (tmp_path / "graph.html").read_text("utf-8")
     assert len(page.encode()) < 2_000_000
     bare = render_circuit(replace(graph, source=graph.source[:0], target=graph.target[:0], weight=graph.weight[:0]))

@@ -77,8 +77,21 @@ def viewer_graph(
     }
 
 
-def write_viewer_graph(exported: Mapping[str, Any], path: Path) -> None:
-    """Write it, compact, whole or not at all. Raises StoreError when the disk refuses."""
+def save_viewer_graph(
+    graph: Graph,
+    path: Path,
+    slug: str,
+    scan: str | None = None,
+    prompt: str | None = None,
+    node_threshold: float = 0.8,
+    probability: Mapping[str, float] | None = None,
+) -> None:
+    """Write what `viewer_graph` gives, compact, whole or not at all. `scan`: where not told, what `about` has as model.
+
+    Raises UsageError as it does, and StoreError when the disk refuses.
+    """
+    named = str(graph.about.get("model", "plainspoken")) if scan is None else scan
+    exported = viewer_graph(graph, slug, named, prompt, node_threshold, probability)
     text = json.dumps(exported, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     with write_atomic(Path(path)) as file:
         file.write(text.encode("utf-8", "backslashreplace"))

@@ -11,10 +11,11 @@ import hashlib
 import json
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jinja2
 import numpy as np
@@ -58,8 +59,28 @@ class Drawn:
     words: str
 
 
-def render_circuit(graph: Graph, title: str = "") -> str:
-    """The page as text; the same graph gives the same bytes. `title`: by default what the prompt leads to."""
+@runtime_checkable
+class Parted(Protocol):
+    """A latent at a token whose influence differs where activations are simulated from sentences."""
+
+    @property
+    def node(self) -> Node: ...
+    @property
+    def true(self) -> float: ...
+    @property
+    def simulated(self) -> float: ...
+    @property
+    def true_share(self) -> float: ...
+    @property
+    def simulated_share(self) -> float: ...
+
+
+def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") -> str:
+    """The page as text; the same graph gives the same bytes.
+
+    `parts`: where the circuits of true and of simulated activations part, told in a table. `title`: by default what is
+    explained.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("plainspoken.report"),
         autoescape=True,
@@ -77,11 +98,12 @@ def render_circuit(graph: Graph, title: str = "") -> str:
         layout=placed,
         height=HEIGHT,
         nodes=_drawn(graph, placed),
-        edges=len(graph.weight),
+        edges=numbers.count(len(graph.weight)),
         drawn=min(DRAWN, len(graph.weight)),
         unit=graph.unit,
         paths=_paths(graph),
         table=[_row(graph, int(edge)) for edge in order[:TABLED]],
+        parts=[_parted(graph, part) for part in parts],
         about=[(name, _plain(value)) for name, value in graph.about.items()],
         data=_json(_data(graph, placed, order, level)),
         script=Markup(script),
@@ -90,9 +112,9 @@ def render_circuit(graph: Graph, title: str = "") -> str:
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def write_circuit(graph: Graph | Path, path: Path, title: str = "") -> None:
+def write_circuit_page(graph: Graph | Path, path: Path, parts: Sequence[Parted] = (), title: str = "") -> None:
     """Write the page of a graph, or of the graph in these files, atomically. StoreError where either cannot be."""
-    write_text(path, render_circuit(load_graph(graph) if isinstance(graph, Path) else graph, title))
+    write_text(path, render_circuit(load_graph(graph) if isinstance(graph, Path) else graph, parts, title))
 
 
 def _widened(graph: Graph) -> Graph:
@@ -190,7 +212,7 @@ def _label(graph: Graph, node: Node, wide: bool) -> str:
             label = "bias of FFN" if wide else "b FFN"
         case _:
             label = node.kind if wide else {"position": "pos", "error": "error", "skip": "skip"}[node.kind]
-    return _cut(label, 22 if wide else 7)
+    return _cut(label, 20 if wide else 7)
 
 
 def _cut(text: str, columns: int) -> str:
@@ -231,6 +253,12 @@ def _paths(graph: Graph) -> list[str]:
 def _row(graph: Graph, edge: int) -> tuple[str, str, str]:
     source, target = graph.nodes[graph.source[edge]], graph.nodes[graph.target[edge]]
     return node_words(source, graph.tokens), node_words(target, graph.tokens), _signed(float(graph.weight[edge]))
+
+
+def _parted(graph: Graph, part: Parted) -> tuple[str, ...]:
+    activations = (numbers.fixed(part.true, 3), numbers.fixed(part.simulated, 3))
+    shares = (numbers.percent(part.true_share, 1), numbers.percent(part.simulated_share, 1))
+    return node_words(part.node, graph.tokens), *activations, *shares
 
 
 def _signed(value: float) -> str:

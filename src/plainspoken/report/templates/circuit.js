@@ -37,14 +37,16 @@
       if (!parts.has(key)) parts.set(key, []);
       parts.get(key).push(curve(e));
     }
-    const drawn = [...parts].sort((a, b) => b[0] - a[0]);
-    document.getElementById("edges").replaceChildren(
+    const drawn = [...parts].sort((a, b) => b[0] - a[0]), edges = document.getElementById("edges");
+    edges.style.opacity = Math.min(1, Math.sqrt(800 / Math.max(1, n)));  // Many are a mist, not a wall.
+    edges.replaceChildren(
       ...drawn.map(([key, ds]) => path(ds.join(""), key % 2, 0.5 + 4.5 * ((key >> 1) + 0.5) / WIDTHS)));
     document.getElementById("told").textContent = `${n.toLocaleString("en")} of ${count.toLocaleString("en")}${n < count ? "" : ", all"}`;
   };
 
   const signed = (value) => {
     const size = Math.abs(value);
+    if (size === 0) return "0";
     const text = size !== 0 && size < 1e-4 ? size.toExponential(2) : String(Number(size.toPrecision(3)));
     return (value < 0 ? "−" : "+") + text;
   };
