@@ -125,6 +125,7 @@ def test_lines_tell_every_kind_of_node_on_one_line() -> None:
         r'← head 2.1 (@4→@11) ← L1/88@4 ← token "\"\n"@4'
     )
     assert line(-2e-6, nodes[:1], [], "pruned") == '−2.00e-06  logit " self"@11 ← what was pruned'
+    assert line(0.0, nodes[:1], []).startswith("0  ")
     others = [Node("position", position=1), Node("attention_bias", 2), Node("ffn_bias", 2), Node("error", 2, 1)]
     told = [node_words(node, ["a", " b"]) for node in (*others, Node("skip", 2, 1), Node("direction", label="a − b"))]
     assert told == [

@@ -14,7 +14,7 @@ from plainspoken.circuits.attribution import attribution_graph, root_of
 from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.circuits.targets import logit_targets
-from plainspoken.circuits.viewer_export import viewer_graph, write_viewer_graph
+from plainspoken.circuits.viewer_export import save_viewer_graph, viewer_graph
 from plainspoken.errors import UsageError
 
 # As circuit-tracer's graph_models.py (pydantic) and Neuronpedia's graph-schema.json ask: name to (types, required).
@@ -141,7 +141,7 @@ def test_every_kind_of_node_has_an_id_of_its_own(tmp_path: Path) -> None:
         *(Node("latent", layer, p, i, activation=1.0, text="“x”") for layer in (0, 1) for p in (0, 1) for i in (0, 4)),
     )
     n, none = len(nodes), np.zeros(0, int)
-    zero, nan = np.zeros(n), np.full(n, np.nan)
+    zero, nan = np.zeros(n, np.float32), np.full(n, np.nan, np.float32)
     graph = Graph(
         nodes, none, none, np.zeros(0), zero, zero, nan, nan, ("<s>", "b"), supernodes=(("pair", (n - 1, 0)),)
     )
@@ -150,7 +150,7 @@ def test_every_kind_of_node_has_an_id_of_its_own(tmp_path: Path) -> None:
     assert exported["qParams"]["supernodes"] == [["pair", "1_4_1", "3_-1_0"]]
     ids = {node["plainspoken"]["id"]: node["node_id"] for node in exported["nodes"]}
     assert ids["error:1@1"] == "1_-1_1" and ids["token:4@1"] == "E_4_1" and ids["latent:0/4@1"] == "0_4_1"
-    write_viewer_graph(exported, tmp_path / "g.json")
+    save_viewer_graph(graph, tmp_path / "g.json", "g", "m")
     assert json.loads((tmp_path / "g.json").read_text()) == exported
     biased = next(node for node in exported["nodes"] if node["plainspoken"]["id"] == "ffn_bias:1")
     assert biased["clerp"] == "bias of FFN L1, at all tokens together"

@@ -190,6 +190,8 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
 
 def signed(value: float) -> str:
     """Three significant digits and a sign; a true minus."""
+    if value == 0:
+        return "0"
     if not math.isfinite(value):
         return str(value)
     shown = np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")

@@ -77,8 +77,21 @@ def viewer_graph(
     }
 
 
-def write_viewer_graph(exported: Mapping[str, Any], path: Path) -> None:
-    """Write it, compact, whole or not at all. Raises StoreError when the disk refuses."""
+def save_viewer_graph(
+    graph: Graph,
+    path: Path,
+    slug: str,
+    scan: str | None = None,
+    prompt: str | None = None,
+    node_threshold: float = 0.8,
+    probability: Mapping[str, float] | None = None,
+) -> None:
+    """Write what `viewer_graph` gives, compact, whole or not at all. `scan`: where not told, what `about` has as model.
+
+    Raises UsageError as it does, and StoreError when the disk refuses.
+    """
+    named = str(graph.about.get("model", "plainspoken")) if scan is None else scan
+    exported = viewer_graph(graph, slug, named, prompt, node_threshold, probability)
     text = json.dumps(exported, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     with write_atomic(Path(path)) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
@@ -137,9 +150,9 @@ def _node(
         "activation": _finite(node.activation if node.kind == "latent" else None),
     }
     if _is_root(graph, i):
-        told["token_prob"] = probability.get(node.id, _finite(graph.influence[i]) or 0.0)
-    own = {"id": node.id, "value": node.value, "own_bias": graph.offset[i], "rest": graph.rest[i]}
-    own |= {"explained": graph.explained[i], "share": graph.influence[i], "fidelity": node.fidelity}
+        told["token_prob"] = probability.get(node.id, _finite(float(graph.influence[i])) or 0.0)
+    own = {"id": node.id, "value": node.value, "own_bias": float(graph.offset[i]), "rest": float(graph.rest[i])}
+    own |= {"explained": float(graph.explained[i]), "share": float(graph.influence[i]), "fidelity": node.fidelity}
     told["plainspoken"] = {name: v if isinstance(v, str) else _finite(v) for name, v in own.items()}
     return told
 

@@ -1,0 +1,282 @@
+"""A circuit drawn: one self-contained HTML file with a grid of tokens and layers, and all edges on demand.
+
+Nodes are drawn here, edges by a script of the page's own from arrays of 13 bytes an edge (before base64), strongest
+first, so that a page of 40,000 edges stays below a megabyte and draws a few hundred until more are asked for. The page
+loads nothing, runs no script but its own (its hash stands in the policy), and shows a table of the strongest edges to
+readers without one.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jinja2
+import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt8
+from markupsafe import Markup
+
+from plainspoken.circuits.files import load_graph
+from plainspoken.circuits.graph import Graph, Node, NodeKind
+from plainspoken.circuits.lines import node_words, path_lines, signed, strongest_paths
+from plainspoken.report import numbers
+from plainspoken.report.circuit_layout import HEIGHT, WIDE, Box, Layout, layout
+from plainspoken.report.tokens import visible
+from plainspoken.store import write_text
+
+DRAWN = 300
+"""Edges that are drawn before more are asked for."""
+TABLED, PATHS = 60, 12
+"""Edges in the table, and paths told as lines."""
+_KINDS = {
+    "token": "token",
+    "position": "position",
+    "attention_bias": "bias of attention, at all tokens together",
+    "ffn_bias": "bias of the FFN, at all tokens together",
+    "error": "error: what the FFN puts out beyond its coder",
+    "latent": "latent",
+    "head": "attention head",
+    "skip": "skip: the coder’s linear path",
+    "logit": "logit: the next token",
+    "direction": "direction",
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A node as the page draws it: `label` in the box, `words` in its tooltip."""
+
+    number: int
+    kind: str
+    box: Box
+    label: str
+    words: str
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """A latent at a token whose influence differs where activations are simulated from sentences."""
+
+    @property
+    def node(self) -> Node: ...
+    @property
+    def true(self) -> float: ...
+    @property
+    def simulated(self) -> float: ...
+    @property
+    def true_share(self) -> float: ...
+    @property
+    def simulated_share(self) -> float: ...
+
+
+def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") -> str:
+    """The page as text; the same graph gives the same bytes.
+
+    `parts`: where the circuits of true and of simulated activations part, told in a table. `title`: by default what is
+    explained.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("plainspoken.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    graph = _widened(graph)
+    tokens = [_shown(token) for token in graph.tokens]
+    placed, order, level = layout(graph, tokens), *_strongest(graph)
+    script = files("plainspoken.report").joinpath("templates", "circuit.js").read_text("utf-8")
+    page = environment.get_template("circuit.html").render(
+        title=title or f"What leads to {_roots(graph)}",
+        tokens=tokens,
+        layout=placed,
+        height=HEIGHT,
+        nodes=_drawn(graph, placed),
+        edges=numbers.count(len(graph.weight)),
+        drawn=min(DRAWN, len(graph.weight)),
+        unit=graph.unit,
+        paths=_paths(graph),
+        table=[_row(graph, int(edge)) for edge in order[:TABLED]],
+        parts=[_parted(graph, part) for part in parts],
+        about=[(name, _plain(value)) for name, value in graph.about.items()],
+        data=_json(_data(graph, placed, order, level)),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def write_circuit_page(graph: Graph | Path, path: Path, parts: Sequence[Parted] = (), title: str = "") -> None:
+    """Write the page of a graph, or of the graph in these files, atomically. StoreError where either cannot be."""
+    write_text(path, render_circuit(load_graph(graph) if isinstance(graph, Path) else graph, parts, title))
+
+
+def _widened(graph: Graph) -> Graph:
+    """The same in float64, which is Python's float."""
+    arrays = ("weight", "offset", "rest", "influence", "explained")
+    return replace(graph, **{name: getattr(graph, name).astype(np.float64) for name in arrays})
+
+
+def _strongest(graph: Graph) -> tuple[Int[np.ndarray, " e"], UInt8[np.ndarray, " e"]]:
+    """(edges, strongest first; the width of each in 255ths).
+
+    An edge is as strong as the share of the target's influence that it brings: |weight| over all that enters by edges,
+    times the influence. In units of the root, and where no influence is known, it is |weight|.
+    """
+    size = _share(np.abs(np.nan_to_num(graph.weight.astype(np.float64), posinf=0.0, neginf=0.0)))
+    influence = np.clip(np.nan_to_num(graph.influence.astype(np.float64)), 0, 1)
+    if graph.unit == "own" and influence.any():
+        entering = np.bincount(graph.target, size, len(graph.nodes))
+        size = _share(size / np.maximum(entering[graph.target], np.finfo(np.float64).tiny) * influence[graph.target])
+    order = np.argsort(-size, kind="stable")
+    return order, np.round(np.sqrt(size[order]) * 255).astype(np.uint8)
+
+
+def _share(size: Float[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:
+    """Of the largest."""
+    top = size.max(initial=0.0)
+    return size / top if top > 0 else size
+
+
+def _data(graph: Graph, placed: Layout, order: Int[np.ndarray, " e"], level: UInt8[np.ndarray, " e"]) -> dict[str, Any]:
+    ends = np.uint16 if len(graph.nodes) < 2**16 else np.uint32
+    errors, biases = _from(graph, ("error",)), _from(graph, ("attention_bias", "ffn_bias"))
+    groups = {i: name for name, members in reversed(graph.supernodes) for i in members}
+    return {
+        "nodes": [_facts(graph, i, groups.get(i), errors[i], biases[i]) for i in range(len(graph.nodes))],
+        "boxes": [[box.x, box.y, box.width] for box in placed.boxes],
+        "wide": len(graph.nodes) >= 2**16,
+        "source": _packed(graph.source[order].astype(ends)),
+        "target": _packed(graph.target[order].astype(ends)),
+        "weight": _packed(graph.weight[order].astype(np.float32)),
+        "level": _packed(level),
+        "height": HEIGHT,
+    }
+
+
+def _facts(graph: Graph, i: int, group: str | None, errors: float, biases: float) -> list[Any]:
+    """[words, id, kind, explanation, pairs of what is known and its number]."""
+    node = graph.nodes[i]
+    known: list[tuple[str, str]] = []
+    if node.activation is not None and node.kind == "latent":
+        known.append(("activation", numbers.fixed(node.activation, 3)))
+    if node.value is not None:
+        known.append(("value", _signed(node.value)))
+        known.append(("explained", numbers.percent(float(graph.explained[i]))))
+        known.append(("own bias", _signed(float(graph.offset[i]))))
+        known.append(("pruned", _signed(float(graph.rest[i]))))
+        known.append(("by errors", _signed(errors)))
+        known.append(("by biases", _signed(biases)))
+    if node.fidelity is not None:
+        measure = str(graph.about.get("fidelity_of", "")) or "measure not told"
+        known.append((f"fidelity ({measure})", numbers.fixed(node.fidelity, 3)))
+    known.append(("influence", numbers.percent(float(graph.influence[i]), 1)))
+    if group is not None:
+        known.append(("belongs to", group))
+    return [_words(graph, node), node.id, _KINDS[node.kind], node.text or "", known]
+
+
+def _from(graph: Graph, kinds: tuple[NodeKind, ...]) -> Float[np.ndarray, " n"]:
+    """What enters each node by edges from nodes of these kinds."""
+    some = np.array([node.kind in kinds for node in graph.nodes], bool)[graph.source]
+    return np.bincount(graph.target[some], graph.weight[some], len(graph.nodes)).astype(np.float64)
+
+
+def _drawn(graph: Graph, placed: Layout) -> list[Drawn]:
+    found = []
+    for i, (node, box) in enumerate(zip(graph.nodes, placed.boxes, strict=True)):
+        words = _words(graph, node) + (f": {node.text}" if node.text else "")
+        kind = node.kind.replace("_", "-")
+        found.append(Drawn(i, kind, box, _label(graph, node, box.width >= WIDE), words))
+    return found
+
+
+def _label(graph: Graph, node: Node, wide: bool) -> str:
+    """What fits a box."""
+    match node.kind:
+        case "latent":
+            label = str(node.index) + (f" {node.text}" if wide and node.text else "")
+        case "token" | "logit" | "direction":
+            label = _shown(node.label) if node.label else str(node.index)
+        case "head":
+            label = f"h{node.index} ←@{node.position}"
+        case "attention_bias":
+            label = "bias of attention" if wide else "b attn"
+        case "ffn_bias":
+            label = "bias of FFN" if wide else "b FFN"
+        case _:
+            label = node.kind if wide else {"position": "pos", "error": "error", "skip": "skip"}[node.kind]
+    return _cut(label, 20 if wide else 7)
+
+
+def _cut(text: str, columns: int) -> str:
+    """The text up to a width, in letters; wide characters are two."""
+    used = 0
+    for place, character in enumerate(text):
+        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if used > columns:
+            return text[: max(1, place - 1)].rstrip() + "…"
+    return text
+
+
+def _shown(token: str) -> str:
+    """A token's text with its spaces and line ends to be seen."""
+    shown = visible(token.encode("utf-8", "backslashreplace"))
+    return shown.replace(" ", "␣") if shown != shown.strip() or not shown.strip("␣") else shown or "∅"
+
+
+def _words(graph: Graph, node: Node) -> str:
+    return node_words(replace(node, text=None), graph.tokens)
+
+
+def _roots(graph: Graph) -> str:
+    into = set(graph.target.tolist()) - set(graph.source.tolist())
+    roots = [node for i, node in enumerate(graph.nodes) if node.kind in ("logit", "direction") or i in into]
+    named = [_words(graph, node) for node in roots[:3]]
+    if len(roots) > 3:
+        named.append(f"{len(roots) - 3} more")
+    return numbers.listing(named) if named else "nothing"
+
+
+def _paths(graph: Graph) -> list[str]:
+    """The strongest paths to the root of most influence."""
+    roots = sorted(set(graph.target.tolist()) - set(graph.source.tolist()), key=lambda i: (-graph.influence[i], i))
+    return list(path_lines(graph, strongest_paths(graph, roots[0], PATHS))) if roots else []
+
+
+def _row(graph: Graph, edge: int) -> tuple[str, str, str]:
+    source, target = graph.nodes[graph.source[edge]], graph.nodes[graph.target[edge]]
+    return node_words(source, graph.tokens), node_words(target, graph.tokens), _signed(float(graph.weight[edge]))
+
+
+def _parted(graph: Graph, part: Parted) -> tuple[str, ...]:
+    activations = (numbers.fixed(part.true, 3), numbers.fixed(part.simulated, 3))
+    shares = (numbers.percent(part.true_share, 1), numbers.percent(part.simulated_share, 1))
+    return node_words(part.node, graph.tokens), *activations, *shares
+
+
+def _signed(value: float) -> str:
+    return signed(value) if math.isfinite(value) else numbers.UNDEFINED
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _packed(array: Shaped[np.ndarray, " e"]) -> str:
+    little = array.astype(array.dtype.newbyteorder("<"))
+    return base64.b64encode(little.tobytes()).decode()
+
+
+def _json(data: dict[str, Any]) -> Markup:
+    """JSON that may stand in a script element, whatever its strings hold."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
