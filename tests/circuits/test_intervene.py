@@ -9,6 +9,7 @@ import torch
 
 from families_made import CONTEXT, FAMILIES, Scene, made_scene, relative
 from plainspoken.circuits.adjoint import columns, rows
+from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.intervene import Intervention, Span, exchanged, logits_after
 from plainspoken.circuits.respond import respond
 from plainspoken.circuits.steer import steered
@@ -100,6 +101,17 @@ def test_nothing_is_answered_with_nothing(family: str) -> None:
     for answer in ("held", "linear", "free"):
         response = respond(frozen, [], answer)
         assert all(not bool(change.any()) for change in (*response.attention, *response.middle))
+
+
+def test_latents_that_were_given_fire_anew_by_as_much_as_the_coders_own() -> None:
+    scene = made_scene("gpt_neox-serial")
+    last = list(scene.coders)[1]
+    told = {last: torch.rand(9, 48, dtype=torch.float64)}
+    given = freeze(scene.lm, scene.coders, scene.frozen.tokens, torch.float64, told)
+    latent, position, _ = _firing(scene)
+    one, other = (respond(frozen, [Intervention(0, latent, (position,))]) for frozen in (scene.frozen, given))
+    assert bool((one.attention[3] != one.attention[2]).any())
+    assert relative(other.attention[3], one.attention[3]) < 1e-9
 
 
 def test_positions_are_tokens_of_the_prompt_or_a_span_that_runs_on() -> None:
