@@ -154,6 +154,8 @@ def _batches(
         at = where.layers[layer].latents
         mine = influence[at]
         reached = mine > 0 if mask is None else (mine > 0) & mask[at]
+        if not bool(reached.any()):  # a layer without a coder, for one
+            continue
         for some in reached.nonzero().squeeze(1).split(size):
             if not len(some):  # nothing splits into one part of nothing
                 continue

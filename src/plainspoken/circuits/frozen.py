@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plainspoken.circuits.accepted import accepted_coders, accepted_latents, accepted_prompt
@@ -95,6 +95,12 @@ class Frozen:
     """The stream that the final norm reads."""
     final_factor: Float[Tensor, " t"]
     logits: Float[Tensor, "t vocabulary"]
+    """Before a soft cap, which is not linear (Gemma 2)."""
+
+    @property
+    def probabilities(self) -> Float[Tensor, "t vocabulary"]:
+        """Of the token that follows each token, as the model has them."""
+        return capped(self.logits, self.anatomy.softcap).softmax(-1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -114,9 +120,12 @@ def freeze(
     tokens: Int[Tensor, " t"] | Sequence[int],
     dtype: torch.dtype = torch.float32,
     given: Mapping[Site, Float[Tensor, "..."]] | None = None,
+    text: Bool[Tensor, " t"] | None = None,
 ) -> Frozen:
     """The model frozen at a prompt, with a transcoder in the place of each FFN that has one.
 
+    `text`: the tokens at which coders are read (None: all). At the others, such as a BOS that no coder was trained on,
+    the whole FFN is error.
     `given`: latents that stand in the place of the coder's own, such as simulated ones; the error then makes up the
     difference, so that the stream stays the model's. float64 takes copies of the coders' weights: for proofs.
     Raises UsageError for a prompt that is empty, longer than the context or holds an unknown token, and for given
@@ -127,6 +136,7 @@ def freeze(
     ids = accepted_prompt(lm, tokens)
     by_layer = accepted_coders(of, coders, dtype)
     latents = accepted_latents(of, by_layer, len(ids), given or {})
+    coded = torch.ones(len(ids), dtype=torch.bool, device=lm.device) if text is None else text.to(lm.device)
     with capture_patterns(lm, of) as patterns:
         logits = lm.model(ids[None], use_cache=False).logits[0]
     if not torch.isfinite(logits).all():
@@ -137,12 +147,12 @@ def freeze(
     x = embedded if placed is None else embedded + placed
     layers = []
     for i, layer in enumerate(of.layers):
-        frozen, x = _layer(lm, layer, x, patterns[i][0].to(dtype), by_layer.get(i), latents.get(i))
+        frozen, x = _layer(lm, layer, x, patterns[i][0].to(dtype), by_layer.get(i), latents.get(i), coded)
         layers.append(frozen)
     factor = of.final.factor(x)
     replayed = _biased(of.final, of.final.linear(x, factor)) @ of.W_U.to(dtype).T
     replayed = replayed if of.b_U is None else replayed + of.b_U.to(dtype)
-    _require_same(lm, replayed, logits)
+    _require_same(lm, capped(replayed, of.softcap), logits)
     return Frozen(lm, of, ids, embedded, placed, tuple(layers), x, factor, replayed)
 
 
@@ -153,6 +163,7 @@ def _layer(
     pattern: Float[Tensor, "h t t"],
     coder: Coder | None,
     given: Float[Tensor, "t latents"] | None,
+    coded: Bool[Tensor, " t"],
 ) -> tuple[FrozenLayer, Float[Tensor, "t d"]]:
     """The layer at this stream, and the stream after it."""
     heads, norm = layer.heads, layer.attention_norm
@@ -172,9 +183,9 @@ def _layer(
     y = module(entering[None].to(lm.dtype))
     y = (y[0] if isinstance(y, tuple) else y)[0].to(x)
     ffn_out = None if layer.ffn_out is None else layer.ffn_out.factor(y)
-    latents, constant = _coded(layer, coder, entering, ffn_out, given)
+    latents, constant = _coded(layer, coder, entering, ffn_out, given, coded)
     W_skip = None if coder is None else _folded_skip(layer, coder)
-    skip_factor = ffn_factor if ffn_out is None else ffn_factor * ffn_out
+    skip_factor = (ffn_factor if ffn_out is None else ffn_factor * ffn_out) * coded
     skipped = None if W_skip is None else (middle @ W_skip.T) * skip_factor[:, None]
     y = _out(layer.ffn_out, y, ffn_out)
     error = y - torch.zeros_like(y).index_add_(0, latents.position, latents.written) - constant
@@ -244,6 +255,7 @@ def _coded(
     entering: Float[Tensor, "t d"],
     out_factor: Float[Tensor, " t"] | None,
     given: Float[Tensor, "t latents"] | None,
+    coded: Bool[Tensor, " t"],
 ) -> tuple[Latents, Float[Tensor, "t d"]]:
     """(latents, the constant that the coder adds); of a layer without a coder nothing."""
     t, d = entering.shape
@@ -251,7 +263,7 @@ def _coded(
         none = torch.zeros(0, dtype=torch.long, device=entering.device)
         zero = entering.new_zeros(0)
         return Latents(none, none, zero, zero, zero.view(0, d), none.new_zeros(t + 1)), torch.zeros_like(entering)
-    z = coder.dense(coder.encode(entering)) if given is None else given.to(entering)
+    z = (coder.dense(coder.encode(entering)) if given is None else given.to(entering)) * coded[:, None]
     position, latent = z.nonzero(as_tuple=True)
     value = z[position, latent]
     pre = (entering[position] * coder.W_enc[latent]).sum(-1) + coder.b_enc[latent]
@@ -261,7 +273,9 @@ def _coded(
     constant = coder.b_dec.expand(t, d)
     if coder.W_skip is not None and layer.ffn_norm.bias is not None:
         constant = constant + coder.W_skip @ layer.ffn_norm.bias.to(entering)
-    return Latents(position, latent, value, pre, written, start), _out(layer.ffn_out, constant, out_factor)
+    return Latents(position, latent, value, pre, written, start), _out(
+        layer.ffn_out, constant * coded[:, None], out_factor
+    )
 
 
 def _biased(norm: Norm, linear: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
@@ -273,9 +287,12 @@ def _out(norm: Norm | None, y: Float[Tensor, "n d"], factor: Float[Tensor, " n"]
     return y if norm is None or factor is None else norm.linear(y, factor)
 
 
-def _require_same(lm: LanguageModel, replayed: Float[Tensor, "t v"], logits: Float[Tensor, "t v"]) -> None:
-    cap = getattr(lm.model.config.get_text_config(), "final_logit_softcapping", None)
-    shown = replayed if not cap else cap * torch.tanh(replayed / cap)
+def capped(logits: Float[Tensor, "*t v"], cap: float | None) -> Float[Tensor, "*t v"]:
+    """The logits after the model's soft cap."""
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _require_same(lm: LanguageModel, shown: Float[Tensor, "t v"], logits: Float[Tensor, "t v"]) -> None:
     off = float((shown - logits.to(shown)).abs().max() / logits.double().std().clamp(min=1e-12))
     if not off < _REPLAY[lm.dtype]:
         raise ModelError(

@@ -23,6 +23,7 @@ from plainspoken.cli.show import (
     show_edits,
     show_error,
 )
+from plainspoken.cli.trace import trace
 from plainspoken.cli.which import run_folder
 from plainspoken.config import settings_help
 from plainspoken.pipeline import launched
@@ -47,7 +48,10 @@ app = typer.Typer(
 3.  plainspoken score runs/pocket
     tells how well each sentence predicts its latent
 
-4.  Change sentences in runs/pocket/explain/SITE/explanations.jsonl, then
+4.  plainspoken trace runs/pocket --prompt "def f("
+    tells which latents and words made the model say what it says next
+
+5.  Change sentences in runs/pocket/explain/SITE/explanations.jsonl, then
     plainspoken run runs/pocket
     computes again what depends on them; the report says what they did
 
@@ -211,6 +215,7 @@ def generate(
     typer.echo(text)  # as it is: the terminal's own printer replaces :emoji: codes and tabs
 
 
+app.command(rich_help_panel="What a run is good for")(trace)
 app.command(rich_help_panel="Beside runs")(compare_coders)
 app.command(rich_help_panel="Coders of other projects", cls=FormatsCommand)(convert)
 

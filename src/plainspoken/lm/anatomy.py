@@ -103,6 +103,8 @@ class Anatomy:
     final: Norm
     W_U: Float[Tensor, "vocabulary d"]
     b_U: Float[Tensor, " vocabulary"] | None
+    softcap: float | None
+    """c, where the model puts c tanh(logit / c) out."""
 
     def layer_of(self, module: str) -> int | None:
         """The layer whose FFN is the module of this path; None where there is none."""
@@ -220,6 +222,7 @@ def _whole(
         final=norm(final),
         W_U=unembedding.weight,
         b_U=unembedding.bias,
+        softcap=getattr(model.config.get_text_config(), "final_logit_softcapping", None) or None,
     )
 
 

@@ -18,8 +18,9 @@ from plainspoken.pipeline.workplace import Workplace, stored_config
 
 if TYPE_CHECKING:
     from plainspoken.pipeline.dry import DryRun
+    from plainspoken.pipeline.trace import Traced
 else:  # it brings torch
-    DryRun = Any
+    DryRun = Traced = Any
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,36 @@ def generate(
         if rewritten:
             bring_up(workplace, STAGES, "calibrate")
         return speak(workplace, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed)
+
+
+def trace(
+    root: Path | str,
+    prompt: str,
+    target: str = "logits",
+    *,
+    node_share: float = 0.8,
+    edge_share: float = 0.98,
+    paths: int = 10,
+    simulated: bool = False,
+    silent: bool = False,
+    out: Path | None = None,
+    device: str | None = None,
+    progress: Progress = SILENT,
+) -> Traced:
+    """The circuit behind a target at a prompt, written down as a graph and a drawing.
+
+    target: as `circuits.asking.parse_target` has it. The rest: as `TraceSettings` has it. The sentences are taken as
+    they stand now; a run that was never explained is brought up to its coders alone, unless `simulated`.
+    """
+    from plainspoken.circuits.asking import parse_target
+    from plainspoken.pipeline.trace import TraceSettings, trace
+
+    asked = parse_target(target)
+    settings = TraceSettings(node_share, edge_share, paths, simulated, silent)
+    workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
+    with workplace.locked():
+        bring_up(workplace, STAGES, "calibrate" if simulated or workplace.path("explain").exists() else "train")
+        return trace(workplace, prompt, asked, settings, out)
 
 
 def scores(

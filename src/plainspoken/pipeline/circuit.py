@@ -1,0 +1,171 @@
+"""A run's model frozen at a prompt: its coders, its sentences beside the latents, true activations or simulated."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from plainspoken.circuits.asking import piece
+from plainspoken.circuits.frozen import Frozen, freeze
+from plainspoken.circuits.graph import Graph, Node
+from plainspoken.coders import Coder, load_coder, read_extra
+from plainspoken.errors import CoderError, RunError, UsageError
+from plainspoken.lm.anatomy import anatomy
+from plainspoken.pipeline import explanations
+from plainspoken.pipeline.shelves import latents_of, load_calibration, load_scores
+from plainspoken.pipeline.speech import opened_simulator, text_of
+from plainspoken.pipeline.stage import Unit
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.rewrite.prediction import Prediction
+from plainspoken.scorers.simulation import SimulationScores
+from plainspoken.store.manifest import versions
+from plainspoken.types import Explanation, Rows, Site
+
+FIDELITY = "correlation"
+"""Which score of the stage calibrate tells how well a latent's sentence foretells it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt in tokens. `text`: False at a BOS that was put before it, where no coder is read."""
+
+    tokens: tuple[int, ...]
+    text: tuple[bool, ...]
+    spelled: tuple[str, ...]
+
+    @property
+    def begun(self) -> bool:
+        """Whether a BOS stands before the text."""
+        return not self.text[0]
+
+
+class RunCircuits:
+    """What a run folder has for circuits: brought up to `encode` at least."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        self._workplace = workplace
+        self.lm = workplace.lm
+
+    def prompt(self, text: str) -> Prompt:
+        """The tokens of a text, after a BOS where the run's rows have one. Raises UsageError for an empty prompt."""
+        ids = self.lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        begun = self.lm.bos_id is not None and self._workplace.config.corpus.bos != "never"
+        start = [self.lm.bos_id] if begun and self.lm.bos_id is not None else []
+        if not ids:
+            raise UsageError('the prompt has no text: give some with --prompt "..."')
+        tokens = (*start, *ids)
+        if len(tokens) > self.lm.context:
+            raise UsageError(
+                f"the prompt has {len(tokens)} tokens and {self.lm.name} takes {self.lm.context}: shorten it"
+            )
+        return Prompt(tokens, (*[False] * len(start), *[True] * len(ids)), tuple(piece(self.lm, i) for i in tokens))
+
+    @cached_property
+    def coders(self) -> dict[Site, Coder]:
+        """The run's coders. Raises CoderError for one that was trained on another model."""
+        found = {}
+        for site in self._workplace.sites:
+            folder = self._workplace.path("train", site.module)
+            told = read_extra(folder).get("lm_fingerprint")
+            if told not in (None, self.lm.fingerprint):
+                raise CoderError(
+                    f"{folder} holds a coder of another model than {self.lm.name} (its lm_fingerprint is "
+                    f"{str(told)[:12]}, the model's {self.lm.fingerprint[:12]}): name the model that it was trained "
+                    "on, or train anew with --force train"
+                )
+            found[site] = load_coder(folder).to(self.lm.device)
+        return found
+
+    @cached_property
+    def site_of_layer(self) -> dict[int, Site]:
+        """The sites by their layers."""
+        of = anatomy(self.lm)
+        layers = {of.layer_of(site.module): site for site in self._workplace.sites}
+        return {layer: site for layer, site in layers.items() if layer is not None}
+
+    def frozen(self, prompt: Prompt, dtype: torch.dtype = torch.float32, *, simulated: bool = False) -> Frozen:
+        """The model at the prompt; `simulated`: with what the sentences say in the place of the true activations."""
+        given = self.simulated(prompt) if simulated else None
+        text = torch.tensor(prompt.text)
+        with self._workplace.progress.track("freezing the model at the prompt", None):
+            return freeze(self.lm, self.coders, list(prompt.tokens), dtype, given, text)
+
+    def simulated(self, prompt: Prompt) -> dict[Site, Float[Tensor, "t latents"]]:
+        """What the run's simulator and calibrator make of the sentences at each token of the prompt, as activations.
+
+        Raises RunError for a run that is not calibrated.
+        """
+        rows = Rows(
+            np.array([prompt.tokens], np.int64), np.array([prompt.text]), np.zeros(1, np.int64), ("prompt",), "evaluate"
+        )
+        text, simulate, found = text_of(self._workplace, rows), opened_simulator(self._workplace), {}
+        for site in self._workplace.sites:
+            latents = latents_of(self._workplace, site.module)
+            texts = {latent: e.text for latent, e in self.sentences(site).items()}
+            with self._workplace.progress.track(f"simulating {site.module} at the prompt", 1) as advance:
+                simulation, failures = simulate(texts, latents, text, None, None, advance)
+            unread = {failure.latent for failure in failures if failure.kind is None}
+            for failure in failures:
+                self._workplace.progress.warn(f"{site.module}, latent {failure.latent}: {failure.reason}")
+            explained = np.zeros(latents, bool)
+            explained[[latent for latent in texts if latent not in unread]] = True
+            curves = load_calibration(self._workplace, site.module)
+            values = Prediction(simulation, curves, curves, explained).values(np.zeros(1, np.int64), rows.mask)
+            out = torch.zeros(len(prompt.tokens), latents, dtype=values.dtype)
+            out[torch.tensor(prompt.text)] = values
+            found[site] = out.to(self.lm.device)
+        return found
+
+    def sentences(self, site: Site) -> Mapping[int, Explanation]:
+        """A site's explanations, as they stand in the file; none where the run is not explained."""
+        folder = self._workplace.path("explain", site.module)
+        if self._workplace.folder(Unit("explain", site.module)).manifest() is None:
+            return {}
+        return explanations.read_explanations(folder, latents_of(self._workplace, site.module))
+
+    def _scores(self, site: Site) -> SimulationScores | None:
+        done = self._workplace.folder(Unit("calibrate", site.module)).manifest() is not None
+        return load_scores(self._workplace, site.module) if done else None
+
+    def told(self, graph: Graph) -> Graph:
+        """The graph with every latent's sentence, and how well that foretells the latent."""
+        told = {layer: (self.sentences(site), self._scores(site)) for layer, site in self.site_of_layer.items()}
+
+        def tell(node: Node) -> Node:
+            if node.kind != "latent" or node.layer is None or node.index is None:
+                return node
+            sentences, scores = told[node.layer]
+            known = sentences.get(node.index)
+            fidelity = None if scores is None else getattr(scores, FIDELITY).of(node.index)
+            return replace(node, text=None if known is None else known.text, fidelity=fidelity)
+
+        return graph.with_nodes(tell)
+
+    def about(self, prompt: str, **more: Any) -> dict[str, Any]:
+        """What a file about a circuit says of where it is from."""
+        kept = {site.module: self._workplace.folder(Unit("train", site.module)).manifest() for site in self.coders}
+        return {
+            "model": self.lm.name,
+            "model_fingerprint": self.lm.fingerprint,
+            "coders": {module: None if m is None else m.output_digest for module, m in kept.items()},
+            "prompt": prompt,
+            "fidelity": f"{FIDELITY} of the calibrated level with the true activation, on documents of their own",
+            "seed": self._workplace.config.seed,
+            "versions": versions(),
+            **more,
+        }
+
+    def without_coder(self) -> Sequence[int]:
+        """The layers whose FFN is kept whole, as error."""
+        return [i for i in range(len(anatomy(self.lm).layers)) if i not in self.site_of_layer]
+
+
+def require_encoded(workplace: Workplace) -> None:
+    """RunError where a coder is lacking, before a model is loaded for nothing."""
+    if not any(workplace.root.glob("train/*/coder.json")):
+        raise RunError(f"{workplace.root} has no coder yet; train one with: plainspoken train {workplace.root}")

@@ -1,0 +1,112 @@
+"""Trace: from a latent or a logit at a prompt back to the words, as a graph, its strongest paths and a drawing."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plainspoken.circuits.asking import Asked, root_asked
+from plainspoken.circuits.attribution import attribution_graph
+from plainspoken.circuits.files import save_graph
+from plainspoken.circuits.graph import Graph
+from plainspoken.circuits.lines import path_lines, strongest_paths
+from plainspoken.circuits.parting import Parting, overlap, parting
+from plainspoken.circuits.viewer_export import save_viewer_graph
+from plainspoken.pipeline.circuit import Prompt, RunCircuits
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.report.circuit_page import write_circuit_page
+from plainspoken.store import write_json
+from plainspoken.store.manifest import digest
+
+MOST_PARTINGS = 50
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """How a circuit is traced and what is kept of it."""
+
+    node_share: float = 0.8
+    """Nodes are kept until they have this share of the influence."""
+    edge_share: float = 0.98
+    """Edges likewise, of those between kept nodes."""
+    paths: int = 10
+    """Paths shown, strongest first, for each thing that is explained."""
+    simulated: bool = False
+    """Trace with what the sentences say in the place of the true activations, and tell where the two part."""
+    silent: bool = False
+    """A latent may be explained where it does not fire: what holds it down."""
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A circuit and where it was written. `parts`: true against simulated, where that was asked for."""
+
+    graph: Graph
+    prompt: Prompt
+    paths: Mapping[str, Sequence[str]]
+    """By what is explained, in words: its strongest paths, a line each."""
+    without_coder: Sequence[int]
+    parts: Sequence[Parting]
+    overlap: float | None
+    files: Mapping[str, Path]
+
+
+def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSettings, out: Path | None = None) -> Traced:
+    """Trace a target at a prompt and write what was found. The run must be brought up to what `settings` need.
+
+    Raises UsageError for a prompt or a target that does not fit, CoderError and ModelError as `freeze` does.
+    """
+    circuits = RunCircuits(workplace)
+    prompt = circuits.prompt(text)
+    true = _traced(workplace, circuits, prompt, target, text, replace(settings, simulated=False))
+    graph = _traced(workplace, circuits, prompt, target, text, settings) if settings.simulated else true
+    parts = parting(true, graph) if settings.simulated else []
+    paths = {
+        graph.nodes[root].id: path_lines(graph, strongest_paths(graph, root, settings.paths))
+        for root in range(graph.about["roots"])
+    }
+    folder = out or workplace.path("trace") / _slug(text, target, settings)
+    files = _written(folder, graph, parts, true if settings.simulated else None)
+    common = overlap(true, graph) if settings.simulated else None
+    return Traced(graph, prompt, paths, circuits.without_coder(), parts, common, files)
+
+
+def _traced(
+    workplace: Workplace, circuits: RunCircuits, prompt: Prompt, target: Asked, text: str, settings: TraceSettings
+) -> Graph:
+    frozen = circuits.frozen(prompt, torch.float32, simulated=settings.simulated)
+    root = root_asked(frozen, target, silent=settings.silent)
+    label = "tracing with simulated activations" if settings.simulated else "tracing"
+    with workplace.progress.track(f"{label} (rows)", None) as advance:
+        graph = attribution_graph(frozen, root, prompt.spelled, settings.node_share, settings.edge_share, advance)
+    about = circuits.about(text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes))
+    return circuits.told(replace(graph, about=about))
+
+
+def _written(folder: Path, graph: Graph, parts: Sequence[Parting], true: Graph | None) -> dict[str, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / name for name in ("graph.json", "viewer.json", "circuit.html")}
+    save_graph(graph, files["graph.json"])
+    save_viewer_graph(graph, files["viewer.json"], slug=folder.name)
+    if true is not None:
+        files["true.json"], files["parting.json"] = folder / "true.json", folder / "parting.json"
+        save_graph(true, files["true.json"])
+        write_json(files["parting.json"], {"overlap": overlap(true, graph), "latents": [_told(p) for p in parts]})
+    write_circuit_page(graph, files["circuit.html"], parts[:MOST_PARTINGS])
+    return files
+
+
+def _told(part: Parting) -> dict[str, Any]:
+    names = ("true", "simulated", "true_share", "simulated_share")
+    told = {"id": part.node.id, "text": part.node.text, "fidelity": part.node.fidelity}
+    return told | {name: getattr(part, name) for name in names}
+
+
+def _slug(text: str, target: Asked, settings: TraceSettings) -> str:
+    """A folder's name that people can read and that another prompt, target or setting does not share."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{text[-24:]} {target.kind} {'-'.join(target.tokens)}").strip("-").lower()
+    told = [text, asdict(target), asdict(settings)]
+    return f"{words[:48].rstrip('-') or 'prompt'}-{digest(told)[:8]}"
