@@ -52,7 +52,8 @@ class HeldModel:
     """The module tree at the prompt of a Frozen; `values` runs it from given sources."""
 
     def __init__(self, frozen: Frozen) -> None:
-        self.frozen, self.model = frozen, frozen.lm.model
+        self.frozen = frozen
+        self.model: Any = frozen.lm.model
         layers = frozen.anatomy.layers
         self.blocks = [dict(self.model.get_submodule(layer.module).named_children()) for layer in layers]
         self.attentions = [self.model.get_submodule(layer.heads.module) for layer in layers]
@@ -73,7 +74,7 @@ class HeldModel:
         """Patterns of the model as it is; then, these held, factors of norms and what the FFNs read and write."""
         with self._attention_named("eager"):
             self._run([(m, lambda m, a, k, o: self.patterns.append(o[1][0])) for m in self.attentions])
-        hooks = [(m, self._exact_norm) for m in self.norms]
+        hooks: list[tuple[nn.Module, Any]] = [(m, self._exact_norm) for m in self.norms]
         hooks += [(m, lambda m, a, k, o: self.start.append(o.view(o.shape[-2:]))) for m in self.embeddings]
         for i, module in enumerate(self.ffns):
             hooks.append((module, lambda m, a, k, o, i=i: self._note_ffn(i, a[0][0], o[0])))
@@ -103,8 +104,8 @@ class HeldModel:
                 if layer.coder is not None:
                     errors[i] -= self._decoded(layer, latents[i], self.x[i]) + layer.coder.b_dec
         placed = self.start[1].clone() if len(self.start) > 1 else None
-        ones = [[torch.ones((), dtype=self.frozen.dtype) for _ in layers] for _ in range(2)]
-        found = Sources(self.start[0].clone(), placed, *ones, errors, latents)
+        attention, ffn = ([torch.ones((), dtype=self.frozen.dtype) for _ in layers] for _ in range(2))
+        found = Sources(self.start[0].clone(), placed, attention, ffn, errors, latents)
         for leaf in found.leaves():
             leaf.requires_grad_(True)
         return found
@@ -124,9 +125,10 @@ class HeldModel:
         """Pre-activations of latents and demeaned logits (before a soft cap) that follow from the sources."""
         logits: list[Tensor] = []
         head: Any = self.model.get_output_embeddings()
-        hooks = [(m, self._held_norm) for m in self.norms if m in self.ratios]
+        hooks: list[tuple[nn.Module, Any]] = [(m, self._held_norm) for m in self.norms if m in self.ratios]
         hooks.append((head, lambda m, a, k, o: logits.append(o[0])))
         for leaf, module in zip((sources.token, sources.position), self.embeddings, strict=False):
+            assert leaf is not None
             hooks.append((module, lambda m, a, k, o, leaf=leaf: leaf.view(o.shape)))
         for i, module in enumerate(self.attentions):
             hooks.append((module, lambda m, a, k, o, i=i: self._attention(i, sources, m, a, k, o)))

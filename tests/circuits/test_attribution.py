@@ -75,7 +75,7 @@ def _pruned(frozen: Frozen, roots: Root, node_share: float, edge_share: float) -
         A[dangling] = 0
         A[:, dangling] = 0
     names = [source_node(frozen, where, i, TOKENS).id for i in range(where.total)] + [n.id for n in roots.nodes]
-    return {(names[s], names[t]): A[t, s] for t, s in zip(*np.nonzero(A), strict=True)}
+    return {(names[s], names[t]): float(A[t, s]) for t, s in zip(*np.nonzero(A), strict=True)}
 
 
 def _edges(graph: Graph) -> dict[tuple[str, str], float]:

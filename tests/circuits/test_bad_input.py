@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,12 @@ def _other(config) -> torch.nn.Module:
     return hf.AutoModelForCausalLM.from_config(config).double().eval().requires_grad_(False)
 
 
-SMALL = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 UNKNOWN = {
     "opt": lambda: hf.OPTConfig(**SMALL, ffn_dim=40, word_embed_proj_dim=WIDTH, max_position_embeddings=CONTEXT),
     "bloom": lambda: hf.BloomConfig(**SMALL),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from plainspoken.lm.patterns import capture_patterns, eager_attention, hold_patt
 
 
 def _relu_model(family: str) -> LanguageModel:
-    sizes = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
+    sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
     if family == "gpt2":
         config = hf.GPT2Config(**sizes, n_embd=WIDTH, n_layer=2, n_head=4, n_positions=CONTEXT)
         config.activation_function = "relu"
@@ -43,7 +44,7 @@ def _relu_model(family: str) -> LanguageModel:
     return replace(made_scene("gpt2").lm, model=model)
 
 
-def _copied(ffn) -> Coder:
+def _copied(ffn: Any) -> Coder:
     if hasattr(ffn, "c_fc"):
         W_in, b_in, W_out, b_out = ffn.c_fc.weight.T, ffn.c_fc.bias, ffn.c_proj.weight, ffn.c_proj.bias
     else:

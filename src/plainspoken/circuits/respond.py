@@ -81,14 +81,15 @@ def _ffn_change(
 def _fired_anew(
     frozen: Frozen, i: int, z: Float[Tensor, "t latents"], entering: Float[Tensor, "t d"]
 ) -> Float[Tensor, "t latents"]:
-    """What the coder makes of its changed input, at the tokens where that is changed."""
+    """z and what the coder makes more of its changed input, at the tokens where that is changed."""
     layer = frozen.layers[i]
     coder, norm = layer.coder, layer.layer.ffn_norm
     assert coder is not None
-    x = norm.linear(_read_by_ffn(frozen, i), layer.ffn_factor) + entering
+    x = norm.linear(_read_by_ffn(frozen, i), layer.ffn_factor)
     x = x if norm.bias is None else x + norm.bias.to(x)
-    changed = entering.any(1)
-    return torch.where(changed[:, None], coder.dense(coder.encode(x)), z)
+    before, now = (coder.dense(coder.encode(each)) for each in (x, x + entering))
+    # By the difference: the latents may be others than the coder's own (given ones), and those are no change.
+    return z + torch.where(entering.any(1, keepdim=True), now - before, 0)
 
 
 def _read_by_ffn(frozen: Frozen, i: int) -> Float[Tensor, "t d"]:
