@@ -117,7 +117,7 @@ def _register(stage: str, does: str, title: str) -> None:
             show_stand_in()
         show_conditions(results.headline_records())
         show_failures(pipeline.failure_counts(folder))
-        show_edits(results.edits)
+        show_edits(results.edits, results.in_prompt)
         show_costs(pipeline.llm_costs(folder))
         if results.report is not None:
             OUT.print(f"\nreport: {results.report}", soft_wrap=True, highlight=False)

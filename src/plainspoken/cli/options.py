@@ -89,7 +89,7 @@ Frontier = Annotated[
     bool,
     typer.Option(
         "--frontier",
-        help=f"Also measure loss recovered at budgets of {', '.join(map(str, FRONTIER))} words.",
+        help=f"Also measure loss recovered at budgets of words: {', '.join(map(str, FRONTIER))}.",
         rich_help_panel=_HOW,
     ),
 ]

@@ -156,7 +156,7 @@ class LocalWire:
         """What is wrong with ids and lengths, `more` tokens being asked for behind every prompt."""
         longest = max(map(len, prompts), default=0) + more
         if longest > self.context:
-            return Fault("too long", f"{longest} tokens; the context of {self._lm.name} is {self.context}")
+            return Fault("beyond context", f"{longest} tokens; the context of {self._lm.name} is {self.context}")
         if not all(prompts):  # a text may have no tokens
             return Fault("refused", "an empty prompt: nothing comes next after nothing")
         ids = {token for prompt in prompts for token in prompt} | set(answers)

@@ -13,6 +13,7 @@ from pathlib import Path
 from plainspoken.config import Config
 from plainspoken.errors import RunError, UsageError
 from plainspoken.explainers import explainer_named
+from plainspoken.language.counted import counted
 from plainspoken.llm.open import CACHE_FILE, open_dry
 from plainspoken.pipeline import launched
 from plainspoken.pipeline.asked import service_of
@@ -169,4 +170,4 @@ def _notes(workplace: Workplace, asking: Sequence[str], estimated: bool) -> Iter
         yield f"what was answered before ({', '.join(kept)}) is not asked or paid for again; it is not taken off here"
     if "explain" in asking and len(asking) > 1 and not _all_written(workplace):
         words = workplace.config.explain.words
-        yield f"sentences that are not written yet are taken to have {words} words (explain.words)"
+        yield f"sentences that are not written yet are taken to have {counted(words, 'word')} (explain.words)"
