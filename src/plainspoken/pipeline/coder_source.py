@@ -9,7 +9,7 @@ from plainspoken.coders import checkpoints_below, is_coder
 from plainspoken.errors import CoderError, UsageError
 from plainspoken.pipeline.hub import Fetched, fetch, hub_name
 from plainspoken.pipeline.sources import short_name
-from plainspoken.pipeline.workplace import has_settings, is_run_folder
+from plainspoken.pipeline.stored import has_settings, is_run_folder
 
 
 @dataclass(frozen=True)
