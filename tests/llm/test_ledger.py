@@ -97,6 +97,9 @@ def test_a_line_that_a_kill_cut_off_is_none_and_one_that_was_altered_is_refused(
         assert again.earlier("simulate") == EARLIER
         pay(again, KEYS[1])
         assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == [k[:8].hex() for k in KEYS[:2]]
+    path.write_bytes(whole[:-1])
+    pay(Ledger(path), KEYS[1])
+    assert Ledger(path).earlier("simulate") == EARLIER, "the line that is cut off stands alone"
     path.write_bytes(b"{}\n" + whole)
     with pytest.raises(StoreError, match=r"ledger\.jsonl is altered.*move it away"):
         Ledger(path)

@@ -112,11 +112,17 @@ CALIBRATE, SCORING = (f"simulate/{SITE}/{share}.safetensors" for share in ("cali
 KILLS = [
     pytest.param([("simulate", 1, CALIBRATE)], (), id="one share whole"),
     pytest.param(
-        [("explain", 3, ""), ("simulate", 1, CALIBRATE), ("simulate", 1, SCORING), ("edit", 2, "")], (),
-        id="several times, then edited",
+        [
+            ("explain", 3, ""),
+            ("simulate", 1, CALIBRATE),
+            ("simulate", 1, SCORING),
+            ("edit", 2, ""),
+            ("simulate", 20, "evaluate/manifest.json"),
+        ],
+        (15, 20),
+        id="several times, edited, in the frontier",
     ),
-    pytest.param([("simulate", 20, "evaluate/manifest.json")], (15, 20), id="in the frontier"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ class Ledger:
         self._lock = threading.Lock()
         before = self._entries()
         entries = [e for e in before if (counts(e.label, e.model) if e.unit is None else not anew(e.unit))]
-        if before:
+        if self._path.exists():  # whole lines alone: what is written next begins one
             self._write(entries)
         self.met = frozenset(bytes.fromhex(entry.key) for entry in entries if entry.key)
         """Keys of the requests whose answers are in a bill already."""

@@ -110,12 +110,12 @@ class Llms:
             llm.close()
         self._open.clear()
         self._of.clear()
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
         if self._limits is not None:
             self._limits.close()
             self._limits = None
+        if self._ledger is not None:  # after all that may still write to it
+            self._ledger.close()
+            self._ledger = None
 
     def _since(self, label: str, key: str) -> dict[str, Any]:
         from plainspoken.llm.spent import Spent
