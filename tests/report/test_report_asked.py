@@ -151,12 +151,12 @@ def test_what_was_paid_earlier_and_what_nobody_told_stand_beside_the_bill(
 ) -> None:
     spent = Spent(
         12, 5, 7, 1000, 10, 80, 1.0, earlier_requests=5, earlier_prompt_tokens=4_321, earlier_completion_tokens=99,
-        untold=2, cached_untold=3,
+        earlier_seconds=2.5, untold=2, cached_untold=3,
     )  # fmt: skip
     cost = Cost("simulate", "judge", spent, 2.0, 10.0)
     page = render_report(replace(data, costs=(cost,)))
     for shown in (
-        "5 requests, 4,321 prompt and 99 answer tokens, 0.01",
+        "5 requests, 4,321 prompt and 99 answer tokens, 2.5 s, 0.01",
         "≥ 1,000",
         "≥ 80",
         "did not tell the tokens of 2",
@@ -165,7 +165,7 @@ def test_what_was_paid_earlier_and_what_nobody_told_stand_beside_the_bill(
     assert "of 3 answers the server did not tell all that its prefix cache had" in page
     show_costs([cost])
     told = " ".join(capsys.readouterr().out.split())
-    assert "paid earlier (simulate): 5 requests, 4,321 prompt and 99 answer tokens, cost 0.01" in told
+    assert "paid earlier (simulate): 5 requests, 4,321 prompt and 99 answer tokens, 2.5 s, cost 0.01" in told
     assert "not told (simulate): the tokens of 2 answers; sums of tokens and the cost are lower bounds" in told
     assert "not told (simulate): all that was cached of 3 answers" in told and "≥1,000" in told
     whole = render_report(replace(data, costs=(Cost("simulate", "judge", Spent(1, 0, 1, 5)),)))

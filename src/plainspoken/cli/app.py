@@ -26,7 +26,7 @@ from plainspoken.cli.show import (
 from plainspoken.cli.which import run_folder
 from plainspoken.config import settings_help
 from plainspoken.pipeline import launched
-from plainspoken.pipeline.workplace import is_run_folder
+from plainspoken.pipeline.stored import is_run_folder
 
 app = typer.Typer(
     add_completion=False,

@@ -57,10 +57,11 @@ def show_costs(costs: Sequence[Cost]) -> None:
 
 
 def _earlier(cost: Cost) -> str:
-    """What answers out of the cache had cost an attempt before this one."""
+    """What attempts before this one had paid."""
     spent, price = cost.spent, "" if cost.earlier_money is None else f", cost {money(cost.earlier_money)}"
     tokens = f"{amount(spent.earlier_prompt_tokens)} prompt and {amount(spent.earlier_completion_tokens)} answer tokens"
-    return f"{amount(spent.earlier_requests)} {agreeing(spent.earlier_requests, 'request')}, {tokens}{price}"
+    requests = f"{amount(spent.earlier_requests)} {agreeing(spent.earlier_requests, 'request')}"
+    return f"{requests}, {tokens}, {spent.earlier_seconds:,.1f} s{price}"
 
 
 def _untold(spent: Spent) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from plainspoken.errors import StoreError
+from plainspoken.llm.ledger import KEY_BYTES
 from plainspoken.llm.requests import Answer, Fault, Odds, Reply, Usage
 
 FORMAT = 1
@@ -61,6 +63,15 @@ class AnswerCache:
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 
+    def meet(self, keys: Iterable[bytes]) -> None:
+        """Give out the answers to these as met: what they had cost is told by somebody else."""
+        try:
+            with self._lock:
+                for key in keys:
+                    self._meet(key)
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
+
     def __len__(self) -> int:
         with self._lock:
             return self._database.execute("SELECT count(*) FROM answers").fetchone()[0]
@@ -72,7 +83,7 @@ class AnswerCache:
 
     def _meet(self, key: bytes) -> bool:
         """Whether the key, of which eight bytes tell it from others, is met for the first time."""
-        short = int.from_bytes(key[:8], "big", signed=True)
+        short = int.from_bytes(key[:KEY_BYTES], "big", signed=True)
         return self._database.execute("INSERT OR IGNORE INTO temp.met VALUES (?)", (short,)).rowcount > 0
 
     def _prepare(self) -> None:

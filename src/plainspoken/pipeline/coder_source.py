@@ -10,7 +10,7 @@ from plainspoken.errors import CoderError, UsageError
 from plainspoken.language.counted import counted
 from plainspoken.pipeline.hub import Fetched, fetch, hub_name
 from plainspoken.pipeline.sources import short_name
-from plainspoken.pipeline.workplace import has_settings, is_run_folder
+from plainspoken.pipeline.stored import has_settings, is_run_folder
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
     with _storage_errors(workplace.root):
         _refuse_other_settings(workplace, chain, forced)
         _require_sources(workplace, chain, forced)
+        workplace.llms.take_up(lambda unit: _has_manifest(workplace, unit), forced)
         _require_answers(workplace, chain, forced)
         workplace.save_config()
         for stage in stages:
@@ -50,6 +51,7 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
                     workplace.folder(unit).invalidate()
         for stage in chain:
             _bring_up_stage(workplace, stage)
+        workplace.llms.settle()
 
 
 def refuse_early(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
@@ -227,6 +229,7 @@ def _begin(workplace: Workplace, stage: Stage, unit: Unit, key: StageKey) -> Non
 
 
 def _commit(workplace: Workplace, key: StageKey, outcome: Outcome, seconds: float) -> None:
+    workplace.llms.billed(outcome.unit.name)
     workplace.folder(outcome.unit).commit(
         key,
         seed=workplace.config.seed,
@@ -234,6 +237,11 @@ def _commit(workplace: Workplace, key: StageKey, outcome: Outcome, seconds: floa
         counts=outcome.counts,
         failures=[asdict(f) if isinstance(f, Failure) else f for f in outcome.failures],
     )
+
+
+def _has_manifest(workplace: Workplace, unit: str) -> bool:
+    stage, _, site = unit.partition("/")
+    return workplace.folder(Unit(stage, site or None)).manifest() is not None
 
 
 def _key(workplace: Workplace, stage: Stage, unit: Unit) -> StageKey:

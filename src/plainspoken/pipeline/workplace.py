@@ -7,15 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from plainspoken.config import Config, config_tree, flat_settings, load_config
+from plainspoken.config import Config, config_tree, flat_settings
 from plainspoken.corpus import require_source
-from plainspoken.errors import CoderError, PlainspokenError, RunError, UsageError
+from plainspoken.errors import CoderError, PlainspokenError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.llms import LLM, Llms, Opens, Section
 from plainspoken.pipeline.lock import LOCK, held
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.sources import is_gone, located, short_name, source_fingerprint
 from plainspoken.pipeline.stage import Stage, Unit
+from plainspoken.pipeline.stored import CONFIG
 from plainspoken.store import StageFolder, read_json, sha256_file, write_json
 from plainspoken.store.manifest import digest
 from plainspoken.types import Site
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 else:  # they bring torch; a workplace is made before anything is loaded
     LanguageModel = Processes = CoderSource = Any
 
-CONFIG = "config.json"
 SOURCES = ("corpus.source", "corpus.eval_source")
 _NAMES = ("lm.name", *SOURCES, "coder.load", "score.embedder")
 _LOADED = "content of coder.load"
@@ -279,24 +279,3 @@ def _content(folder: Path) -> str:
     """Hash over the names and contents of a folder's files."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return digest([[path.name, sha256_file(path)] for path in files])[:16]
-
-
-def is_run_folder(root: Path) -> bool:
-    """Whether a run was begun there."""
-    return (Path(root) / CONFIG).is_file()
-
-
-def has_settings(root: Path) -> bool:
-    """Whether the config.json there is a run's: a language model and many a coder have one, too."""
-    try:
-        stored_config(root)
-    except UsageError:
-        return False
-    return True
-
-
-def stored_config(root: Path, overrides: Sequence[str] = (), **values: Any) -> Config:
-    """The settings that a run folder was made with, overridden; RunError where it is no run folder."""
-    if not is_run_folder(root):
-        raise RunError(f"{root} is no run folder (it has no {CONFIG}); make one with: plainspoken run --out {root}")
-    return load_config(file=Path(root) / CONFIG, overrides=overrides, **values)
