@@ -1,7 +1,6 @@
 """What the settings alone tell is told before any model is loaded: here the model to rewrite is none at all."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -141,36 +140,3 @@ def test_what_is_no_other_setting_is_not_told(copy: Path, tiny: Config, tmp_path
     ):
         with pytest.raises(ModelError):
             run(config, copy, force=force)
-
-
-CHILD = """
-import sys
-from plainspoken.config import load_config
-from plainspoken.errors import PlainspokenError
-from plainspoken.pipeline import run
-folder, *overrides = sys.argv[1:]
-try:
-    run(load_config(overrides=overrides), folder)
-except PlainspokenError as error:
-    print(error)
-    sys.exit("torch was imported" if "torch" in sys.modules else None)
-"""
-
-
-@pytest.mark.slow
-def test_what_the_settings_tell_is_told_without_torch(copy: Path, tmp_path: Path) -> None:
-    for folder, override, told in (
-        (tmp_path / "run", "simulate.simulator=al-at-once", "nearest: all-at-once"),
-        (tmp_path / "run", "simulate.gate=embeddings", "nearest: embedding"),
-        (tmp_path / "run", "explain.explainer=defalt", "nearest: default"),
-        (tmp_path / "run", "score.scorers=fuzing", "nearest: fuzzing"),
-        (tmp_path / "run", "calibrate.calibrator=quantiles", "nearest: quantile"),
-        (tmp_path / "run", "evaluate.also_calibrated=linaer", "nearest: linear"),
-        (tmp_path / "run", "corpus.source=absent.jsonl", "no corpus at"),
-        (copy, "coder.k=4", "holds a run of other settings"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, str(folder), override], text=True, capture_output=True, check=False
-        )
-        assert told in done.stdout, done.stderr
-        assert done.returncode == 0, f"{override}: {done.stderr}"
