@@ -4,6 +4,7 @@ It is looked at twice: before a model is loaded by what the settings alone tell,
 and once more, whole, when the sites, the weights and the coders are.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ def as_begun(workplace: Workplace, stage: Stage) -> Iterator[tuple[Settings, Set
     for unit in _units_begun(workplace, stage):
         before = workplace.folder(unit).settings()
         if before is not None:
-            yield _known(before), _known(workplace.settings_known(stage, unit.site))
+            known = [_known(each, workplace) for each in (before, workplace.settings_known(stage, unit.site))]
+            yield known[0], known[1]
 
 
 def _units_begun(workplace: Workplace, stage: Stage) -> tuple[Unit, ...]:
@@ -46,8 +48,11 @@ def _units_begun(workplace: Workplace, stage: Stage) -> tuple[Unit, ...]:
     return tuple(Unit(stage.name, module) for module in modules if is_named(module, workplace.config.site))
 
 
-def _known(settings: Settings) -> Settings:
-    return {name: value for name, value in settings.items() if name not in KNOWN_LATE}
+def _known(settings: Settings, workplace: Workplace) -> Settings:
+    lm = workplace.config.lm.name
+    # Of a folder that is not there whoever loads it says so: another model is not what was meant.
+    late = KNOWN_LATE | {"lm.name"} if lm.startswith((".", "/", "~")) and not os.path.isdir(lm) else KNOWN_LATE
+    return {name: value for name, value in settings.items() if name not in late}
 
 
 def refuse_other_settings(
