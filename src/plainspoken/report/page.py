@@ -110,7 +110,7 @@ def _summary(site: SiteReport) -> str:
     if rewritten is not None and not rewritten.complete:
         share += f" (incomplete: {answered(rewritten)})"
     words = "no words"
-    if site.words_max is not None:
+    if site.words_mean is not None and site.words_max is not None:
         words = f"mean {counted(round(site.words_mean), 'word')}, at most {numbers.count(site.words_max)}"
     return f"recovered {share} · {words} · {numbers.count(site.explained)} of {numbers.count(site.latents)} explained"
 
