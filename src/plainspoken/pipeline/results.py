@@ -66,7 +66,7 @@ class Results:
     def read(folder: Path) -> "Results":
         """The results of a run folder; RunError where it has not been evaluated."""
         from plainspoken.pipeline.company import latents_in_prompt
-        from plainspoken.pipeline.workplace import stored_config
+        from plainspoken.pipeline.stored import stored_config
 
         path = Path(folder) / "evaluate" / "results.json"
         if not path.is_file():
