@@ -49,10 +49,10 @@ def _units_begun(workplace: Workplace, stage: Stage) -> tuple[Unit, ...]:
 
 
 def _known(settings: Settings, workplace: Workplace) -> Settings:
-    lm = workplace.config.lm.name
-    # Of a folder that is not there whoever loads it says so: another model is not what was meant.
-    late = KNOWN_LATE | {"lm.name"} if lm.startswith((".", "/", "~")) and not os.path.isdir(lm) else KNOWN_LATE
-    return {name: value for name, value in settings.items() if name not in late}
+    # Of a folder that is not there whoever loads it says so: another model or coder is not what was meant.
+    loaded = {"lm.name": workplace.config.lm.name, "coder.load": workplace.config.coder.load or ""}
+    gone = {name for name, place in loaded.items() if place.startswith((".", "/", "~")) and not os.path.exists(place)}
+    return {name: value for name, value in settings.items() if name not in KNOWN_LATE | gone}
 
 
 def refuse_other_settings(
