@@ -29,7 +29,8 @@ from plainspoken.language.text import Text
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.shelves import load_rows, load_statistics, load_table
 from plainspoken.pipeline.stages.calibrate import maximum
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite import Baseline, Mixture, Spoken, gather
 from plainspoken.simulators.rules import simulate_text
 from plainspoken.types import Explanation, Site

@@ -31,7 +31,8 @@ from plainspoken.latents import FiringTable
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.shelves import latents_of, load_rows, load_statistics
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite import Baseline, Mixture, SiteMaterial, Spoken, gather
 from plainspoken.scorers.simulation import score_simulation
 from plainspoken.simulators.rules import simulate_text

@@ -44,7 +44,8 @@ from plainspoken.pipeline.gating import gate_counts, site_gate
 from plainspoken.pipeline.run import STAGES
 from plainspoken.pipeline.shelves import latents_of, load_rows
 from plainspoken.pipeline.stages.calibrate import maximum
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 from plainspoken.simulators import SimulateMeans, simulator_named
 from plainspoken.types import Pairs, Rows
 

@@ -56,6 +56,8 @@ class Hub:
     def file(self, request: Request) -> Response:
         """One file; a GET is a fetch."""
         name = request.path_params["file"]
+        if name not in self._names():
+            return Response(status_code=404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         if request.method == "GET":
             self.fetched.append(name)
         return FileResponse(self.files / name, headers={"X-Repo-Commit": COMMIT, "ETag": f'"{self._etag(name)}"'})
@@ -74,7 +76,11 @@ def serve_hub(hub: Hub) -> Iterator[Hub]:
         Route(f"/api/models/{hub.name}/revision/main", hub.info),
         Route(f"/api/models/{hub.name}", hub.info),
         Route(f"/api/models/{hub.name}/tree/{COMMIT}", hub.tree),
-        Route(f"/{hub.name}/resolve/{COMMIT}/{{file:path}}", hub.file, methods=["GET", "HEAD"]),
+        *(
+            Route(f"/{hub.name}/resolve/{revision}/{{file:path}}", hub.file, methods=["GET", "HEAD"])
+            for revision in (COMMIT, "main")
+        ),
+        Route(f"/api/models/{hub.name}/tree/main/{{below:path}}", hub.tree),
     ]
     config = uvicorn.Config(Starlette(routes=routes), "127.0.0.1", 0, log_level="critical", access_log=False)
     running = uvicorn.Server(config)

@@ -112,6 +112,20 @@ def test_a_row_that_lacks_answers_says_so_and_is_not_bold_where_its_verdict_is_w
     assert bold not in taught and "answered: rewritten all (to calibrate on: 50.00 %)" in taught
 
 
+def test_of_edits_in_prompts_of_several_latents_it_is_said_whose_levels_an_effect_is_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    edits = [
+        {"site": "mlp", "latent": latent, "effect": 0.5, "effect_low": 0.4, "effect_high": 0.6} for latent in (1, None)
+    ]
+    told = "up to 20 latents stood in one prompt: the effect of one edit is of its own latent's levels alone"
+    show_edits(edits, 20)
+    assert told in capsys.readouterr().out
+    for alone, in_prompt in ((edits, 1), (edits[1:], 20)):
+        show_edits(alone, in_prompt)
+        assert "prompt" not in capsys.readouterr().out
+
+
 def test_a_share_of_a_gap_that_is_not_sure_to_be_there_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Nor one of the original, which is no rewrite: in a report they are dashes as well."""
     unsure = {"recovered": -6.77, "recovered_low": None, "recovered_high": None}

@@ -16,6 +16,7 @@ from plainspoken.evaluate.conditions import first_latents
 from plainspoken.evaluate.results import COVERED
 from plainspoken.lm import resolve_sites
 from plainspoken.rewrite import SiteMaterial, gather
+from plainspoken.types import Simulation
 from planted import LATENTS, SITE, Planted, fallible, fires, make_rows, maximum, perfect, scored, table_of
 
 CONFIG = EvaluateConfig(fractions=(0.5, 1.0), draws=2, bootstrap=100, rows_per_batch=32)
@@ -199,6 +200,40 @@ def test_answers_that_calibrate_are_needed_for_a_verdict_too(planted):
             assert record["coverage"] == 1 and record["coverage_calibrate"] == pytest.approx(1 - lost)
             assert record["withheld"].startswith(f"withheld: {100 * lost:.1f} % of the pairs to calibrate on got no")
             assert record["p_beats_zero"] is record["p_beats_mean"] is record["equivalent_to_zero"] is None
+
+
+def test_what_learns_nothing_from_the_calibrate_part_needs_no_answers_there(planted):
+    """The calibrator `none` looks at the maximum alone, and an oracle of where to fire at no curve: by either the
+    figures are the same without one answer there, and so is the verdict. What learns there is withheld beside them."""
+    spoken, rows = planted.spoken(fallible), planted.calibrate
+    every = np.stack(np.nonzero(np.repeat(rows.mask.reshape(-1, 1), LATENTS, 1)))
+    none = np.zeros(0, np.int64)
+    unanswered = spoken.calibrate.with_entries(none, none, np.zeros(0, np.float32)).with_missing(*every)
+
+    def results(calibrate: Simulation, calibrator: str, also: str):
+        material = gather(
+            SITE, planted.coder, replace(spoken, calibrate=calibrate), table_of(rows), maximum(),
+            calibrator=calibrator, seed=0, also=(also,), score=scored(fallible),
+        )  # fmt: skip
+        return run(planted, material)
+
+    learns, by_learned = ("rewritten", "shuffled", "shuffled-refit", "oracle-support"), "rewritten:conditional_mean"
+    answered, bare = (results(each, "none", "conditional_mean") for each in (spoken.calibrate, unanswered))
+    for name in (*learns, "oracle-magnitude"):
+        record = pick(bare, name, 1.0, "best")
+        assert record["coverage"] == 1 and record["coverage_calibrate"] is None and record["withheld"] is None
+        assert record["p_beats_zero"] is not None
+        assert record["ce"] == pick(answered, name, 1.0, "best")["ce"]
+    assert pick(bare, by_learned, 1.0, "best")["withheld"].startswith("withheld: 100.0 % of the pairs to calibrate")
+    learned = results(unanswered, "conditional_mean", "none")
+    for name in learns:
+        assert pick(learned, name, 1.0, "best")["withheld"] is not None
+    for name in ("oracle-magnitude", "rewritten:none"):
+        record = pick(learned, name, 1.0, "best")
+        assert record["coverage_calibrate"] is None and record["withheld"] is None
+    # What is rewritten itself has to be answered whatever the calibrator.
+    short = run(planted, lacking(planted, 0.2))
+    assert pick(short, "rewritten", 1.0, "best")["withheld"].startswith("withheld: 20.0 % of the pairs got no answer")
 
 
 def test_a_partial_fraction_has_a_coverage_of_its_own_and_of_all_its_draws(planted):

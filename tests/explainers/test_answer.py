@@ -38,7 +38,7 @@ def test_the_explanation_is_what_follows_the_last_marker_or_the_one_sentence(rep
         (f"{MARKER} {MARKER}\n{MARKER} ...", "stop", "parse"),
         ("It is about days. It is about months.", "stop", "parse"),
         ("First line\nsecond line", "stop", "parse"),
-        (f"{MARKER} Names of", "length", "too long"),
+        (f"{MARKER} Names of", "length", "cut answer"),
         ("", "refused", "refused"),
         ("I'm sorry, but I can't help with that.", "stop", "refused"),
         ("I’m sorry, I cannot do that", "stop", "refused"),

@@ -42,7 +42,9 @@ def test_as_many_are_kept_as_the_budget_holds_the_shortest_first(words: list[int
     assert (found[99].kind, len(found)) == ("server", len(words) + 1)
     assert not kept or np.mean(kept) <= mean
     assert not lost or (np.mean([*kept, min(lost)]) > mean and max(kept, default=0) <= min(lost))
-    assert {found[latent].kind for latent in range(len(words)) if isinstance(found[latent], Failure)} <= {"too long"}
+    assert {found[latent].kind for latent in range(len(words)) if isinstance(found[latent], Failure)} <= {
+        "too many words"
+    }
 
 
 def explained(means, table: FiringTable, text: Text, words: int, words_max: int) -> list[Explanation | Failure]:
@@ -84,7 +86,7 @@ def test_a_model_that_stays_above_loses_the_longest(again: int, ask, table: Firi
     server = length_of(again, 30, 4)
     with ask(server) as means:
         found = explained(means, table, text, 10, 40)
-    assert (found[SINGLE].kind, found[CONTEXT].words) == ("too long", 4)
+    assert (found[SINGLE].kind, found[CONTEXT].words) == ("too many words", 4)
     assert f"{min(again, 30)} words" in found[SINGLE].reason and "explain.words" in found[SINGLE].reason
 
 
@@ -98,7 +100,7 @@ def test_a_server_that_fails_the_second_time_leaves_the_first_answer(ask, table:
     server.trouble = fails
     with ask(server) as means:
         found = explained(means, table, text, 11, 40)
-    assert (found[SINGLE].kind, found[CONTEXT].words) == ("too long", 11)
+    assert (found[SINGLE].kind, found[CONTEXT].words) == ("too many words", 11)
 
 
 def test_of_candidates_shorter_ones_stand_where_it_costs_least() -> None:
@@ -114,9 +116,9 @@ def test_of_candidates_shorter_ones_stand_where_it_costs_least() -> None:
     assert kept(20) == [20, 20]
     assert kept(15) == kept(19) == [10, 20]
     assert kept(14) == kept(10) == [10, 10]
-    assert kept(9) == ["too long", "too long"]
+    assert kept(9) == ["too many words", "too many words"]
     unread = [(Judged(0.9), Judged(unreadable="column 1")), (Judged(0.9), Judged(None))]
     assert kept(15, unread) == [20, 10]
-    assert kept(10, unread) == ["too long", 10]
+    assert kept(10, unread) == ["too many words", 10]
     found = within_budget(candidates, judged, 15)
     assert [e.explainer for e in found] == ["best_of short", "best_of long"]

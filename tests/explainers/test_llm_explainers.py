@@ -160,7 +160,7 @@ def test_a_reply_that_stays_too_long_is_a_failure(ask, table: FiringTable, text:
     server = Server(reply=says("[EXPLANATION]: " + "many " * 9))
     with ask(server) as means:
         found = explained("default", means, table, text, 5, 7)
-    assert (found[SINGLE].kind, len(prompts(server))) == ("too long", 4)
+    assert (found[SINGLE].kind, len(prompts(server))) == ("too many words", 4)
     assert "9 words, more than 7 (explain.words_max)" in found[SINGLE].reason
 
 
@@ -192,7 +192,7 @@ def test_a_reply_that_is_cut_off_is_asked_again_and_then_a_failure(ask, table: F
     server = Server(reply=says(ANSWER), change=cut)
     with ask(server) as means:
         found = explained("default", means, table, text)
-    assert (found[SINGLE].kind, len(prompts(server))) == ("too long", 4)
+    assert (found[SINGLE].kind, len(prompts(server))) == ("cut answer", 4)
 
 
 def test_a_server_that_fails_is_a_failure_of_each_latent(ask, table: FiringTable, text: Text) -> None:
@@ -214,7 +214,7 @@ def test_a_prompt_beyond_the_context_is_a_failure_that_says_what_to_lower(
         explainer_named("default").opens(ExplainMeans(ExplainConfig(), 0, llm))
     found = explained("default", ExplainMeans(settings, 0, llm), table, text)
     llm.close()
-    assert found[SINGLE].kind == "too long"
+    assert found[SINGLE].kind == "beyond context"
     assert "the context of" in found[SINGLE].reason and "lower explain.examples" in found[SINGLE].reason
 
 

@@ -51,7 +51,7 @@ def test_silence_is_a_sentence():
         ("Fires at 12 on “x”.", 10, "0 to 9"),
         ("Fires at 3 on “x” befor “y”.", 18, "after"),
         ("Fires at 3 on “x” or .", 22, "quotation"),
-        ("Fires at 3 on “x", 15, "quotation"),
+        ("Fires at 3 on “x", 15, "”"),
         ("Fires at 3 on “a\\q”.", 17, "\\n"),
         ("Fires at 3 on “”.", 15, "word"),
         ("Fires at 3 on “x” with “y” near.", 27, "earlier"),
@@ -67,6 +67,42 @@ def test_a_sentence_that_does_not_parse_says_where_and_what_was_expected(text: s
         parse(text)
     assert caught.value.column == column and expected in caught.value.expected
     assert f"column {column}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Fires at 9 on “foo.", "column 15: the quotation “foo. is not closed; expected ” at its end"),
+        (
+            "Fires at 9 on “foo, or “bar” after “the”.",
+            "column 15: the quotation “foo, or is not closed; expected ” at its end, before the “ at column 24",
+        ),
+        (
+            "Fires at 9 on “the” or a word ending in “ed after “a”.",
+            "column 41: the quotation “ed after is not closed; expected ” at its end, before the “ at column 51",
+        ),
+        (
+            'Fires at 9 on “foo".',
+            'column 15: the quotation “foo". is not closed; expected ” at its end: what “ opens a straight quotation '
+            "mark does not close",
+        ),
+        (
+            "Fires at 9 on “foo\\”.",
+            "column 15: the quotation “foo\\”. is not closed; expected ” at its end: the backslash at column 19 makes "
+            "the ” behind it a character of the quotation",
+        ),
+        ('Fires at 9 on "foo.', 'column 15: the quotation "foo. is not closed; expected " at its end'),
+        (
+            "Fires at 9 on “her” with “a b c d e f g h i j k l m n o p in the last 9 words.",
+            "column 26: the quotation “a b c d e f g h i j … is not closed; expected ” at its end",
+        ),
+    ],
+)
+def test_a_quotation_that_is_not_closed_says_so_and_which_mark_is_missing(text: str, told: str) -> None:
+    with pytest.raises(LanguageError) as caught:
+        parse(text)
+    assert str(caught.value) == told
+    assert told.partition("expected ")[2] == caught.value.expected
 
 
 @pytest.mark.parametrize(

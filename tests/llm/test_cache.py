@@ -37,6 +37,24 @@ def test_replies_are_kept_and_faults_are_not(tmp_path):
     assert len(cache) == 2
 
 
+def test_a_file_that_is_opened_twice_is_one_cache(tmp_path):
+    """Of two sections that reach one model in different ways: nothing is paid twice, nor billed as paid before."""
+    path = tmp_path / "answers.sqlite"
+    one, two = AnswerCache(path), AnswerCache(tmp_path / "." / "answers.sqlite")
+    one.put(b"a" * 32, Reply("said", "stop"))
+    assert two.get(b"a" * 32) == Reply("said", "stop", Usage(from_cache=True))
+    one.close()
+    one.close()
+    two.put(b"b" * 32, Reply("more", "stop"))
+    three = AnswerCache(path)
+    assert three.get(b"b" * 32).usage == Usage(from_cache=True)
+    two.close()
+    three.close()
+    again = AnswerCache(path)
+    assert again.get(b"a" * 32).usage == Usage(from_cache=True, earlier=True)
+    again.close()
+
+
 WRITER = """
 import sys, itertools
 from pathlib import Path

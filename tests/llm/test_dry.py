@@ -80,5 +80,5 @@ def test_what_would_not_fit_is_a_fault_in_a_dry_run_too(neox_folder) -> None:
     dry = open_dry(LlmServiceConfig(model=str(neox_folder), context=8), lambda request: "dry")
     answers = list(dry.asker.ask([NextToken((TEXT,), (5,)), Completion("a b c d e f g h", 8), NextToken(((),), (5,))]))
     dry.close()
-    assert [a.kind for a in answers if isinstance(a, Fault)] == ["too long", "too long", "refused"]
+    assert [a.kind for a in answers if isinstance(a, Fault)] == ["beyond context", "beyond context", "refused"]
     assert all(a.usage.requests == 0 for a in answers)

@@ -62,8 +62,8 @@ def test_every_kind_of_fault_is_counted_beside_what_was_answered():
     with serve(Chosen()) as server:
         answers, spent = asked(server.url, requests, retries=1, timeout_s=3.0)
     kinds = [answer.kind if isinstance(answer, Fault) else answer.text for answer in answers]
-    assert kinds == ["a", "refused", *["server"] * 3, "too long", "refused", *["server"] * 4, "b"]
-    assert spent.faults == {"server": 7, "too long": 1, "refused": 2}
+    assert kinds == ["a", "refused", *["server"] * 3, "beyond context", "refused", *["server"] * 4, "b"]
+    assert spent.faults == {"server": 7, "beyond context": 1, "refused": 2}
     tries = dict(zip(troubles, (answer.usage.requests for answer in answers[1:-1]), strict=True))
     assert {name for name, count in tries.items() if count == 2} == {"busy", "down", "cut", "hung"}
     assert spent.requests == server.seen.total() == 12 + 4

@@ -79,9 +79,9 @@ def test_what_does_not_fit_is_a_fault(neox) -> None:
     wire = LocalWire(neox)
     long = (1,) * (neox.context + 1)
     for request, kind in [
-        (NextToken((long,), ANSWERS), "too long"),
-        (AtPositions(long, (0,), ANSWERS), "too long"),
-        (Completion("a" * 60, 30), "too long"),
+        (NextToken((long,), ANSWERS), "beyond context"),
+        (AtPositions(long, (0,), ANSWERS), "beyond context"),
+        (Completion("a" * 60, 30), "beyond context"),
         (NextToken(((),), ANSWERS), "refused"),
         (NextToken(((1,),), (320,)), "refused"),
         (AtPositions((), (), ANSWERS), "refused"),

@@ -42,7 +42,7 @@ def test_a_smaller_context_binds(neox_folder: Path, tmp_path: Path) -> None:
     llm = open_llm(LlmServiceConfig(model=str(neox_folder), context=4), tmp_path, device="cpu")
     (answer,) = llm.asker.ask([NextToken(((1, 2, 3, 4, 5),), (5,))])
     llm.close()
-    assert isinstance(answer, Fault) and answer.kind == "too long"
+    assert isinstance(answer, Fault) and answer.kind == "beyond context"
 
 
 def test_an_unset_key_and_a_missing_tokenizer_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,11 @@ def always(trouble):
 @pytest.mark.parametrize(
     ("trouble", "kind", "words"),
     [
-        (Trouble(400, b'{"error": {"message": "maximum context length is 8", "code": 400}}'), "too long", "context"),
+        (
+            Trouble(400, b'{"error": {"message": "maximum context length is 8", "code": 400}}'),
+            "beyond context",
+            "context",
+        ),
         (Trouble(400, b'{"error": {"message": "bad"}}'), "refused", "not one it takes"),
         (Trouble(422, b'{"error": {"message": "bad"}}'), "refused", "422"),
         (Trouble(400, b'{"error": {"code": "content_filter"}}'), "refused", "filter"),
@@ -208,10 +212,10 @@ def test_what_does_not_fit_or_cannot_be_spelt_is_not_sent(byte_tokenizer):
     tokens = LlmTokens.of(byte_tokenizer)
     long = "Lily " * 80
     asked = [
-        (NextToken(((1,) * 60,), DIGITS), "too long"),
-        (AtPositions((1,) * 60, (0,), DIGITS), "too long"),
-        (Completion(long, 4), "too long"),
-        (Chat((Message("user", long),), 4), "too long"),
+        (NextToken(((1,) * 60,), DIGITS), "beyond context"),
+        (AtPositions((1,) * 60, (0,), DIGITS), "beyond context"),
+        (Completion(long, 4), "beyond context"),
+        (Chat((Message("user", long),), 4), "beyond context"),
         (NextToken(((1, 2), ()), DIGITS), "refused"),
         (Completion("\ud83d", 4), "refused"),
         (Chat((Message("user", "\ud83d"),), 4), "refused"),

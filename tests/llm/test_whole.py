@@ -43,7 +43,7 @@ def test_token_ids_are_counted_exactly(request_: Request) -> None:
     assert isinstance(asked(request_, reading(lambda sent: sent)), Odds)
     cut, added = asked(request_, reading(lambda sent: sent - 1)), asked(request_, reading(lambda sent: sent + 1))
     assert isinstance(cut, Fault) and isinstance(added, Fault)
-    assert cut.kind == "too long" and "of 5 prompt tokens it read 4" in cut.reason and "context" in cut.reason
+    assert cut.kind == "cut prompt" and "of 5 prompt tokens it read 4" in cut.reason and "context" in cut.reason
     assert added.kind == "server" and "BOS" in added.reason and "127.0.0.1" in added.reason
     assert cut.usage.prompt_tokens == 4, "what it cost is counted all the same"
 
@@ -60,7 +60,7 @@ def test_a_text_that_is_clearly_cut_is_none_and_a_template_s_few_tokens_are_no_c
     for read in (ours + 40, ours, ours - 4):
         assert isinstance(asked(request_, reading(lambda _, read=read: read), tokens), Reply), read
     cut = asked(request_, reading(lambda _: int(0.9 * ours) - 8), tokens)
-    assert isinstance(cut, Fault) and cut.kind == "too long"
+    assert isinstance(cut, Fault) and cut.kind == "cut prompt"
     assert "it was cut" in cut.reason and "context" in cut.reason and "`tokenizer`" in cut.reason
     assert isinstance(asked(request_, reading(lambda _: 10)), Reply), "without a tokenizer there is no count of ours"
 
@@ -72,7 +72,7 @@ def test_what_is_not_told_is_not_held_against_it(request_: Request, byte_tokeniz
 
 
 def test_llama_server_s_own_count_is_held_against_each_prompt() -> None:
-    for evaluated, kind, words in ((1, "too long", "it read 1: tokens are dropped"), (3, "server", "added")):
+    for evaluated, kind, words in ((1, "cut prompt", "it read 1: tokens are dropped"), (3, "server", "added")):
         with serving(changed(tokens_evaluated=evaluated)) as url:
             told = asked_of_llama(url)
         assert isinstance(told, Fault) and told.kind == kind and words in told.reason, told

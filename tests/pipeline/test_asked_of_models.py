@@ -116,6 +116,14 @@ def test_an_incomplete_rewrite_cannot_be_overlooked(incomplete: tuple[Server, Co
     assert f"(server: {len(lost['evaluate']):,} latents)" in page
     (each,) = (failure for failure in failure_counts(folder) if failure.stage == "simulate")
     assert each.latents == len(set.union(*lost.values())) < sum(map(len, lost.values())), "a latent counts once"
+    (line,) = re.findall(r"<tr><td>\d+</td><td class=\"word\">simulate</td>.*?</tr>", page, re.DOTALL)[:1]
+    of_one = [latent for latent in sorted(set.union(*lost.values())) if f"<td>{latent}</td>" in line]
+    assert len(of_one) == 1
+    assert re.findall(r"<b>(\w+), server</b>: \d+ \(token, latent\) pair", line) == [
+        share for share in SHARES if of_one[0] in lost[share]
+    ]
+    listed = re.findall(r"<tr><td>(\d+)</td><td class=\"word\">simulate</td>", page)
+    assert len(listed) == len(set(listed)) == each.latents, "one line a latent"
     shown = " ".join(CliRunner().invoke(app, ["evaluate", str(folder)]).output.split())
     assert "incomplete (*): of the (latent, token) pairs" in shown and f"verdict {record['withheld']}" in shown
     assert "latents that simulate failed on" in shown and "server" in shown

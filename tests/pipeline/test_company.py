@@ -147,7 +147,7 @@ def test_the_effect_of_edits_is_that_between_the_two_runs_and_costs_nothing(
     run(config, copy, target="evaluate")
     results = Results.read(copy)
     effects = {effect["latent"]: effect["effect"] for effect in results.edits}
-    assert set(effects) == {None, edited}
+    assert set(effects) == {None, edited} and results.in_prompt == BATCH
     assert effects[None] == pytest.approx(results.record("rewritten")["ce"] - before, abs=1e-9)
     assert effects[edited] != effects[None], "the sentence alone: its company stays as it is now"
     assert counts(copy, "evaluate")["llm_simulate"]["requests"] == 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from explain_scene import says
 from llm.server import Server, serve
 from pipeline.test_explainers import begun, with_explain
 from plainspoken.cli.app import app
@@ -150,6 +152,20 @@ def test_the_command_line_shows_the_prompts_of_all_stages(told: tuple[Config, Pa
     assert "one prompt of explain, to writer" in shown.output and "one prompt of simulate, to judge" in shown.output
     assert shown.output.index("one prompt of explain") < shown.output.index("one prompt of simulate")
     assert "nothing was sent" in shown.output and "explain is done, and asks nothing" in shown.output
+
+
+def test_asking_again_for_what_is_too_long_adds_at_most_what_is_told(
+    tiny: Config, finished: Path, assistant: Path, tmp_path: Path
+) -> None:
+    """And adds all of it where every explanation comes back too long."""
+    with serve(Server(reply=says(f"[EXPLANATION]: {'word ' * 300}"))) as server:
+        config = told_config(tiny, server.url, assistant)
+        folder = begun(finished, tmp_path / "run")
+        dry = dry_run(config, folder, target="explain")
+        [most] = [int(found[1]) for note in dry.notes if (found := re.search(r"at most (\d+) requests more", note))]
+        run(config, folder, target="explain")
+    assert most == stages(dry)["explain"] > 0
+    assert asked(folder, "explain") == 2 * most
 
 
 def test_what_stands_for_a_sentence_is_as_long_and_each_latents_own() -> None:

@@ -9,7 +9,8 @@ import pytest
 from plainspoken.config import Config, config_tree, load_config
 from plainspoken.errors import ConfigError, CorpusError, ModelError, PlainspokenError, RunError
 from plainspoken.pipeline import STAGES, Progress, generate, run, scores
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 
 SITE = "gpt_neox.layers.0.mlp"
 

@@ -92,7 +92,14 @@ def test_a_pocket_model_in_process_answers_or_fails_in_kinds(tiny: Config, finis
     failures = read_json(folder / "manifest.json")["failures"]
     assert len(written) + len(failures) == 12
     assert written
-    assert {failure["kind"] for failure in failures} <= {"not explained", "parse", "too long", "refused"}
+    assert {failure["kind"] for failure in failures} <= {
+        "not explained",
+        "parse",
+        "beyond context",
+        "cut answer",
+        "too many words",
+        "refused",
+    }
     assert all(1 <= e.words <= 30 and e.text.isprintable() for e in written.values())
 
 

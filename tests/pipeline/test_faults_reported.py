@@ -43,7 +43,7 @@ TROUBLES: dict[str, Trouble] = {
     "malformed JSON": Trouble(body=b'{"choices": [{'),
     "prose for JSON": Trouble(body=b"Sure! Here is the answer: 7"),
     "a wrong count": Trouble(body=b'{"choices": []}'),
-    "too long": Trouble(400, b"maximum context length is 8"),
+    "beyond context": Trouble(400, b"maximum context length is 8"),
     "filtered": Trouble(400, b"content_filter"),
 }
 ODDS = {
@@ -141,7 +141,8 @@ def test_whatever_goes_wrong_with_levels_is_counted_and_covers_less(
     unheard = sum(lacking.values()) / batch
     spent = manifest.counts["llm"]
     assert sum(spent["faults"].values()) <= unheard
-    expected = {"server", "too long", "refused", "parse" if words else "missing probability mass"}
+    expected = {"server", "beyond context", "refused"}
+    expected |= {"parse", "cut answer"} if words else {"missing probability mass", "cut prompt"}
     assert {failure.kind for failure in failure_counts(folder) if failure.stage == "simulate"} == expected
     if words:
         # Two that ask the same at once share an answer, also one that is none.
@@ -200,7 +201,7 @@ def test_whatever_goes_wrong_with_sentences_is_told_latent_by_latent(tiny: Confi
     kinds = Counter(failure["kind"] for failure in told.failures)
     explained = told.counts["explained"]
     assert explained + kinds.total() == tiny.coder.latents and explained > 0
-    assert kinds["server"] + kinds["too long"] + kinds["refused"] + kinds["parse"] >= len(met) > 2
+    assert kinds["server"] + kinds["beyond context"] + kinds["refused"] + kinds["parse"] >= len(met) > 2
     assert Results.read(folder).record("rewritten")["explained"] == explained
     page = (folder / "report.html").read_text()
     assert all(f"{kind} {count}" in page for kind, count in kinds.items())

@@ -18,7 +18,7 @@ from plainspoken.config import Config, config_tree
 from plainspoken.errors import CoderError, RunError
 from plainspoken.pipeline import Progress, run
 from plainspoken.pipeline.hub import HubName, hub_name
-from plainspoken.pipeline.workplace import stored_config
+from plainspoken.pipeline.stored import stored_config
 from plainspoken.store import Manifest
 from plainspoken.types import Site
 

@@ -13,7 +13,8 @@ from plainspoken.errors import ConfigError
 from plainspoken.llm import Completion
 from plainspoken.pipeline import STAGES
 from plainspoken.pipeline.llms import Section
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 
 
 def at(url: str, folder: Path, **limits: float) -> Config:

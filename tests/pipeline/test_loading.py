@@ -13,7 +13,7 @@ from plainspoken.config import Config
 from plainspoken.errors import CoderError, ConfigError, RunError, UsageError
 from plainspoken.pipeline import Progress, run
 from plainspoken.pipeline.results import Results
-from plainspoken.pipeline.workplace import stored_config
+from plainspoken.pipeline.stored import stored_config
 from plainspoken.store import sha256_file
 from plainspoken.types import Site
 

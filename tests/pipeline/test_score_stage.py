@@ -35,7 +35,8 @@ from plainspoken.pipeline.shelves import (
 from plainspoken.pipeline.stages import score
 from plainspoken.pipeline.stages.calibrate import maximum
 from plainspoken.pipeline.stages.evaluate import site_material
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 from plainspoken.scorers import MEASURES, JudgedScores
 from plainspoken.scorers.simulation import MEASURES as SIMULATION_MEASURES
 from plainspoken.scorers.simulation import score_simulation

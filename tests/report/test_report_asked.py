@@ -9,6 +9,7 @@ from plainspoken.llm.cost import Cost
 from plainspoken.llm.spent import Spent
 from plainspoken.report import (
     FailureKind,
+    FailureRow,
     Interval,
     ReportData,
     Speaker,
@@ -80,11 +81,11 @@ def test_that_few_latents_have_a_sentence_leads_the_page(data: ReportData) -> No
     (site,) = data.sites
     few = replace(site, explained=1, latents=20, mostly_explained=False, firings=16.0, firings_explained=0.4)
     assert headline(replace(data, sites=(few,))).sentence.startswith(
-        "Only 1 of 20 latents (5.0%, with 2.5% of the firings) have a sentence; the others are put at 0. Rewritten"
+        "Only 1 of 20 latents (5.0%, with 2.5% of the firings) has a sentence; the others are put at 0. Rewritten"
     )
     drawn = replace(few, not_chosen=15)
     assert headline(replace(data, sites=(drawn,))).sentence.startswith(
-        "A sample: 5 of 20 latents were tried, and 1 (5.0%, with 2.5% of the firings) have a sentence; the others"
+        "A sample: 5 of 20 latents were tried, and 1 (5.0%, with 2.5% of the firings) has a sentence; the others"
     )
     assert "(5.0%)" in headline(replace(data, sites=(replace(few, firings=None),))).sentence
     assert headline(data).sentence.startswith("Rewritten")
@@ -102,6 +103,26 @@ def test_latents_without_explanation_are_told_with_their_reasons(data: ReportDat
     assert any("3.4% went to anything but a level" in note for note in said.notes)
     page = render_report(replace(data, sites=(replace(site, kinds=kinds, unanswered=Unanswered(7, 900)),)))
     assert "Of 900 (latent, token) pairs of the evaluate documents 7 got no answer" in page
+
+
+def test_a_latent_that_lacks_answers_stands_in_one_line_with_the_shares_of_each_kind(data: ReportData) -> None:
+    lacking = (("calibrate, server", "3 pairs got no answer"), ("evaluate, cut prompt", "1 pair got no answer"))
+    (site,) = data.sites
+    row = FailureRow(7, "simulate", "all of it", kind="server", lacking=lacking)
+    page = render_report(replace(data, sites=(replace(site, failures=(row,)),)))
+    for where, why in lacking:
+        assert f"<div><b>{where}</b>: {why}</div>" in page
+    assert "all of it" not in page
+
+
+def test_where_latents_share_a_prompt_an_edit_s_effect_is_said_to_be_of_its_own_levels(data: ReportData) -> None:
+    (site,) = data.sites
+    told = "latents stood in one prompt of the simulator: the effect of one edit is of its own latent’s levels alone"
+    assert f"Up to 20 {told}" in render_report(replace(data, sites=(replace(site, in_prompt=20),)))
+    assert told not in render_report(data)
+    (edit,) = site.edits
+    for other in (replace(edit, effect_scope="site"), replace(edit, effect=None)):
+        assert told not in render_report(replace(data, sites=(replace(site, in_prompt=20, edits=(other,)),)))
 
 
 def test_a_stand_in_is_called_one_before_anything_else_is_said_and_nothing_is_claimed(data: ReportData) -> None:
@@ -130,12 +151,12 @@ def test_what_was_paid_earlier_and_what_nobody_told_stand_beside_the_bill(
 ) -> None:
     spent = Spent(
         12, 5, 7, 1000, 10, 80, 1.0, earlier_requests=5, earlier_prompt_tokens=4_321, earlier_completion_tokens=99,
-        untold=2, cached_untold=3,
+        earlier_seconds=2.5, untold=2, cached_untold=3,
     )  # fmt: skip
     cost = Cost("simulate", "judge", spent, 2.0, 10.0)
     page = render_report(replace(data, costs=(cost,)))
     for shown in (
-        "5 requests, 4,321 prompt and 99 answer tokens, 0.01",
+        "5 requests, 4,321 prompt and 99 answer tokens, 2.5 s, 0.01",
         "≥ 1,000",
         "≥ 80",
         "did not tell the tokens of 2",
@@ -144,7 +165,7 @@ def test_what_was_paid_earlier_and_what_nobody_told_stand_beside_the_bill(
     assert "of 3 answers the server did not tell all that its prefix cache had" in page
     show_costs([cost])
     told = " ".join(capsys.readouterr().out.split())
-    assert "paid earlier (simulate): 5 requests, 4,321 prompt and 99 answer tokens, cost 0.01" in told
+    assert "paid earlier (simulate): 5 requests, 4,321 prompt and 99 answer tokens, 2.5 s, cost 0.01" in told
     assert "not told (simulate): the tokens of 2 answers; sums of tokens and the cost are lower bounds" in told
     assert "not told (simulate): all that was cached of 3 answers" in told and "≥1,000" in told
     whole = render_report(replace(data, costs=(Cost("simulate", "judge", Spent(1, 0, 1, 5)),)))

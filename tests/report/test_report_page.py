@@ -280,6 +280,13 @@ def luminance(colour: tuple[int, ...]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def test_every_table_scrolls_within_itself(page: str) -> None:
+    """A table that is wider than a narrow window would else take the whole page with it."""
+    assert page.count("<table>") > 5
+    boxes = re.findall(r'<div class="scroll" role="region" aria-label="[^"]+" tabindex="0">\s*<table>', page)
+    assert len(boxes) == page.count("<table>")
+
+
 def test_a_point_of_the_frontier_says_of_how_many_latents_it_speaks_and_what_it_lacks(data: ReportData) -> None:
     (site,) = data.sites
     first, *others = site.frontier

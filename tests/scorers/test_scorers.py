@@ -128,8 +128,8 @@ def test_surprisal_reads_a_text_in_one_pass_where_that_is_told_truthfully(tmp_pa
     score = scorer_named("surprisal").opens(ScoreMeans(SETTINGS, llm))
     found = score({0: "fires at " + "b" * 5000, 3: "fires at e"}, WINDOWS, PIECES)
     llm.close()
-    assert found.judged.scored == [3] and found.unanswered == {"too long": int(found.judged.asked[0])}
-    assert [(failure.latent, failure.kind) for failure in found.failures] == [(0, "too long")]
+    assert found.judged.scored == [3] and found.unanswered == {"beyond context": int(found.judged.asked[0])}
+    assert [(failure.latent, failure.kind) for failure in found.failures] == [(0, "beyond context")]
 
 
 def test_embedding_is_nearness(tmp_path):

@@ -183,7 +183,7 @@ def test_a_schema_binds_where_the_model_would_not_keep_it(llm: Llm) -> None:
 
 def test_what_is_longer_than_the_context_is_a_fault(llm: Llm, digits: list[int]) -> None:
     told = asked(llm, NextToken(((5,) * 1100,), tuple(digits)))
-    assert isinstance(told, Fault) and told.kind == "too long", told
+    assert isinstance(told, Fault) and told.kind == "beyond context", told
 
 
 def test_another_server_is_not_taken_for_it(

@@ -214,4 +214,4 @@ def test_a_completion_stops_where_it_is_told_to(llm: Llm) -> None:
 
 def test_what_is_longer_than_the_context_is_a_fault(llm: Llm, digits: list[int]) -> None:
     told = asked(llm, NextToken(((5,) * 1100,), tuple(digits)))
-    assert isinstance(told, Fault) and told.kind == "too long"
+    assert isinstance(told, Fault) and told.kind == "beyond context"

@@ -21,7 +21,7 @@ def questions(llm: Llm, text: Text, latents: tuple[int, ...] = (0, 2, 3)) -> lis
         for row in range(len(text.rows.tokens)):
             columns = np.flatnonzero(text.rows.mask[row])
             prompts = tuple((7 + latent if latent < 3 else 100_000, 9, int(c), row + 1) for c in columns)
-            request = Fault("too long", "400 tokens") if row == 2 and latent == 0 else NextToken(prompts, digits)
+            request = Fault("beyond context", "400 tokens") if row == 2 and latent == 0 else NextToken(prompts, digits)
             found.append(Question(row * t + columns, np.full(len(columns), latent), request))
     return found
 
@@ -47,7 +47,7 @@ def test_every_pair_ends_as_a_level_or_as_missing(llm: Llm, passages: Text):
     for position, latent in ((found.position, found.latent), (found.missing_position, found.missing_latent)):
         assert (np.diff(position * LATENTS + latent) > 0).all()
     assert len(found.level) + len(found.missing_position) == pairs
-    assert {(f.latent, f.kind) for f in failures} == {(0, "too long"), (3, "refused")}
+    assert {(f.latent, f.kind) for f in failures} == {(0, "beyond context"), (3, "refused")}
     assert [f.reason.split()[0] for f in failures] == ["5", str(int(passages.rows.mask.sum()))]
     assert np.isnan(found.discarded).tolist() == [False, True, False, True]
     assert llm.asker.spent()["simulate"].asked == len(put) - 1

@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_missing_and_the_rest_is_answered(reader: Llm, pass
     found, (failure,) = simulator_named("all-at-once").opens(SimulateMeans(SimulateConfig(least_mass=1e-9), 0, short))(
         {0: "People."}, 1, passages
     )
-    assert failure.kind == "too long" and 0 < len(found.missing_position) < len(whole.level) / 2
+    assert failure.kind == "beyond context" and 0 < len(found.missing_position) < len(whole.level) / 2
     answered = np.isin(whole.position, found.position)
     np.testing.assert_array_equal(whole.position[~answered], found.missing_position)
     np.testing.assert_allclose(whole.level[answered], found.level, atol=1e-4)

@@ -55,7 +55,7 @@ WITHOUT = json.dumps({"choices": [{"index": 0, "text": "", "logprobs": None}]}).
         (Trouble(500), "server"),
         (Trouble(429), "server"),
         (Trouble(401, b"no"), "server"),
-        (Trouble(400, b'{"error": {"message": "maximum context length is 9 tokens"}}'), "too long"),
+        (Trouble(400, b'{"error": {"message": "maximum context length is 9 tokens"}}'), "beyond context"),
         (Trouble(200, b"<html>"), "server"),
         (Trouble(drop=True), "server"),
     ],

@@ -71,7 +71,7 @@ def test_a_reply_that_is_cut_off_anywhere_within_its_json_is_a_fault(asked, befo
     whole = written(wanted, said, data.draw, wrapped)
     cut = data.draw(st.integers(0, len(whole) - 1))
     assert fault(before + whole[:cut], wanted=wanted).kind == "parse"
-    assert fault(whole, "length", wanted).kind == "parse"
+    assert fault(whole, "length", wanted).kind == "cut answer"
 
 
 @settings(max_examples=150)
@@ -364,6 +364,6 @@ def test_a_model_that_does_not_chat_is_refused_before_anything_is_asked(llama_fo
 
 def test_a_prompt_that_leaves_no_room_is_too_long_and_not_sent(llm: Llm, passages: Text):
     simulation, failures = simulate(llm, passages)
-    assert {failure.kind for failure in failures} == {"too long"} and "leaves no room" in failures[0].reason
+    assert {failure.kind for failure in failures} == {"beyond context"} and "leaves no room" in failures[0].reason
     assert len(simulation.missing_position) == len(SENTENCES) * int(passages.rows.mask.sum())
     assert "simulate" not in llm.asker.spent()

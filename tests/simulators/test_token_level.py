@@ -146,7 +146,7 @@ def test_what_lies_beyond_the_context_is_missing_and_what_does_not_is_told(opene
     llm = opened()
     prefix = 1 + len(llm.tokens.encode(f"## Neuron Description: {SENTENCES[0]}\n\n ## Input: "))
     simulation, failures = simulate(opened(prefix + 6), passages)
-    assert {(failure.kind, failure.latent) for failure in failures} == {("too long", 0), ("too long", 2)}
+    assert {(failure.kind, failure.latent) for failure in failures} == {("beyond context", 0), ("beyond context", 2)}
     told = simulation.position[simulation.latent == 0]
     assert told.tolist() == [row * 10 + column for row in range(3) for column in range(1, 6)]
     assert len(simulation.missing_position) == 2 * int(passages.rows.mask.sum()) - len(told)

@@ -23,9 +23,14 @@ __all__ = ["CALIBRATORS", "LEVEL_MAX", "Calibration", "Calibrator", "Evidence", 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """A way to fit a calibration. `fit` wants evidence; calling it wants a simulation and the truth it is about."""
+    """A way to fit a calibration. `fit` wants evidence; calling it wants a simulation and the truth it is about.
+
+    `learns`: whether the curves depend on what was simulated over the calibrate part; where not, answers that lack
+    there take nothing from them.
+    """
 
     fit: Callable[[Evidence, Float[np.ndarray, " latents"]], Calibration]
+    learns: bool = True
 
     def __call__(
         self, simulation: Simulation, table: FiringTable, maximum: Float[np.ndarray, " latents"]
@@ -41,7 +46,7 @@ class Calibrator:
 
 CALIBRATORS: Mapping[str, Calibrator] = MappingProxyType(
     {
-        "none": Calibrator(fit_none),
+        "none": Calibrator(fit_none, learns=False),
         "linear": Calibrator(fit_linear),
         "quantile": Calibrator(fit_quantile),
         "conditional_mean": Calibrator(fit_conditional_mean),

@@ -27,7 +27,7 @@ from plainspoken.cli.trace import trace
 from plainspoken.cli.which import run_folder
 from plainspoken.config import settings_help
 from plainspoken.pipeline import launched
-from plainspoken.pipeline.workplace import is_run_folder
+from plainspoken.pipeline.stored import is_run_folder
 
 app = typer.Typer(
     add_completion=False,
@@ -121,7 +121,7 @@ def _register(stage: str, does: str, title: str) -> None:
             show_stand_in()
         show_conditions(results.headline_records())
         show_failures(pipeline.failure_counts(folder))
-        show_edits(results.edits)
+        show_edits(results.edits, results.in_prompt)
         show_costs(pipeline.llm_costs(folder))
         if results.report is not None:
             OUT.print(f"\nreport: {results.report}", soft_wrap=True, highlight=False)

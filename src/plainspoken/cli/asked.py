@@ -5,10 +5,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
-from plainspoken.cli.show import OUT
+from plainspoken.cli.layout import Row
+from plainspoken.cli.show import OUT, show_rows
+from plainspoken.language.counted import agreeing, counted
 from plainspoken.llm.cost import Cost
 from plainspoken.llm.spent import Spent
 from plainspoken.pipeline import FailureCount
@@ -26,12 +26,11 @@ def show_costs(costs: Sequence[Cost]) -> None:
     if not costs:
         return
     OUT.print("\n[bold]asked of language models[/], as they counted it", highlight=False)
-    table = _table("requests", "from cache", "prompt", "computed", "answers", "seconds", "cost")
+    rows = []
     for cost in costs:
         spent = cost.spent
         least, most = "≥" if spent.untold else "", "≤" if spent.cached_untold and not spent.untold else ""
-        table.add_row(
-            cost.stage,
+        figures = (
             amount(spent.requests),
             amount(spent.from_cache),
             least + amount(spent.prompt_tokens),
@@ -40,7 +39,9 @@ def show_costs(costs: Sequence[Cost]) -> None:
             f"{spent.seconds:,.1f}",
             money(cost.money),
         )
-    OUT.print(table)
+        rows.append(Row.of(cost.stage, figures))
+    titles = ("requests", "from cache", "prompt", "computed", "answers", "seconds", "cost")
+    show_rows(Row.of("stage", titles), rows)
     for model, rows in groupby(sorted(costs, key=lambda cost: cost.model), key=lambda cost: cost.model):
         OUT.print(f"{', '.join(row.stage for row in rows)}: {escape(model)}", highlight=False, soft_wrap=True)
     for cost in costs:
@@ -56,18 +57,20 @@ def show_costs(costs: Sequence[Cost]) -> None:
 
 
 def _earlier(cost: Cost) -> str:
-    """What answers out of the cache had cost an attempt before this one."""
+    """What attempts before this one had paid."""
     spent, price = cost.spent, "" if cost.earlier_money is None else f", cost {money(cost.earlier_money)}"
     tokens = f"{amount(spent.earlier_prompt_tokens)} prompt and {amount(spent.earlier_completion_tokens)} answer tokens"
-    return f"{amount(spent.earlier_requests)} requests, {tokens}{price}"
+    requests = f"{amount(spent.earlier_requests)} {agreeing(spent.earlier_requests, 'request')}"
+    return f"{requests}, {tokens}, {spent.earlier_seconds:,.1f} s{price}"
 
 
 def _untold(spent: Spent) -> Iterator[str]:
     """What the servers did not say of their own counts."""
     if spent.untold:
-        yield f"the tokens of {spent.untold:,} answers; sums of tokens and the cost are lower bounds"
+        yield f"the tokens of {counted(spent.untold, 'answer')}; sums of tokens and the cost are lower bounds"
     if spent.cached_untold:
-        yield f"all that was cached of {spent.cached_untold:,} answers; computed is an upper bound of the tokens told"
+        answers = counted(spent.cached_untold, "answer")
+        yield f"all that was cached of {answers}; computed is an upper bound of the tokens told"
 
 
 def show_stand_in() -> None:
@@ -90,12 +93,12 @@ def show_dry_run(dry: DryRun, prompts: bool) -> None:
     """What would be asked, a row a stage and model; its notes; and with `prompts` one prompt of each."""
     if dry.estimates:
         OUT.print("\n[bold]dry run[/]: nothing was sent to a language model; it would be asked", highlight=False)
-        table = _table("requests", "prompt", "computed", "answers", "cost")
+        rows = []
         for one in dry.estimates:
             figures = map(_estimated, (one.requests, one.prompt_tokens, one.computed, one.answers))
             cost = "–" if one.money is None else f"{one.money.value:,.2f}{_give_or_take(one.money)}"
-            table.add_row(one.stage, *figures, cost)
-        OUT.print(table)
+            rows.append(Row.of(one.stage, (*figures, cost)))
+        show_rows(Row.of("stage", ("requests", "prompt", "computed", "answers", "cost")), rows)
         for one in dry.estimates:
             OUT.print(f"{one.stage}: {one.model}", markup=False, highlight=False, soft_wrap=True)
         priced = [one.money.value for one in dry.estimates if one.money is not None]
@@ -134,11 +137,3 @@ def amount(count: float) -> str:
 def money(value: float | None) -> str:
     """A cost with two decimals; a dash where no price is set."""
     return "–" if value is None else f"{value:,.2f}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("stage", no_wrap=True)
-    for column in columns:
-        table.add_column(Text(column), justify="right", no_wrap=True)
-    return table

@@ -9,7 +9,7 @@ import typer
 
 from plainspoken.cli.show import show_error
 from plainspoken.errors import PlainspokenError
-from plainspoken.pipeline.workplace import is_run_folder
+from plainspoken.pipeline.stored import is_run_folder
 
 
 @contextmanager

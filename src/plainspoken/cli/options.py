@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from plainspoken.config import Config, load_config
-from plainspoken.pipeline.workplace import stored_config
+from plainspoken.pipeline.stored import stored_config
 
 _HOW = "How it is run"
 _WHAT = "What is rewritten, and on which text (what is left out: as the preset has it)"
@@ -89,7 +89,7 @@ Frontier = Annotated[
     bool,
     typer.Option(
         "--frontier",
-        help=f"Also measure loss recovered at budgets of {', '.join(map(str, FRONTIER))} words.",
+        help=f"Also measure loss recovered at budgets of words: {', '.join(map(str, FRONTIER))}.",
         rich_help_panel=_HOW,
     ),
 ]

@@ -11,6 +11,7 @@ from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.scorers import show_scorers
 from plainspoken.cli.show import progress_on_terminal, show_scores
 from plainspoken.cli.which import run_folder
+from plainspoken.language.counted import counted
 
 
 def score(
@@ -92,5 +93,5 @@ def score(
     with reporting_errors(folder), progress_on_terminal(quiet) as progress:
         table = pipeline.scores(folder, site=site, sort=sort, by=scorers, overrides=overrides or (), progress=progress)
     for module, lines in table.rows.items():
-        show_scores(f"{module}: {len(lines)} latents", table.columns, lines[:rows] if rows else lines)
+        show_scores(f"{module}: {counted(len(lines), 'latent')}", table.columns, lines[:rows] if rows else lines)
         show_scorers(module, table.scorers[module])

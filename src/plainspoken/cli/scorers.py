@@ -5,7 +5,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from plainspoken.cli.show import OUT, UNBOUNDED
+from plainspoken.cli.layout import Cell, Row
+from plainspoken.cli.show import OUT, UNBOUNDED, show_rows
+from plainspoken.language.counted import counted
 
 _SHOWN = (
     ("auprc", "auprc"),
@@ -25,17 +27,16 @@ def show_scorers(site: str, found: Sequence[Mapping[str, Any]]) -> None:
             OUT.print(told, style="yellow", highlight=False)
         else:
             lines += [("another latent's", record["control"]), ("own above other", record["above_control"])]
-        cells = [[_cell(of, name) for name, _ in _SHOWN] for _, of in lines]
-        widths = [max(len(title), *(len(row[i]) for row in cells)) for i, (_, title) in enumerate(_SHOWN)]
-        OUT.print(_line("", [title for _, title in _SHOWN], widths), style="dim", highlight=False, soft_wrap=True)
-        for (name, _), row in zip(lines, cells, strict=True):
-            OUT.print(_line(name, row, widths), markup=False, highlight=False, soft_wrap=True)
+        show_rows(
+            Row(("", ""), [(title, "[95 %]") for _, title in _SHOWN]),
+            [Row((name, ""), [_cell(of, measure) for measure, _ in _SHOWN]) for name, of in lines],
+        )
 
 
 def _asked(record: Mapping[str, Any]) -> str:
     asked, answered = record["examples_asked"], record["examples_answered"]
-    what = "(latent, token) pairs" if record["scorer"] == "simulation" else "texts"
-    told = f"{asked:,} {what} of {record['documents']:,} documents, {record['latents']:,} latents"
+    what = counted(asked, "(latent, token) pair" if record["scorer"] == "simulation" else "text")
+    told = f"{what} of {counted(record['documents'], 'document')}, {counted(record['latents'], 'latent')}"
     if answered == asked:
         return f"{told}, all answered"
     # Why a simulator did not answer stands with the failures of its stage.
@@ -43,12 +44,8 @@ def _asked(record: Mapping[str, Any]) -> str:
     return f"{told}, {answered / asked:.1%} answered" + (f" (without an answer: {faults})" if faults else "")
 
 
-def _line(name: str, cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join([f"{name:<16}", *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))])
-
-
-def _cell(record: Mapping[str, Any], name: str) -> str:
+def _cell(record: Mapping[str, Any], name: str) -> Cell:
     value, low, high = (record[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None:
-        return UNBOUNDED
-    return f"{value:.3f} " + (f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else UNBOUNDED)
+        return UNBOUNDED, ""
+    return f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else UNBOUNDED

@@ -18,10 +18,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
-from rich.table import Table
 from rich.text import Text
 
+from plainspoken.cli.layout import Cell, Row, laid_out
 from plainspoken.cli.track import progress_in_lines
+from plainspoken.language.counted import agreeing, counted
 from plainspoken.pipeline import CoderResult, Comparison
 from plainspoken.pipeline.progress import Advance, Progress
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 else:  # what converts brings torch
     Converted = Any
 
-Pair = tuple[str, str]
-"""What stands in a table's two lines a row."""
 UNBOUNDED = "–"
 """In the place of an interval where too few documents, or too few of the draws, have one."""
 OUT = Console()
@@ -85,19 +84,16 @@ def show_conditions(records: Sequence[Mapping[str, Any]]) -> None:
     for site, group in groupby(records, key=lambda record: record["site"]):
         rows = list(group)
         first, name = rows[0], "all sites together" if site == "all" else site
-        words = f"mean {first['words_mean']:.0f} words" if first["explained"] else "no words"
-        told = f"{first['explained']:,} of {first['latents']:,} latents in words, {words}"
+        words = f"mean {counted(round(first['words_mean']), 'word')}" if first["explained"] else "no words"
+        told = f"{first['explained']:,} of {counted(first['latents'], 'latent')} in words, {words}"
         OUT.print(f"\n[bold]{escape(name)}[/]: {told}", highlight=False)
         show_few(first)
         show_incomplete(rows)
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-        table.add_column("nats a token", overflow="fold")  # where there is no room names break, never figures
-        for column in ("loss", "[95 %]", "recovered", "[95 %]", "over mean", "KL"):
-            table.add_column(Text(column), justify="right", no_wrap=True)
-        for record in rows:
-            style = "bold" if record["condition"] == "rewritten" and not record.get("withheld") else None
-            table.add_row(*(Text(cell) for cell in _cells(record)), style=style)
-        OUT.print(table)
+        show_rows(
+            Row(("nats a token", ""), [("loss", "[95 %]"), ("recovered", "[95 %]"), ("over mean", ""), ("KL", "")]),
+            [Row((record["condition"] + " *" * _is_incomplete(record), ""), _cells(record)) for record in rows],
+            ["bold" if r["condition"] == "rewritten" and not r.get("withheld") else None for r in rows],
+        )
         unsure = [record.get("recovered") is not None and not _is_sure(record, "recovered") for record in rows[1:]]
         if unsure and all(unsure):
             OUT.print("[dim]recovered is left out: zeroing the latents costs no loss that these documents can tell[/]")
@@ -109,10 +105,12 @@ def show_few(record: Mapping[str, Any]) -> None:
     share = f", with {record['firings_explained'] / firings:.1%} of the firings," if firings else ""
     if record.get("mostly_explained", True):
         return
-    told = f"{explained:,} of {latents:,} latents ({explained / latents:.1%}){share} have a sentence"
+    have = agreeing(explained, "has", "have")
+    told = f"{explained:,} of {counted(latents, 'latent')} ({explained / latents:.1%}){share} {have} a sentence"
     rest = "the others stand at 0, and the figures are of all of them together"
     if drawn := record.get("not_chosen"):
-        told = f"[bold]a sample[/]: {latents - drawn:,} latents were tried (explain.latents); {told}"
+        tried = counted(latents - drawn, "latent was", "latents were")
+        told = f"[bold]a sample[/]: {tried} tried (explain.latents); {told}"
     else:
         told = f"[bold red]few sentences[/]: only {told}"
     OUT.print(f"{told}; {rest}", highlight=False, soft_wrap=True)
@@ -162,7 +160,7 @@ def show_coders(coders: Sequence[CoderResult]) -> None:
 
 def show_comparison(comparison: Comparison) -> None:
     """One row a coder, the differences at equal k, what is compared, and where the figure lies."""
-    head = f"\n[bold]{escape(comparison.site)}[/]: {len(comparison.points)} coders"
+    head = f"\n[bold]{escape(comparison.site)}[/]: {counted(len(comparison.points), 'coder')}"
     OUT.print(f"{head} {_measured_on(comparison.points[0])}", highlight=False)
     _coder_table([((point["kind"], f"k = {point['k']}"), point) for point in comparison.points])
     if comparison.differences:
@@ -192,33 +190,27 @@ _WITH_RANGE = ("fvu", "increase", "recovered_zero", "recovered_mean")
 
 
 def _measured_on(record: Mapping[str, Any]) -> str:
-    tokens, documents = f"{record['tokens']:,}", f"{record['documents']:,}"
+    documents = counted(record["documents"], "document")
+    tokens = f"{record['tokens']:,} {record.get('part', 'evaluate')} {agreeing(record['tokens'], 'token')}"
     loss = f"the model's own loss is {record['ce_original']:.3f} nats a token"
-    return f"on {tokens} {record.get('part', 'evaluate')} tokens of {documents} documents, where {loss}"
+    return f"on {tokens} of {documents}, where {loss}"
 
 
-def _coder_table(rows: Sequence[tuple[Pair, Mapping[str, Any]]]) -> None:
+def _coder_table(rows: Sequence[tuple[Cell, Mapping[str, Any]]]) -> None:
     """Two lines a coder: figures over their ranges, its name before them; above, where the terminal is too narrow."""
-    head = [title for title, _, _ in _CODER_COLUMNS]
-    body = [[_figure_and_range(record, *column[1:]) for column in _CODER_COLUMNS] for _, record in rows]
-    widths = [max(len(part) for cell in column for part in cell) for column in zip(head, *body, strict=True)]
-    margin = max((len(part) for name, _ in rows for part in name), default=0) + 1
-    beside = margin + sum(widths) + len(widths) - 1 <= OUT.width
-
-    def show(name: Pair, cells: Sequence[Pair], style: str | None = None) -> None:
-        lines = [] if beside else [", ".join(filter(None, name))]
-        for start, *parts in zip(name, *cells, strict=True):
-            figures = " ".join(part.rjust(width) for part, width in zip(parts, widths, strict=True))
-            lines.append((start.ljust(margin) if beside else "") + figures)
-        for line in filter(str.strip, lines):
-            OUT.print(line.rstrip(), markup=False, highlight=False, style=style, soft_wrap=True)
-
-    show(("", ""), head, "dim")
-    for (name, _), cells in zip(rows, body, strict=True):
-        show(name, cells)
+    body = [Row(name, [_figure_and_range(record, *column[1:]) for column in _CODER_COLUMNS]) for name, record in rows]
+    show_rows(Row(("", ""), [title for title, _, _ in _CODER_COLUMNS]), body, abreast=False)
 
 
-def _figure_and_range(record: Mapping[str, Any], name: str, form: str) -> Pair:
+def show_rows(head: Row, rows: Sequence[Row], styles: Sequence[str | None] = (), *, abreast: bool = True) -> None:
+    """A table, as wide as the terminal leaves it; each row in its style."""
+    lines = laid_out(head, rows, OUT.width, abreast=abreast)
+    for told, style in zip(lines, ("dim", *(styles or [None] * len(rows))), strict=True):
+        for line in told:
+            OUT.print(line, markup=False, highlight=False, style=style, soft_wrap=True)
+
+
+def _figure_and_range(record: Mapping[str, Any], name: str, form: str) -> Cell:
     low, high = (_figure(record, f"{name}_{end}", form.replace("+", "")) for end in ("low", "high"))
     figure = _figure(record, name, form)
     between = (f"{low}…{high}" if low and high else UNBOUNDED) if figure and name in _WITH_RANGE else ""
@@ -232,7 +224,7 @@ def show_converted(done: Converted) -> None:
     skip = ", with a skip connection" if spec.skip else ""
     became = f"\n    written as {done.becomes}: the same output at every token" if done.becomes else ""
     OUT.print(
-        f"{done.site.module}: {spec.kind}, {spec.activation}{k}, {spec.latents:,} latents, "
+        f"{done.site.module}: {spec.kind}, {spec.activation}{k}, {counted(spec.latents, 'latent')}, "
         f"{spec.d_in:,} -> {spec.d_out:,}{skip}\n    {done.source} ({done.format}) -> {done.target}{became}",
         markup=False,
         highlight=False,
@@ -240,11 +232,18 @@ def show_converted(done: Converted) -> None:
     )
 
 
-def show_edits(edits: Sequence[Mapping[str, Any]]) -> None:
-    """What changed sentences did to the loss, each and together."""
+def show_edits(edits: Sequence[Mapping[str, Any]], in_prompt: int = 1) -> None:
+    """What changed sentences did to the loss, each and together; up to `in_prompt` of them stood in one prompt."""
     if edits:
         OUT.print(
             "\n[bold]edited sentences[/]: loss with the change minus loss without it, nats a token", highlight=False
+        )
+    if in_prompt > 1 and any(edit["latent"] is not None for edit in edits):
+        OUT.print(
+            f"up to {counted(in_prompt, 'latent')} stood in one prompt: the effect of one edit is of its own latent's "
+            "levels alone; what it changed at the others of its prompt is in that of all edits",
+            highlight=False,
+            soft_wrap=True,
         )
     for edit in edits:
         which = "all edits" if edit["latent"] is None else f"latent {edit['latent']}"
@@ -254,15 +253,13 @@ def show_edits(edits: Sequence[Mapping[str, Any]]) -> None:
         OUT.print(f"{line}{lacks}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _cells(record: Mapping[str, Any]) -> list[str]:
+def _cells(record: Mapping[str, Any]) -> list[Cell]:
+    share = _figure(record, "recovered", "{:.2f}"), _range(record, "recovered", "{:.2f}")
     return [
-        record["condition"] + " *" * _is_incomplete(record),
-        _figure(record, "ce", "{:.3f}"),
-        _range(record, "ce", "{:.3f}"),
-        _figure(record, "recovered", "{:.2f}") if _is_sure(record, "recovered") else "",
-        _range(record, "recovered", "{:.2f}") if _is_sure(record, "recovered") else "",
-        _figure(record, "recovered_over_mean", "{:.2f}") if _is_sure(record, "recovered_over_mean") else "",
-        _figure(record, "kl", "{:.3f}"),
+        (_figure(record, "ce", "{:.3f}"), _range(record, "ce", "{:.3f}")),
+        share if _is_sure(record, "recovered") else ("", ""),
+        (_figure(record, "recovered_over_mean", "{:.2f}") if _is_sure(record, "recovered_over_mean") else "", ""),
+        (_figure(record, "kl", "{:.3f}"), ""),
     ]
 
 
@@ -290,10 +287,13 @@ def _range(record: Mapping[str, Any], name: str, form: str) -> str:
 
 def show_scores(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Each latent's numbers under the names of the columns, and below them its sentence: the last cell of a row."""
-    widths = [max(len(name), *(len(row[i]) for row in rows), 0) for i, name in enumerate(columns[:-1])]
     OUT.print(f"[bold]{escape(title)}[/]", highlight=False)
-    OUT.print("  ".join(name.rjust(width) for name, width in zip(columns, widths, strict=False)), style="bold")
-    for *numbers, text in rows:
-        line = "  ".join(cell.rjust(width) for cell, width in zip(numbers, widths, strict=True))
-        OUT.print(line, markup=False, highlight=False)
-        OUT.print(Padding(Text(text, style="dim"), (0, 0, 0, 4)))
+    lines = laid_out(
+        Row.of(columns[0], columns[1:-1]), [Row.of(row[0], row[1:-1]) for row in rows], OUT.width, abreast=False
+    )
+    for line in lines[0]:
+        OUT.print(line, style="bold", markup=False, highlight=False, soft_wrap=True)
+    for told, row in zip(lines[1:], rows, strict=True):
+        for line in told:
+            OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+        OUT.print(Padding(Text(row[-1], style="dim"), (0, 0, 0, 4)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from plainspoken.cli.show import show_error
-from plainspoken.pipeline.workplace import is_run_folder
+from plainspoken.pipeline.stored import is_run_folder
 
 
 def run_folder(run: Path | None, example: str) -> Path:

@@ -23,6 +23,7 @@ from plainspoken.evaluate.conditions import (
 from plainspoken.evaluate.facts import SiteFacts
 from plainspoken.evaluate.losses import DocumentLosses, measure
 from plainspoken.evaluate.results import Analysis, Measured, edit_effects, records
+from plainspoken.language.counted import counted
 from plainspoken.lm import LanguageModel
 from plainspoken.rewrite import SiteMaterial, spans
 from plainspoken.store import write_atomic
@@ -103,8 +104,8 @@ def _passes(materials: Sequence[SiteMaterial], plan: Plan) -> list[tuple[str, Se
 def _absent(materials: Sequence[SiteMaterial]) -> list[dict[str, Any]]:
     """Where no shuffled control can be: an explanation has to be another latent's."""
     reasons = {
-        material.site.module: f"{int(material.explained.sum())} of its {len(material.explained)} latents has an "
-        "explanation, and to shuffle takes two"
+        material.site.module: f"{int(material.explained.sum())} of its {counted(len(material.explained), 'latent')} "
+        "has an explanation, and to shuffle takes two"
         for material in materials
         if material.shuffled is None
     }

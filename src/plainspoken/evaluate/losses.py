@@ -13,6 +13,7 @@ from torch.nn.functional import log_softmax
 
 from plainspoken.errors import ActivationError
 from plainspoken.evaluate.conditions import Condition
+from plainspoken.language.counted import counted
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.hooks import capture, splice
 from plainspoken.rewrite import Batch, Positions, Spans, Spliceable, Treated, Treatment, spans
@@ -83,8 +84,8 @@ def _check_finite(per_token: Float[np.ndarray, " n"], rows: Rows, row: Int[np.nd
     first = int(row[bad[0]])
     key = rows.keys[int(rows.document[first])]
     raise ActivationError(
-        f"NaN or infinite loss of {what} in document '{key}' ({rows.part}, row {first}; {len(bad)} tokens in this "
-        "batch); leave the document out, or set lm.dtype to float32"
+        f"NaN or infinite loss of {what} in document '{key}' ({rows.part}, row {first}; {counted(len(bad), 'token')} "
+        "in this batch); leave the document out, or set lm.dtype to float32"
     )
 
 

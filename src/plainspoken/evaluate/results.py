@@ -206,11 +206,12 @@ class _Table:
     def coverages(self, row: _Row) -> tuple[float | None, float | None]:
         """The shares of the (latent, token) pairs asked about that were answered, over all draws: rewritten, calibrate.
 
-        The second is of what the calibration was to learn from.
+        The second is of what the calibration was to learn from, where there is one that learned and that has a part: an
+        oracle of where to fire takes the true activation there.
         """
         told = [t for drawn in row.drawn for t in drawn.treatments.values() if isinstance(t, Mixture)]
         rewritten = (t.prediction.coverage(self._part.spliced, t.chosen) for t in told)
-        calibrated = (t.prediction.calibrated(t.chosen) for t in told)
+        calibrated = (t.prediction.calibrated(t.chosen) for t in told if t.mode != "magnitude")
         return sum(rewritten, Coverage(0, 0)).share, sum(calibrated, Coverage(0, 0)).share
 
     def _above_shuffled(self, row: _Row) -> Float[np.ndarray, " values"]:

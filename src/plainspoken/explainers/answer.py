@@ -21,13 +21,13 @@ _REFUSAL = re.compile(
 def read_answer(reply: Reply) -> str | Fault:
     """The explanation in a reply, on one line: what follows the last marker, or a reply of one sentence without it.
 
-    A Fault of kind "too long" where `max_tokens` cut it off (its end is not known), "refused" for a refusal, "parse"
+    A Fault of kind "cut answer" where `max_tokens` cut it off (its end is not known), "refused" for a refusal, "parse"
     for what holds no explanation. White space and control characters become single blanks.
     """
     if reply.finish == "refused":
         return Fault("refused", f"the model refused: {_shown(reply.text)}")
     if reply.finish == "length":
-        return Fault("too long", "the reply was cut off (explain.max_tokens)")
+        return Fault("cut answer", "the reply was cut off (explain.max_tokens)")
     _, marker, said = reply.text.rpartition(MARKER)
     text = _one_line(said)
     if _REFUSAL.match(text):

@@ -19,6 +19,7 @@ from plainspoken.corpus.split import hash_order
 from plainspoken.errors import ConfigError, CorpusError
 from plainspoken.explainers.budget import held_to
 from plainspoken.explainers.means import Explain, ExplainMeans, Hear
+from plainspoken.language.counted import counted
 from plainspoken.language.text import Text
 from plainspoken.latents.table import FiringTable
 from plainspoken.latents.windows import Windows
@@ -230,7 +231,7 @@ def choose(candidates: Sequence[Explanation | Failure], judged: Sequence[Judged]
     if unread is not None:
         return Failure(latent, "explain", f"the simulator can read none of the candidates: {unread}", kind="parse")
     assert failed is not None
-    return replace(failed, reason=f"none of {len(candidates)} candidates could be written: {failed.reason}")
+    return replace(failed, reason=f"none of {counted(len(candidates), 'candidate')} could be written: {failed.reason}")
 
 
 def within_budget(

@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from plainspoken.language.counted import counted
+from plainspoken.llm.requests import FaultKind
 from plainspoken.types import Explanation, Failure
+
+TOO_MANY_WORDS: FaultKind = "too many words"
+"""The kind of failure of an explanation that the budget has no room for."""
 
 
 def cap_on(words: Sequence[int], mean: int) -> int | None:
@@ -24,7 +29,7 @@ def cap_on(words: Sequence[int], mean: int) -> int | None:
 def held_to(found: Mapping[int, Explanation | Failure], mean: int) -> dict[int, Explanation | Failure]:
     """The same, the longest explanations given up until the others have at most `mean` words in the mean.
 
-    Each of those is a Failure of kind "too long".
+    Each of those is a Failure of kind `TOO_MANY_WORDS`.
     """
     written = sorted((e for e in found.values() if isinstance(e, Explanation)), key=lambda e: (e.words, e.latent))
     sums = np.cumsum([explanation.words for explanation in written])
@@ -34,7 +39,7 @@ def held_to(found: Mapping[int, Explanation | Failure], mean: int) -> dict[int, 
 
 def _given_up(explanation: Explanation, mean: int) -> Failure:
     reason = (
-        f"the explanation has {explanation.words} words, and with all that are so long the site's would have more than "
-        f"{mean} in the mean (explain.words); raise that"
+        f"the explanation has {counted(explanation.words, 'word')}, and with all that are so long the site's "
+        f"would have more than {mean} in the mean (explain.words); raise that"
     )
-    return Failure(explanation.latent, "explain", reason, kind="too long")
+    return Failure(explanation.latent, "explain", reason, kind=TOO_MANY_WORDS)

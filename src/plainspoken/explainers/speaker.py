@@ -12,9 +12,10 @@ from plainspoken.config import ExplainConfig
 from plainspoken.corpus.rows import require_part
 from plainspoken.errors import ConfigError
 from plainspoken.explainers.answer import MARKER, read_answer
-from plainspoken.explainers.budget import cap_on, held_to
+from plainspoken.explainers.budget import TOO_MANY_WORDS, cap_on, held_to
 from plainspoken.explainers.means import Explain, ExplainMeans
 from plainspoken.explainers.prompt import Asking, Task
+from plainspoken.language.counted import counted
 from plainspoken.language.quote import count_words
 from plainspoken.latents.table import FiringTable
 from plainspoken.latents.windows import Windows
@@ -25,6 +26,8 @@ from plainspoken.types import Explanation, Failure
 STAGE = "explain"
 NOT_EXPLAINED = "not explained"
 """The kind of failure of a latent that the language model was not asked about."""
+_ASKED_SHORTER = (TOO_MANY_WORDS, "cut answer")
+_SHORTER_PROMPT = ("beyond context", "cut prompt")
 _TOKENS_OF_A_WORD, _TOKENS_OF_A_REPLY, _TOKENS_OF_THOUGHT = 3, 100, 1000
 
 Prepared = TypeVar("Prepared")
@@ -168,7 +171,7 @@ class Speaker:
         for answer in self.llm.asker.ask(sent(), STAGE):
             latent, request = waiting.popleft()
             said = _read(answer, self.chat, words_max)
-            worded = isinstance(said, str) or said.kind == "too long"
+            worded = isinstance(said, str) or said.kind in _ASKED_SHORTER
             reply = answer.text if worded and isinstance(answer, Reply) else None
             yield latent, _Said(self._outcome(latent, request, said), reply)
 
@@ -195,8 +198,8 @@ class Speaker:
             )
         return not_explained(
             latent,
-            f"it fires in {count} texts, fewer than explain.least_examples = {self.settings.least_examples}; lower "
-            "that, or take more documents (corpus.explain_tokens)",
+            f"it fires in {counted(count, 'text')}, fewer than explain.least_examples = {self.settings.least_examples}"
+            "; lower that, or take more documents (corpus.explain_tokens)",
         )
 
     def _outcome(self, latent: int, request: Chat | Completion, said: str | Fault) -> Explanation | Failure:
@@ -228,7 +231,7 @@ def _why(outcome: Explanation | Failure) -> str:
     """Why a reply is asked for again, as a sentence."""
     if isinstance(outcome, Failure):
         return f"{outcome.reason[0].upper()}{outcome.reason[1:]}."
-    return f"The explanation has {outcome.words} words, which is too long."
+    return f"The explanation has {counted(outcome.words, 'word')}, which is too long."
 
 
 def _shorter(first: Explanation | Failure, second: Explanation | Failure) -> Explanation | Failure:
@@ -247,11 +250,13 @@ def _reply_tokens(settings: ExplainConfig, words_max: int) -> int:
 def _read(answer: Answer, chat: bool, words_max: int) -> str | Fault:
     """The explanation of an answer, or what is wrong with it."""
     if isinstance(answer, Fault):
-        mend = "; lower explain.examples, explain.window or explain.words_max" if answer.kind == "too long" else ""
+        mend = "; lower explain.examples, explain.window or explain.words_max" if answer.kind in _SHORTER_PROMPT else ""
         return replace(answer, reason=answer.reason + mend)
     assert isinstance(answer, Reply), "words were asked for"
     # A text to go on with ends in the marker: what comes back is the explanation alone.
     said = read_answer(answer if chat else replace(answer, text=f"{MARKER} {answer.text}"))
     if isinstance(said, str) and (words := count_words(said)) > words_max:
-        return Fault("too long", f"the explanation has {words} words, more than {words_max} (explain.words_max)")
+        return Fault(
+            TOO_MANY_WORDS, f"the explanation has {counted(words, 'word')}, more than {words_max} (explain.words_max)"
+        )
     return said

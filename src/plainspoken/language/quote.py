@@ -20,7 +20,10 @@ _BACK = {"n": "\n", "t": "\t", "r": "\r"}
 _FIRST_BYTE, _LAST_BYTE = "\udc80", "\udcff"  # how the reading spells bytes that are no whole character
 
 # Between “ and ”, or, as people type, between two ".
-_QUOTED = re.compile(r"“((?:[^\\“”]|\\.)*)”|\"((?:[^\\\"]|\\.)*)\"", re.DOTALL)
+_BODY = {OPEN: r"(?:[^\\“”]|\\.)*", '"': r"(?:[^\\\"]|\\.)*"}
+_CLOSED_BY = {OPEN: CLOSE, '"': '"'}
+_QUOTED = re.compile("|".join(f"{mark}({_BODY[mark]}){_CLOSED_BY[mark]}" for mark in _BODY), re.DOTALL)
+_SHOWN = 20
 _ESCAPE_OR_BLANK = re.compile(
     r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|␣\{(\d{1,4})\}|␣", re.DOTALL
 )
@@ -35,10 +38,12 @@ def quote(units: tuple[str, ...]) -> str:
 def scan_quote(text: str, at: int) -> tuple[tuple[str, ...], int] | None:
     """(units, where the quotation ends) of a quotation that begins at `at`; None where none begins there.
 
-    Raises LanguageError at an escape that means nothing, and where a quotation is empty.
+    Raises LanguageError at an escape that means nothing, and where a quotation is empty or not closed.
     """
     match = _QUOTED.match(text, at)
     if match is None:
+        if text[at : at + 1] in _CLOSED_BY:
+            raise _not_closed(text, at)
         return None
     start = match.start(1) if match.group(1) is not None else match.start(2)
     body = match.group(1) if match.group(1) is not None else match.group(2)
@@ -51,6 +56,27 @@ def scan_quote(text: str, at: int) -> tuple[tuple[str, ...], int] | None:
         expected = "a word between the quotation marks (a blank is ␣)"
         raise LanguageError(f"column {at + 1}: nothing stands here; expected {expected}", at + 1, expected)
     return tuple(units), match.end()
+
+
+def _not_closed(text: str, at: int) -> LanguageError:
+    """Of a quotation that begins at `at`: which mark is missing, and why one that stands there is not it."""
+    close = _CLOSED_BY[text[at]]
+    body = re.compile(_BODY[text[at]], re.DOTALL).match(text, at + 1)
+    assert body is not None, "it matches nothing at all, too"
+    shown = text[at : body.end()].rstrip()
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN].rstrip()} …"
+    escaped = body.group().rfind("\\" + close)
+    expected = f"{close} at its end"
+    if body.end() < len(text) and text[body.end()] == OPEN:
+        expected += f", before the {OPEN} at column {body.end() + 1}"
+    elif escaped >= 0:
+        expected += (
+            f": the backslash at column {body.start() + escaped + 1} makes the {close} behind it a character of the "
+            "quotation"
+        )
+    elif close == CLOSE and '"' in body.group():
+        expected += f": what {OPEN} opens a straight quotation mark does not close"
+    return LanguageError(f"column {at + 1}: the quotation {shown} is not closed; expected {expected}", at + 1, expected)
 
 
 def count_words(text: str) -> int:

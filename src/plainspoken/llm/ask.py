@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from plainspoken.errors import LlmError
 from plainspoken.llm.cache import AnswerCache
+from plainspoken.llm.ledger import Ledger
 from plainspoken.llm.limits import Limits
 from plainspoken.llm.requests import NOTHING, Ability, Answer, Fault, Request, request_key
 from plainspoken.llm.spent import Purse, Spent
@@ -17,6 +18,13 @@ AHEAD = 4
 """Requests drawn ahead for each that may be in flight: a slow one does not keep the others waiting for its turn."""
 GONE = 3
 """A server is gone after so many requests in a row for each that may be in flight that did not reach it."""
+
+Note = Callable[[str, bytes, Answer], None]
+"""(label, key of the request or nothing, answer): told of what is paid."""
+
+
+def _nowhere(label: str, key: bytes, answer: Answer) -> None:
+    """What is paid is written down nowhere."""
 
 
 @dataclass
@@ -35,6 +43,7 @@ class _Tried:
     limits: Limits
     purse: Purse
     stage: str
+    note: Note
 
     @property
     def model(self) -> str:
@@ -48,6 +57,7 @@ class _Tried:
         async with self.limits.turn():
             answer = await self.wire.send(request)
         self.purse.pay(self.stage, answer)
+        self.note(self.stage, b"", answer)
         return answer
 
     async def close(self) -> None:
@@ -64,7 +74,14 @@ class Asker:
         self._owns_limits = limits is None
         self._under_way: dict[bytes, _UnderWay] = {}
         self._purse = Purse()
+        self._note: Note = _nowhere
         self._unreached = 0  # requests in a row that did not reach the server; counted on the limits' loop alone
+
+    def keep_in(self, ledger: Ledger, model: str) -> None:
+        """Write down there what is paid from here on, to a model of this name; what stands there is not told again."""
+        self._note = lambda stage, key, answer: ledger.note(stage, model, key, answer)
+        if self._cache is not None:
+            self._cache.meet(ledger.met)
 
     def ask(self, requests: Iterable[Request], stage: str = "") -> Iterator[Answer]:
         """The answers in the requests' order; requests are drawn as they are needed, so that a million take no memory.
@@ -76,7 +93,7 @@ class Asker:
         ahead: deque[Future[Answer]] = deque()
         try:
             for request in requests:
-                ahead.append(self._limits.start(self._answer(request)))
+                ahead.append(self._limits.start(self._answer(request, stage)))
                 if len(ahead) >= AHEAD * self._limits.concurrency:
                     yield self._paid(stage, ahead.popleft().result())
             while ahead:
@@ -94,7 +111,7 @@ class Asker:
 
     def trying(self, stage: str) -> Wire:
         """The wire past the cache, for who tries what it is able to: within the limits, and counted under `stage`."""
-        return _Tried(self.wire, self._limits, self._purse, stage)
+        return _Tried(self.wire, self._limits, self._purse, stage, self._note)
 
     def close(self) -> None:
         """Close the wire. Limits that were given, and the cache, are the giver's to close."""
@@ -106,16 +123,18 @@ class Asker:
         self._purse.pay(stage, answer)
         return answer
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request, stage: str) -> Answer:
         """Out of the cache, with one that asks the same right now, or over the wire."""
         key = request_key(request, self.wire.model)
         kept = self._cache.get(key) if self._cache is not None else None
         if kept is not None:
+            if kept.usage.earlier:
+                self._note(stage, key, kept)
             return kept
         sent = self._under_way.get(key)
         first = sent is None
         if sent is None:
-            sent = self._under_way[key] = _UnderWay(asyncio.create_task(self._send(key, request)))
+            sent = self._under_way[key] = _UnderWay(asyncio.create_task(self._send(key, request, stage)))
         sent.waiting += 1
         try:
             answer = await asyncio.shield(sent.task)
@@ -131,7 +150,7 @@ class Asker:
             return replace(answer, usage=NOTHING)  # what it cost counts with the one who sent it
         return replace(answer, usage=replace(answer.usage, from_cache=True))
 
-    async def _send(self, key: bytes, request: Request) -> Answer:
+    async def _send(self, key: bytes, request: Request, stage: str) -> Answer:
         async with self._limits.turn():
             if self._unreached >= GONE * self._limits.concurrency:
                 raise self._gone()
@@ -140,6 +159,7 @@ class Asker:
         self._unreached = self._unreached + 1 if lost else 0
         if self._cache is not None:
             self._cache.put(key, answer)
+        self._note(stage, b"" if isinstance(answer, Fault) else key, answer)
         return answer
 
     def _gone(self) -> LlmError:

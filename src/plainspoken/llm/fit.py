@@ -30,7 +30,7 @@ def misfit(request: Request, tokens: LlmTokens | None, context: int, drawn: int 
     if not context or length <= context:
         return None
     reason = f"{length} tokens with the answer; the context is {context}: shorten the prompt, or serve a longer context"
-    return Fault("too long", reason)
+    return Fault("beyond context", reason)
 
 
 def prompt_length(request: Chat | Completion, tokens: LlmTokens) -> int:

@@ -19,7 +19,8 @@ from jaxtyping import Float64
 from plainspoken.corpus.pieces import backend_of
 from plainspoken.errors import ConfigError
 from plainspoken.llm.fit import misfit
-from plainspoken.llm.prefixes import fan, shared
+from plainspoken.llm.kept_prefix import KeptPrefix
+from plainspoken.llm.prefixes import fan
 from plainspoken.llm.requests import (
     Ability,
     Answer,
@@ -60,7 +61,7 @@ class LocalWire:
         self._tokens = LlmTokens(lm.tokenizer, lm.pieces)
         # One thread takes requests in their order, which is what lets them share prefixes; a lock would not.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-llm")
-        self._kept: tuple[Ids, Any] | None = None
+        self._kept = KeptPrefix(lm)
 
     @property
     def model(self) -> str:
@@ -102,7 +103,7 @@ class LocalWire:
     async def close(self) -> None:
         """Let go of the thread and of the kept keys and values; what still waits is not run."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._kept = None
+        self._kept.drop()
 
     @torch.inference_mode()
     def _answer(self, request: Request, unwanted: threading.Event) -> Answer:
@@ -156,7 +157,7 @@ class LocalWire:
         """What is wrong with ids and lengths, `more` tokens being asked for behind every prompt."""
         longest = max(map(len, prompts), default=0) + more
         if longest > self.context:
-            return Fault("too long", f"{longest} tokens; the context of {self._lm.name} is {self.context}")
+            return Fault("beyond context", f"{longest} tokens; the context of {self._lm.name} is {self.context}")
         if not all(prompts):  # a text may have no tokens
             return Fault("refused", "an empty prompt: nothing comes next after nothing")
         ids = {token for prompt in prompts for token in prompt} | set(answers)
@@ -176,7 +177,7 @@ class LocalWire:
         rows: list[np.ndarray] = [np.empty((0, len(answers)))] * len(suffixes)
         if not any(columns):
             return np.empty((0, len(answers))), 0
-        base, computed = self._prefix(prefix)
+        base, computed = self._kept.through(prefix)
         wanted = list(answers)
         for batch in self._batches(len(prefix), suffixes, columns):
             _go_on(unwanted)
@@ -224,27 +225,6 @@ class LocalWire:
         )
         return answer.logits, {column: place for place, column in enumerate(keep)}
 
-    def _prefix(self, prefix: Ids) -> tuple[Any, int]:
-        """A cache that holds exactly the prefix, not to be written to, and how many of its tokens were computed."""
-        from transformers import DynamicCache
-
-        known, cache = 0, None
-        if self._kept is not None:
-            kept, cache = self._kept
-            known = shared(kept, prefix)
-            if known < len(kept) and not _croppable(cache):
-                known = 0
-            elif 0 < known < len(kept):
-                cache.crop(known - len(kept))
-        self._kept = None
-        if not known:
-            cache = DynamicCache(config=self._lm.model.config)
-        if known < len(prefix):
-            ids = torch.tensor([prefix[known:]], device=self._lm.device)
-            self._lm.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        self._kept = (prefix, cache)
-        return cache, len(prefix) - known
-
     def _generate(
         self, prompt: Ids, request: Chat | Completion, stops: tuple[str, ...], unwanted: threading.Event
     ) -> Reply | Fault:
@@ -253,7 +233,7 @@ class LocalWire:
             return Fault("refused", f"max_tokens is {request.max_tokens}: ask for at least one token")
         if fault := self._misfit([prompt], (), request.max_tokens):
             return fault
-        base, computed = self._prefix(prompt[:-1])
+        base, computed = self._kept.through(prompt[:-1])
         cache, token, out = copy.deepcopy(base), prompt[-1], list[int]()
         uniform = torch.from_numpy(np.random.default_rng(request.seed).random(request.max_tokens)).to(self._lm.device)
         text, finish = "", "length"
@@ -295,13 +275,6 @@ class _UnwantedError(Exception):
 def _go_on(unwanted: threading.Event) -> None:
     if unwanted.is_set():
         raise _UnwantedError
-
-
-def _croppable(cache: Any) -> bool:
-    """Whether every layer keeps all positions: a sliding window or a recurrent state cannot go back."""
-    from transformers.cache_utils import DynamicLayer
-
-    return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def _odds(logprob: Float64[np.ndarray, "row answer"], prompt: int, computed: int) -> Odds | Fault:

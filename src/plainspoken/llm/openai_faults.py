@@ -61,7 +61,7 @@ def _of_status(error: "APIStatusError", url: str, key: Key, seconds: float) -> F
     said = key.hide(error.response.text)[:QUOTED]  # hidden before it is cut, or a part of it would stay
     if status == 413 or (status in (400, 422) and any(words in body for words in TOO_LONG)):
         reason = f"{url} says the prompt does not fit its context: {said}; shorten it or set context"
-        return Fault("too long", reason, usage)
+        return Fault("beyond context", reason, usage)
     if status == 400 and "content_filter" in body:
         return Fault("refused", f"{url} refused the prompt by its content filter: {said}", usage)
     variable = key.variable

@@ -9,7 +9,14 @@ import numpy as np
 from jaxtyping import Float
 
 Role = Literal["system", "user", "assistant"]
-FaultKind = Literal["parse", "server", "refused", "too long", "missing probability mass"]
+FaultKind = Literal[
+    "parse", "server", "refused", "beyond context", "cut prompt", "cut answer", "too many words",
+    "missing probability mass",
+]  # fmt: skip
+"""What kept a question from being answered; docs/llm.md says of each what it means and how it is mended.
+
+Manifests of before the four kinds about length say "too long" of any of them.
+"""
 Finish = Literal["stop", "length", "refused"]
 
 

@@ -13,10 +13,11 @@ class Spent:
 
     `asked`: answers given, of whatever origin; `requests`: calls over the wire, retries and failures included; tokens
     and seconds (summed over calls that ran side by side) are theirs; `faults`: how many of each kind. A request that
-    came out of the response cache counts in `from_cache`; what those of them had cost that an attempt before this one
-    (a killed one, say, or another run) had paid for is in `earlier_…`, each answer once. `untold`: answers whose tokens
-    the server did not tell: sums of tokens are lower bounds; `cached_untold`: of which it did not tell all that its
-    prefix cache had: what was computed is an upper bound.
+    came out of the response cache counts in `from_cache`. What an attempt before this one (a killed one, say, or
+    another run) had paid for is in `earlier_…`, each answer once: what came out of the response cache, and of a killed
+    attempt also what is not asked again, faults and probes (`ledger`). `untold`: answers whose tokens the server did
+    not tell: sums of tokens are lower bounds; `cached_untold`: of which it did not tell all that its prefix cache had:
+    what was computed is an upper bound.
     """
 
     asked: int = 0
@@ -29,7 +30,9 @@ class Spent:
     faults: Mapping[str, int] = field(default_factory=dict)
     earlier_requests: int = 0
     earlier_prompt_tokens: int = 0
+    earlier_cached_tokens: int = 0
     earlier_completion_tokens: int = 0
+    earlier_seconds: float = 0.0
     untold: int = 0
     cached_untold: int = 0
 
@@ -56,14 +59,7 @@ def _of(answer: Answer) -> Spent:
     if usage.from_cache and not usage.earlier:
         return Spent(1, 1)
     if usage.from_cache:
-        return Spent(
-            1,
-            1,
-            earlier_requests=usage.requests,
-            earlier_prompt_tokens=usage.prompt_tokens,
-            earlier_completion_tokens=usage.completion_tokens,
-            untold=int(usage.untold),
-        )
+        return Spent(1, 1) + carried(answer)
     return Spent(
         1,
         0,
@@ -75,6 +71,19 @@ def _of(answer: Answer) -> Spent:
         {answer.kind: 1} if isinstance(answer, Fault) else {},
         untold=int(usage.untold),
         cached_untold=int(usage.cached_untold),
+    )
+
+
+def carried(answer: Answer) -> Spent:
+    """What an answer has cost, as paid earlier."""
+    usage = answer.usage
+    return Spent(
+        earlier_requests=usage.requests,
+        earlier_prompt_tokens=usage.prompt_tokens,
+        earlier_cached_tokens=usage.cached_tokens,
+        earlier_completion_tokens=usage.completion_tokens,
+        earlier_seconds=usage.seconds,
+        untold=int(usage.untold),
     )
 
 

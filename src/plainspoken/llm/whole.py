@@ -44,7 +44,7 @@ def miscounted(sent: int, usage: Usage) -> Fault | None:
     """What is wrong where of `sent` token ids others were read; None where it is not told."""
     read = usage.prompt_tokens
     if 0 < read < sent:
-        return Fault("too long", f"of {sent} prompt tokens it read {read}: tokens are dropped; {_CONTEXT}", usage)
+        return Fault("cut prompt", f"of {sent} prompt tokens it read {read}: tokens are dropped; {_CONTEXT}", usage)
     if read > sent:
         reason = f"of {sent} prompt tokens it made {read}: tokens are added (a BOS?); have the server add none to ids"
         return Fault("server", reason, usage)
@@ -62,4 +62,4 @@ def _cut(request: Chat | Completion, read: int, usage: Usage, count: Count) -> F
         f"the prompt has {ours} tokens by our tokenizer and it read {read}: it was cut; {_CONTEXT}, "
         "or, if the model has another tokenizer, set `tokenizer` to it"
     )
-    return Fault("too long", reason, usage)
+    return Fault("cut prompt", reason, usage)

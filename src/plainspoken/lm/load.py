@@ -14,6 +14,7 @@ import torch
 
 from plainspoken.corpus.pieces import Pieces
 from plainspoken.errors import ModelError
+from plainspoken.hub import why_away
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -157,11 +158,10 @@ def _load_model(source: str, dtype: torch.dtype) -> PreTrainedModel:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    with _quiet():
-        try:
-            loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ModelError(_could_not_load("model", source, error)) from error
+    with _loading("model", source, RuntimeError, SafetensorError) as here_only:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, local_files_only=here_only
+        )
     model, info = cast(tuple[PreTrainedModel, dict[str, set]], loaded)
     lacking = sorted(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
     if lacking:
@@ -176,11 +176,9 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or of a name on the hub; "pocket" is the bundled one. Raises ModelError without it."""
     from transformers import AutoTokenizer
 
-    with _quiet():
-        try:
-            return AutoTokenizer.from_pretrained(str(pocket_folder()) if source == "pocket" else source)
-        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-            raise ModelError(_could_not_load("tokenizer", source, error)) from error
+    place = str(pocket_folder()) if source == "pocket" else source
+    with _loading("tokenizer", place, TypeError, ImportError) as here_only:
+        return AutoTokenizer.from_pretrained(place, local_files_only=here_only)
 
 
 def load_context(name: str, wanted: int = 0) -> int:
@@ -190,11 +188,9 @@ def load_context(name: str, wanted: int = 0) -> int:
     """
     from transformers import AutoConfig
 
-    with _quiet():
-        try:
-            config = AutoConfig.from_pretrained(str(pocket_folder()) if name == "pocket" else name)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(_could_not_load("configuration", name, error)) from error
+    place = str(pocket_folder()) if name == "pocket" else name
+    with _loading("configuration", place) as here_only:
+        config = AutoConfig.from_pretrained(place, local_files_only=here_only)
     return context_of(config, name, wanted)
 
 
@@ -221,10 +217,26 @@ def _context(config: PreTrainedConfig, name: str) -> int:
     return context
 
 
-def _could_not_load(what: str, source: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()
+@contextmanager
+def _loading(what: str, source: str, *more: type[Exception]) -> Iterator[bool]:
+    """Quietly; gives whether only what is on this machine can be had. ModelError for whatever transformers raises.
+
+    `more`: what this loader raises beside the usual.
+    """
+    away = None if Path(source).is_dir() else why_away()
+    with _quiet():
+        try:
+            yield away is not None
+        except (OSError, ValueError, KeyError, *more) as error:
+            raise ModelError(_could_not_load(what, source, error, away)) from error
+
+
+def _could_not_load(what: str, source: str, error: Exception, away: str | None) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if away is not None and isinstance(error, OSError):  # other errors are of what the cache does hold
+        reason = f"{away}, and its cache here lacks what is needed"
     mend = "check the folder" if Path(source).is_dir() else "check the name, the connection, or name a local folder"
-    return f"cannot load the {what} of '{source}': {reason[0] if reason else type(error).__name__} ({mend})"
+    return f"cannot load the {what} of '{source}': {reason} ({mend})"
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 import difflib
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
+from plainspoken.config.site_names import is_named
 from plainspoken.errors import SiteError
 from plainspoken.lm.hooks import capture
 from plainspoken.lm.load import LanguageModel
@@ -52,7 +52,7 @@ def candidate_sites(lm: LanguageModel) -> dict[str, SiteKind]:
 
 def _matches(lm: LanguageModel, kinds: dict[str, SiteKind], name: str) -> list[str]:
     """The paths that one name or glob fits: at least one."""
-    matches = [path for path in kinds if _fits(path.split("."), name.split("."))]
+    matches = [path for path in kinds if is_named(path, name)]
     if matches:
         return matches
     modules = dict(lm.model.named_modules())
@@ -63,10 +63,6 @@ def _matches(lm: LanguageModel, kinds: dict[str, SiteKind], name: str) -> list[s
         f"'{name}' {what} of {lm.name} ({layers} layers); "
         + (f"nearest: {nearest[0]}" if nearest else "no module of this architecture is known as a site")
     )
-
-
-def _fits(path: Sequence[str], glob: Sequence[str]) -> bool:
-    return len(path) == len(glob) and all(map(fnmatchcase, path, glob))
 
 
 def _measured(lm: LanguageModel, sites: Sequence[Site]) -> tuple[Site, ...]:

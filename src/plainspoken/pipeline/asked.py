@@ -10,7 +10,7 @@ from plainspoken.config import Config, LlmServiceConfig
 from plainspoken.llm.cost import Cost
 from plainspoken.llm.spent import probing
 from plainspoken.pipeline.llms import PROBE, Section
-from plainspoken.pipeline.workplace import stored_config
+from plainspoken.pipeline.stored import stored_config
 from plainspoken.store import Manifest
 
 ASKING = ("explain", "score", "simulate", "evaluate", "frontier")

@@ -94,6 +94,8 @@ STAGES: tuple[Stage, ...] = (
         settings=("corpus", "lm.name", "lm.dtype", "seed"),
         after=(),
         work=_late("corpus"),
+        early=_late_check("corpus"),
+        reaches=_late_check("corpus", "reaches"),
         needs=_late_check("corpus", "needs"),
     ),
     Stage(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from plainspoken.coders import checkpoints_below, is_coder
 from plainspoken.errors import CoderError, UsageError
+from plainspoken.language.counted import counted
 from plainspoken.pipeline.hub import Fetched, fetch, hub_name
 from plainspoken.pipeline.sources import short_name
-from plainspoken.pipeline.workplace import has_settings, is_run_folder
+from plainspoken.pipeline.stored import has_settings, is_run_folder
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def coder_path(given: Path, site: str, sites: Sequence[str]) -> Path:
     if is_coder(given):
         if len(sites) > 1:
             raise CoderError(
-                f"coder.load names one coder ({given}), but there are {len(sites)} sites; name a folder that holds one "
-                "for each, in folders named after the sites"
+                f"coder.load names one coder ({given}), but there are {counted(len(sites), 'site')}; name a folder "
+                "that holds one for each, in folders named after the sites"
             )
         return given
     above = given / "train" if is_run_folder(given) else given

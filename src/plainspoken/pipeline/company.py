@@ -10,16 +10,16 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from plainspoken.config import Config
 from plainspoken.pipeline.gating import positions_by_latent
-from plainspoken.pipeline.workplace import Workplace
 from plainspoken.simulators import simulator_named
 from plainspoken.simulators.pairs import batches
 from plainspoken.types import Pairs
 
 
-def latents_in_prompt(workplace: Workplace) -> int:
-    """How many latents stand in one prompt of the run's simulator."""
-    simulate = workplace.config.simulate
+def latents_in_prompt(config: Config) -> int:
+    """How many latents stand in one prompt of the run's simulator, at most."""
+    simulate = config.simulate
     return simulate.batch if "batch" in simulator_named(simulate.simulator).reads else 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from plainspoken.coders import FORMATS, CoderSpec, format_of, is_coder, load_any
 from plainspoken.errors import UsageError
 from plainspoken.pipeline.coder_source import require_trained
-from plainspoken.pipeline.workplace import is_run_folder
+from plainspoken.pipeline.stored import is_run_folder
 from plainspoken.types import Site
 
 

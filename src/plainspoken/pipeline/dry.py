@@ -8,11 +8,13 @@ written yet are stood in for by text of `explain.words` words.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from plainspoken.config import Config
 from plainspoken.errors import RunError, UsageError
 from plainspoken.explainers import explainer_named
+from plainspoken.language.counted import counted
 from plainspoken.llm.open import CACHE_FILE, open_dry
 from plainspoken.pipeline import launched
 from plainspoken.pipeline.asked import service_of
@@ -23,7 +25,8 @@ from plainspoken.pipeline.llms import LLM
 from plainspoken.pipeline.machine import bring_up, redone, to_do
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.stage import Unit
-from plainspoken.pipeline.workplace import Workplace, is_run_folder, stored_config
+from plainspoken.pipeline.stored import is_run_folder, stored_config
+from plainspoken.pipeline.workplace import Workplace
 from plainspoken.scorers import scorer_named
 from plainspoken.simulators import simulator_named
 from plainspoken.types import Site
@@ -77,7 +80,7 @@ def dry_run(
         estimates = list(_estimated(workplace, asking, todo))
         finished = [stage for stage in asking if prompts and not todo[stage]]
         done = [shown for stage in finished for shown in prompts_of(workplace, stage)]
-        notes += _notes(workplace, asking, bool(estimates))
+        notes += _notes(workplace, asking, estimates)
     return DryRun(tuple(estimates), tuple(notes), tuple(done))
 
 
@@ -157,10 +160,15 @@ def _rests_on(target: str, stage: str) -> bool:
     return target == stage or any(_rests_on(name, stage) for name in after[target])
 
 
-def _notes(workplace: Workplace, asking: Sequence[str], estimated: bool) -> Iterator[str]:
-    if not estimated:
+def _notes(workplace: Workplace, asking: Sequence[str], estimates: Sequence[Estimate]) -> Iterator[str]:
+    if not estimates:
         return
-    yield "±: standard error of the sample. Retries, and asking again for what was too long, are not counted"
+    yield "±: standard error of the sample. Retries are not counted"
+    if first := sum(one.requests.value for one in estimates if one.section == "explain"):
+        yield (
+            f"explanations that come back too long are asked for once more, which is not counted: at most "
+            f"{ceil(first):,} requests more, one for each that asks for an explanation"
+        )
     yield "computed: prompt tokens that a prefix cache would not have, at most: the whole shares more than a sample"
     yield "answers: tokens, at most"
     folders = {service_of(workplace.config, stage).cache for stage in asking}
@@ -169,4 +177,4 @@ def _notes(workplace: Workplace, asking: Sequence[str], estimated: bool) -> Iter
         yield f"what was answered before ({', '.join(kept)}) is not asked or paid for again; it is not taken off here"
     if "explain" in asking and len(asking) > 1 and not _all_written(workplace):
         words = workplace.config.explain.words
-        yield f"sentences that are not written yet are taken to have {words} words (explain.words)"
+        yield f"sentences that are not written yet are taken to have {counted(words, 'word')} (explain.words)"

@@ -39,10 +39,11 @@ class Figure:
 class Estimate:
     """What a stage would ask of a model. `answers`: tokens, at their longest. `money`: None where no price is set.
 
-    `prompt`: one of the prompts, as text, in the model's own template.
+    `section`: of the settings that names the model. `prompt`: one of the prompts, as text, in the model's own template.
     """
 
     stage: str
+    section: Section
     model: str
     requests: Figure
     prompt_tokens: Figure
@@ -57,7 +58,7 @@ class Estimate:
             figure.times(count) for figure in (self.requests, self.prompt_tokens, self.computed, self.answers)
         )
         money = None if self.money is None else self.money.times(count)
-        return Estimate(stage, self.model, requests, prompt, computed, answers, money, "")
+        return Estimate(stage, self.section, self.model, requests, prompt, computed, answers, money, "")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def estimates_of(workplace: Workplace, stage: str, sites: Sequence[Site]) -> Ite
                 variances[section] = variances.get(section, np.zeros(4)) + np.square(error)
     for section, mean in means.items():
         service = service_of(workplace.config, section)
-        yield _estimate(stage, service, mean, np.sqrt(variances[section]), workplace.llms.of(section))
+        yield _estimate(stage, section, service, mean, np.sqrt(variances[section]), workplace.llms.of(section))
 
 
 def prompts_of(workplace: Workplace, stage: str) -> Iterator[Shown]:
@@ -128,10 +129,12 @@ def _figures(spent: Mapping[str, float]) -> Figures:
     return np.array([spent["requests"], prompt, prompt - cached, spent["completion_tokens"]], np.float64)
 
 
-def _estimate(stage: str, service: LlmServiceConfig, mean: Figures, error: Figures, llm: Llm) -> Estimate:
+def _estimate(
+    stage: str, section: Section, service: LlmServiceConfig, mean: Figures, error: Figures, llm: Llm
+) -> Estimate:
     requests, prompt, computed, answers = map(Figure, mean.tolist(), error.tolist())
     money = _money(service, prompt, answers)
-    return Estimate(stage, service.model, requests, prompt, computed, answers, money, _last(llm))
+    return Estimate(stage, section, service.model, requests, prompt, computed, answers, money, _last(llm))
 
 
 def _money(service: LlmServiceConfig, prompt: Figure, answers: Figure) -> Figure | None:

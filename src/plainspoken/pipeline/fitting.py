@@ -10,6 +10,7 @@ import torch
 from plainspoken.activations import ALONE, MixingBuffer, Share, VectorSource, collect, vector_bytes
 from plainspoken.activations.stored import StoredVectors
 from plainspoken.coders import CoderSpec, save_coder
+from plainspoken.language.counted import agreeing, counted
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.train import FinishText, has_checkpoint, remove_checkpoint, train_coders
@@ -71,7 +72,8 @@ def fit(
         counts = source.survey(site).counts
         if counts.outliers:
             workplace.progress.say(
-                f"{site}: {counts.outliers:,} of {counts.examined:,} vectors are outliers and not trained on "
+                f"{site}: {counts.outliers:,} of {counted(counts.examined, 'vector')} "
+                f"{agreeing(counts.outliers, 'is an outlier', 'are outliers')} and not trained on "
                 f"(norms above {config.train.outlier_norm:g} times the median; train.outlier_norm)"
             )
     if any(has_checkpoint(folders[site]) for site in source.sites):

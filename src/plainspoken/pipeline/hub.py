@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plainspoken.errors import CoderError
+from plainspoken.hub import why_away
 
 _PART = r"[A-Za-z0-9_][\w.-]*"
 _NAME = re.compile(rf"({_PART}/{_PART})((?:/{_PART})*)(?:@([\w./-]+))?")
@@ -61,15 +62,18 @@ def fetch(name: HubName, modules: Sequence[str]) -> Fetched:
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage] (httpx's or httpx2's)
 
     wanted = [f"{name.folder}/{file}".removeprefix("/") for file in _files(modules)]
+    away = why_away()
     try:
         with _silently():
             snapshot = Path(
-                huggingface_hub.snapshot_download(name.repository, revision=name.revision, allow_patterns=wanted)
+                huggingface_hub.snapshot_download(
+                    name.repository, revision=name.revision, allow_patterns=wanted, local_files_only=away is not None
+                )
             )
     except (OSError, ValueError, HTTPError) as error:
         raise CoderError(
             f"there is no {name} here, and the hub's coder of that name is not in the cache and cannot be fetched "
-            f"({_first_line(error)}); check the name and the connection, or fetch it elsewhere (hf download "
+            f"({away or _first_line(error)}); check the name and the connection, or fetch it elsewhere (hf download "
             f"{name.repository} --local-dir FOLDER), copy the folder here and name that"
         ) from error
     if not any((snapshot / file).is_file() for file in wanted):

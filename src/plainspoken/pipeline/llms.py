@@ -1,6 +1,6 @@
 """The language models that a run asks: opened when they are first asked, within one limit, and what they have cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,11 +9,12 @@ from plainspoken.config import Config, LlmServiceConfig
 from plainspoken.pipeline.progress import Progress
 
 if TYPE_CHECKING:
+    from plainspoken.llm.ledger import Ledger
     from plainspoken.llm.limits import Limits
     from plainspoken.llm.open import Llm
     from plainspoken.llm.spent import Spent
 else:  # a workplace is made before anything is loaded
-    Limits = Llm = Spent = Any
+    Ledger = Limits = Llm = Spent = Any
 
 LLM = "llm"
 PROBE = "_probe"
@@ -33,6 +34,36 @@ class Llms:
         self._of: dict[Section, Llm] = {}
         self._limits: Limits | None = None
         self._spent: dict[str, Spent | None] = {}
+        self._ledger: Ledger | None = None
+        self._told = set[str]()
+
+    def take_up(self, is_done: Callable[[str], bool], forced: Collection[str]) -> None:
+        """Go on with the bill of attempts that were killed, and write down what is paid from here on.
+
+        `is_done`: whether a unit of this name has its manifest. `forced`: stages that are made anew. Where nobody is
+        going to be asked, nothing is paid.
+        """
+        from plainspoken.llm.ledger import LEDGER, Ledger
+
+        if self._opens is None and self._ledger is None:
+            self._ledger = Ledger(
+                self._folder / LEDGER,
+                is_done,
+                # What was paid to a model that is no longer asked would be told as paid to this one.
+                lambda label, model: getattr(self._config, label.partition(" ")[0]).llm.model == model,
+                lambda unit: unit.partition("/")[0] in forced,
+            )
+
+    def billed(self, unit: str) -> None:
+        """What `spent` has told since the last unit was billed goes into this one's manifest, now to be written."""
+        if self._ledger is not None and self._told:
+            self._ledger.taken(unit, self._told)
+        self._told = set()
+
+    def settle(self) -> None:
+        """All that was to be done is done."""
+        if self._ledger is not None:
+            self._ledger.settle()
 
     def require_reachable(self, section: Section) -> None:
         """ConfigError where the settings and the environment alone tell that this section's model cannot be reached.
@@ -57,11 +88,15 @@ class Llms:
                 lm = self._config.lm
                 with self._progress.track(f"opening the language model that is to {section}", None):
                     self._open[service] = opens(service, self._folder, lm.device, lm.dtype, self._limits)
+                if self._ledger is not None:
+                    self._open[service].asker.keep_in(self._ledger, service.model)
             self._of[section] = replace(self._open[service], section=section)
         return self._of[section]
 
     def spent(self, stage: Section, key: str = LLM) -> dict[str, Any]:
         """`{key: what asking has cost}` under this label since it was last asked for; {} where nothing was asked.
+
+        With it stands what attempts that were killed had paid for the same.
 
         `KEY_probe` beside it: what trying the model out has cost.
         """
@@ -78,15 +113,21 @@ class Llms:
         if self._limits is not None:
             self._limits.close()
             self._limits = None
+        if self._ledger is not None:  # after all that may still write to it
+            self._ledger.close()
+            self._ledger = None
 
     def _since(self, label: str, key: str) -> dict[str, Any]:
+        from plainspoken.llm.spent import Spent
+
         total = [spent for llm in self._open.values() if (spent := llm.asker.spent().get(label)) is not None]
         now = sum(total[1:], total[0]) if total else None
         before, self._spent[label] = self._spent.get(label), now
-        if now is None:
-            return {}
-        since = now if before is None else now - before
-        return {key: asdict(since)} if since.asked else {}
+        since = Spent() if now is None else now if before is None else now - before
+        if self._ledger is not None:
+            since += self._ledger.earlier(label)
+            self._told.add(label)
+        return {key: asdict(since)} if since != Spent() else {}
 
     def _service(self, section: Section) -> LlmServiceConfig:
         return getattr(self._config, section).llm

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from plainspoken.errors import RunError, StoreError, UsageError
-from plainspoken.pipeline.stage import Outcome, Stage, Unit
+from plainspoken.errors import StoreError, UsageError
+from plainspoken.pipeline.other_settings import as_begun, as_loaded, refuse_other_settings
+from plainspoken.pipeline.stage import Outcome, Stage, Unit, chain_to, with_dependents
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.store import StageFolder, StageKey
 from plainspoken.store.atomic import storage_error
-from plainspoken.store.manifest import setting_differences
 from plainspoken.types import Failure
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -32,15 +32,16 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
     (nothing is touched then), StoreError for a file that is truncated, altered or cannot be written, and whatever a
     stage raises.
     """
-    chain = _chain(stages, target)
-    forced = _with_dependents(stages, force)
+    chain = chain_to(stages, target)
+    forced = with_dependents(stages, force)
     refuse_early(workplace, stages, target, force)
     for stage in stages:  # all of them: what a later stage must refuse should not wait for hours of earlier ones
         if stage.check is not None:
             stage.check(workplace)
     with _storage_errors(workplace.root):
-        _refuse_other_settings(workplace, chain, forced)
+        refuse_other_settings(workplace, chain, forced, as_loaded)
         _require_sources(workplace, chain, forced)
+        workplace.llms.take_up(lambda unit: _has_manifest(workplace, unit), forced)
         _require_answers(workplace, chain, forced)
         workplace.save_config()
         for stage in stages:
@@ -50,14 +51,18 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
                     workplace.folder(unit).invalidate()
         for stage in chain:
             _bring_up_stage(workplace, stage)
+        workplace.llms.settle()
 
 
 def refuse_early(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
     """Raises ConfigError for what the settings and the environment alone tell, before any model is loaded: a name that
-    there is not, whichever stage reads it; a service that a stage still to be begun cannot reach as it is set."""
+    there is not, whichever stage reads it; a service that a stage still to be begun cannot reach as it is set. RunError
+    where the folder is of other settings than these, as far as that can be told by now."""
+    chain, forced = chain_to(stages, target), with_dependents(stages, force)
     _refuse_names(workplace, stages)
-    forced = _with_dependents(stages, force)
-    for stage in _chain(stages, target):
+    with _storage_errors(workplace.root):
+        refuse_other_settings(workplace, chain, forced, as_begun)
+    for stage in chain:
         if stage.reaches is not None:
             done = any(workplace.path(stage.name).glob("**/manifest.json"))  # sites are not known yet
             if stage.name in forced or not done:
@@ -78,13 +83,14 @@ def to_do(
 
     Raises ConfigError for settings that some stage cannot work with, RunError when the folder is of other settings.
     """
-    chain = _chain(stages, target)
+    chain = chain_to(stages, target)
     _refuse_names(workplace, stages)  # a dry run reaches nobody, and needs no key
-    forced = _with_dependents(stages, force)
+    forced = with_dependents(stages, force)
+    refuse_other_settings(workplace, chain, forced, as_begun)
     for stage in stages:
         if stage.check is not None:
             stage.check(workplace)
-    _refuse_other_settings(workplace, chain, forced)
+    refuse_other_settings(workplace, chain, forced, as_loaded)
     found: dict[str, tuple[Unit, ...]] = {}
     for stage in chain:  # in order: the key of a stage rests on those before it
         before = [unit for name in stage.after for unit in found[name]]
@@ -100,63 +106,8 @@ def to_do(
 
 def redone(stages: Sequence[Stage], target: str, force: Collection[str]) -> list[str]:
     """The stages up to `target` that are made anew where these are forced. UsageError where there is no such stage."""
-    forced = _with_dependents(stages, force)
-    return [stage.name for stage in _chain(stages, target) if stage.name in forced]
-
-
-def _chain(stages: Sequence[Stage], target: str) -> list[Stage]:
-    """The stages that `target` rests on, itself last, in the order of the chain."""
-    by_name = {stage.name: stage for stage in stages}
-    needed, open_names = set(), [target]
-    while open_names:
-        name = open_names.pop()
-        if name not in needed:
-            needed.add(name)
-            open_names += by_name[name].after
-    return [stage for stage in stages if stage.name in needed]
-
-
-def _with_dependents(stages: Sequence[Stage], force: Collection[str]) -> set[str]:
-    """The named stages and every stage that reads from them, however indirectly."""
-    names = [stage.name for stage in stages]
-    for name in force:
-        if name not in names:
-            raise UsageError(f"--force {name}: there is no such stage; stages: {', '.join(names)}")
-    forced = set(force)
-    for stage in stages:  # in order: a stage reads only from earlier ones
-        if forced.intersection(stage.after):
-            forced.add(stage.name)
-    return forced
-
-
-def _refuse_other_settings(workplace: Workplace, chain: Sequence[Stage], forced: Collection[str]) -> None:
-    differences: dict[str, str] = {}
-    earliest: list[str] = []
-    for stage in chain:
-        if stage.name in forced or stage.presentation:
-            continue
-        for unit in workplace.units(stage):
-            before = workplace.folder(unit).settings()
-            if before is None:
-                continue
-            now = {**workplace.settings(stage, unit.site), "stage version": stage.version_under(workplace.config)}
-            found = setting_differences(before, now)
-            if found and stage.name not in earliest:
-                earliest.append(stage.name)
-            differences.update({line: f"{line}  ({stage.name})" for line in found if line not in differences})
-    if not differences:
-        return
-    # A stage redone takes those that read from it along: only the others need naming.
-    named: list[str] = []
-    for name in earliest:
-        if not _with_dependents(chain, named) & {name}:
-            named.append(name)
-    force = " ".join(f"--force {name}" for name in named)
-    lines = "\n".join(f"  {line}" for line in differences.values())
-    raise RunError(
-        f"{workplace.root} holds a run of other settings:\n{lines}\n"
-        f"Keep it and choose another folder with --out, or redo what they touch with {force}"
-    )
+    forced = with_dependents(stages, force)
+    return [stage.name for stage in chain_to(stages, target) if stage.name in forced]
 
 
 def _require_sources(workplace: Workplace, chain: Sequence[Stage], forced: Collection[str]) -> None:
@@ -227,6 +178,7 @@ def _begin(workplace: Workplace, stage: Stage, unit: Unit, key: StageKey) -> Non
 
 
 def _commit(workplace: Workplace, key: StageKey, outcome: Outcome, seconds: float) -> None:
+    workplace.llms.billed(outcome.unit.name)
     workplace.folder(outcome.unit).commit(
         key,
         seed=workplace.config.seed,
@@ -234,6 +186,11 @@ def _commit(workplace: Workplace, key: StageKey, outcome: Outcome, seconds: floa
         counts=outcome.counts,
         failures=[asdict(f) if isinstance(f, Failure) else f for f in outcome.failures],
     )
+
+
+def _has_manifest(workplace: Workplace, unit: str) -> bool:
+    stage, _, site = unit.partition("/")
+    return workplace.folder(Unit(stage, site or None)).manifest() is not None
 
 
 def _key(workplace: Workplace, stage: Stage, unit: Unit) -> StageKey:

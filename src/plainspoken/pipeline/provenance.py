@@ -6,6 +6,7 @@ from pathlib import Path
 
 from plainspoken.config import CoderConfig, Config, LlmServiceConfig, flat_settings, load_config
 from plainspoken.explainers import explainer_named
+from plainspoken.language.counted import counted
 from plainspoken.pipeline.asked import is_stand_in
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import Workplace
@@ -62,13 +63,19 @@ def _manifests(root: Path) -> list[Path]:
 
 def _method(workplace: Workplace, corpus: Manifest) -> tuple[tuple[str, str], ...]:
     c = workplace.config
-    by, sampled = speakers(c), f"; at most {c.explain.latents} latents, drawn at random" * bool(c.explain.latents)
+    by, sampled = (
+        speakers(c),
+        f"; at most {counted(c.explain.latents, 'latent')}, drawn at random" * bool(c.explain.latents),
+    )
     parts = ("fit", "explain", "calibrate", "evaluate")
-    text = "; ".join(f"{part}: {corpus.counts[part]['tokens']:,} tokens" for part in parts)
+    text = "; ".join(f"{part}: {counted(corpus.counts[part]['tokens'], 'token')}" for part in parts)
     return (
         ("Text", f"{text}, in rows of {corpus.counts['context']}"),
         ("Coder", _coder(c.coder)),
-        ("Explainer", f"{by.explainer}, {c.explain.words} words in the mean, at most {c.explain.words_max}{sampled}"),
+        (
+            "Explainer",
+            f"{by.explainer}, {counted(c.explain.words, 'word')} in the mean, at most {c.explain.words_max}{sampled}",
+        ),
         ("Simulator", str(by.simulator)),
         ("Calibrator", ", ".join((c.calibrate.calibrator, *c.evaluate.also_calibrated))),
         ("Positions", c.evaluate.positions),
@@ -103,7 +110,7 @@ def _coder(config: CoderConfig) -> str:
     if config.load is not None:
         return f"not trained here: taken from {short_name(config.load)}"
     skip = ", with a skip connection" if config.skip else ""
-    return f"{config.latents:,} latents, {config.activation} with k = {config.k}{skip}"
+    return f"{counted(config.latents, 'latent')}, {config.activation} with k = {config.k}{skip}"
 
 
 def _text(value: object) -> str:

@@ -59,17 +59,23 @@ class Results:
     """What people's changes to sentences did to the loss: `effect` in nats a token, below 0 where they helped."""
     report: Path | None
     """The report's file, if it is written."""
+    in_prompt: int = 1
+    """How many latents stood in one prompt of the simulator, at most: the effect of one edit is of its own levels."""
 
     @staticmethod
     def read(folder: Path) -> "Results":
         """The results of a run folder; RunError where it has not been evaluated."""
+        from plainspoken.pipeline.company import latents_in_prompt
+        from plainspoken.pipeline.stored import stored_config
+
         path = Path(folder) / "evaluate" / "results.json"
         if not path.is_file():
             raise RunError(f"{folder} has no results yet; go on with: plainspoken run {folder}")
         report = Path(folder) / "report.html"
         content = read_json(path)
         conditions, edits = tuple(content["conditions"]), tuple(content["edits"])
-        return Results(Path(folder), conditions, edits, report if report.is_file() else None)
+        in_prompt = latents_in_prompt(stored_config(Path(folder)))
+        return Results(Path(folder), conditions, edits, report if report.is_file() else None, in_prompt)
 
     def record(
         self, condition: str, *, site: str | None = None, fraction: float | None = None, order: str | None = None

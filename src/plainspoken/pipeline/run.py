@@ -14,7 +14,8 @@ from plainspoken.pipeline.chain import COMPARISON, STAGES
 from plainspoken.pipeline.machine import bring_up, refuse_early
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.results import Comparison, Results
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 
 if TYPE_CHECKING:
     from plainspoken.pipeline.dry import DryRun

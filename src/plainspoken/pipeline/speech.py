@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from plainspoken.coders import Coder, load_coder
 from plainspoken.errors import ConfigError
 from plainspoken.explainers import ExplainMeans, explainer_named
+from plainspoken.language.counted import counted
 from plainspoken.language.reading import Reading, read_rows
 from plainspoken.language.text import Text
 from plainspoken.latents import FiringTable
@@ -46,7 +47,12 @@ def explain_latents(
     most = workplace.config.explain.latents
     chosen = latents_to_explain(table, most, workplace.config.seed)
     if len(chosen) < int((np.diff(table.pointer) > 0).sum()):
-        left = Failure(0, "explain", f"not among the {most} latents that were drawn (explain.latents)", kind=NOT_CHOSEN)
+        left = Failure(
+            0,
+            "explain",
+            f"not among the {counted(most, 'latent that was', 'latents that were')} drawn (explain.latents)",
+            kind=NOT_CHOSEN,
+        )
         found = explain_these(workplace, module, table.only(chosen), weight, words, words_max, lost)
         silent, drawn = np.diff(table.pointer) == 0, set(chosen.tolist())
         return [e if silent[i] or i in drawn else replace(left, latent=i) for i, e in enumerate(found)]
@@ -80,7 +86,9 @@ def explain_these(
             return explainer.prepare(text)
 
     prepared = workplace.remembered(f"{name} explainer, {table.rows.fingerprint}", prepare)
-    with workplace.progress.track(f"explaining {module} in {words} words (sentences tried)", None) as advance:
+    with workplace.progress.track(
+        f"explaining {module} in {counted(words, 'word')} (sentences tried)", None
+    ) as advance:
         return explain(table, prepared, weight, words, words_max, advance)
 
 

@@ -1,11 +1,12 @@
 """What a stage is: a name, the settings it reads, the stages it reads from, and the work itself."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plainspoken.config import Config
+from plainspoken.errors import UsageError
 from plainspoken.types import Failure
 
 if TYPE_CHECKING:
@@ -96,3 +97,28 @@ class Stage:
     def version_under(self, config: Config) -> int:
         """Its version under these settings."""
         return self.version + (0 if self.raised is None else self.raised(config))
+
+
+def chain_to(stages: Sequence[Stage], target: str) -> list[Stage]:
+    """The stages that `target` rests on, itself last, in the order of the chain."""
+    by_name = {stage.name: stage for stage in stages}
+    needed, open_names = set(), [target]
+    while open_names:
+        name = open_names.pop()
+        if name not in needed:
+            needed.add(name)
+            open_names += by_name[name].after
+    return [stage for stage in stages if stage.name in needed]
+
+
+def with_dependents(stages: Sequence[Stage], force: Iterable[str]) -> set[str]:
+    """The named stages and every stage that reads from them, however indirectly. UsageError where there is no such."""
+    names = [stage.name for stage in stages]
+    for name in force:
+        if name not in names:
+            raise UsageError(f"--force {name}: there is no such stage; stages: {', '.join(names)}")
+    forced = set(force)
+    for stage in stages:  # in order: a stage reads only from earlier ones
+        if forced.intersection(stage.after):
+            forced.add(stage.name)
+    return forced

@@ -7,15 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from plainspoken.config import Config, config_tree, flat_settings, load_config
+from plainspoken.config import Config, config_tree, flat_settings
 from plainspoken.corpus import require_source
-from plainspoken.errors import CoderError, PlainspokenError, RunError, UsageError
+from plainspoken.errors import CoderError, PlainspokenError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.llms import LLM, Llms, Opens, Section
 from plainspoken.pipeline.lock import LOCK, held
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.sources import is_gone, located, short_name, source_fingerprint
 from plainspoken.pipeline.stage import Stage, Unit
+from plainspoken.pipeline.stored import CONFIG
 from plainspoken.store import StageFolder, read_json, sha256_file, write_json
 from plainspoken.store.manifest import digest
 from plainspoken.types import Site
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 else:  # they bring torch; a workplace is made before anything is loaded
     LanguageModel = Processes = CoderSource = Any
 
-CONFIG = "config.json"
 SOURCES = ("corpus.source", "corpus.eval_source")
 _NAMES = ("lm.name", *SOURCES, "coder.load", "score.embedder")
-_LOADED = "content of coder.load"
+_LOADED, _WEIGHTS = "content of coder.load", "weights of lm.name"
+KNOWN_LATE = frozenset({"site", _WEIGHTS, _LOADED})
+"""Of a unit's settings, what only a model that is loaded tells."""
 T = TypeVar("T")
 
 
@@ -84,12 +86,12 @@ class Workplace:
         return tuple(map(reconstructed, sites)) if self.config.coder.kind == "sae" else sites
 
     @cached_property
-    def _external(self) -> dict[str, str]:
-        """What the run depends on beside its settings: the weights, and the text that the corpus names stand for.
+    def _texts(self) -> dict[str, str]:
+        """What the run depends on beside its settings and its model: the text that the corpus names stand for.
 
         Of a text that is gone, what the run's own rows were made of: only who reads it anew cannot do without it.
         """
-        found = {"weights of lm.name": self.lm.fingerprint[:16]}
+        found: dict[str, str] = {}
         for setting in SOURCES:
             source = self._settings[setting]
             if source is not None:
@@ -99,7 +101,7 @@ class Workplace:
     def _text_of(self, setting: str, source: str) -> str:
         if not is_gone(source):
             return source_fingerprint(source)[:16]
-        if not self._is_of(setting, source):
+        if not self.is_of(setting, source):
             require_source(source)
         for stage in self._stages.values():
             manifest = self.folder(Unit(stage.name)).manifest() if not stage.after else None
@@ -135,7 +137,7 @@ class Workplace:
 
         kept = self.folder(Unit(stage.name, site))
         before = kept.settings() or {}
-        owned = _LOADED in before and self._is_of("coder.load", self._settings["coder.load"])
+        owned = _LOADED in before and self.is_of("coder.load", self._settings["coder.load"])
         try:
             given = self.coder_source.path
         except CoderError as error:  # neither in the hub's cache nor to be fetched
@@ -150,7 +152,7 @@ class Workplace:
         require_trained(given, path)
         return fingerprint(path)[:16]
 
-    def _is_of(self, setting: str, value: str) -> bool:
+    def is_of(self, setting: str, value: str) -> bool:
         """Whether this is what the run folder was made with."""
         section, _, name = setting.partition(".")
         path = self.root / CONFIG
@@ -194,6 +196,17 @@ class Workplace:
         A model, text or coder in another place is the same by its name and content: what folders it lies in does not
         count.
         """
+        found = self.settings_known(stage, site)
+        if not stage.after:
+            found[_WEIGHTS] = self.lm.fingerprint[:16]
+        if site is not None and found.get("coder.load") is not None:
+            found[_LOADED] = self.remembered(f"{_LOADED} at {site}", lambda: self._content_of_coder(stage, site))
+        if "site" in found:
+            found["site"] = ", ".join(site.module for site in self.sites)
+        return found
+
+    def settings_known(self, stage: Stage, site: str | None = None) -> dict[str, Any]:
+        """The same before any model is loaded: all but `KNOWN_LATE`, `site` standing for itself."""
         found = {
             n: v for n, v in self._settings.items() if any(n == s or n.startswith(s + ".") for s in stage.settings)
         }
@@ -204,11 +217,7 @@ class Workplace:
         found |= self._contents_of_llms(found)
         found |= {n: short_name(v) for n, v in found.items() if (n in _NAMES or _is_llm_name(n)) and v is not None}
         if not stage.after:
-            found.update(self._external)
-        if site is not None and found.get("coder.load") is not None:
-            found[_LOADED] = self.remembered(f"{_LOADED} at {site}", lambda: self._content_of_coder(stage, site))
-        if "site" in found:
-            found["site"] = ", ".join(site.module for site in self.sites)
+            found |= self._texts
         return found
 
     def refuse_secrets(self) -> None:
@@ -279,24 +288,3 @@ def _content(folder: Path) -> str:
     """Hash over the names and contents of a folder's files."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return digest([[path.name, sha256_file(path)] for path in files])[:16]
-
-
-def is_run_folder(root: Path) -> bool:
-    """Whether a run was begun there."""
-    return (Path(root) / CONFIG).is_file()
-
-
-def has_settings(root: Path) -> bool:
-    """Whether the config.json there is a run's: a language model and many a coder have one, too."""
-    try:
-        stored_config(root)
-    except UsageError:
-        return False
-    return True
-
-
-def stored_config(root: Path, overrides: Sequence[str] = (), **values: Any) -> Config:
-    """The settings that a run folder was made with, overridden; RunError where it is no run folder."""
-    if not is_run_folder(root):
-        raise RunError(f"{root} is no run folder (it has no {CONFIG}); make one with: plainspoken run --out {root}")
-    return load_config(file=Path(root) / CONFIG, overrides=overrides, **values)

@@ -71,9 +71,9 @@ class ScorerReport:
     MEASURES: ClassVar = ("auprc", "f1", "balanced_accuracy", "correlation")
 
     @property
-    def examples(self) -> str:
-        """What was scored."""
-        return "(latent, token) pairs" if self.scorer == "simulation" else "texts"
+    def example(self) -> str:
+        """What was scored: one of them."""
+        return "(latent, token) pair" if self.scorer == "simulation" else "text"
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ class SiteReport:
 
     `mostly_explained`: whether so many latents have a sentence that it need not be said before all else; `not_chosen`:
     those that a sample left out; `firings`, `firings_explained`: a token, of all latents and of those with a sentence.
+    `in_prompt`: how many latents stood in one prompt of the simulator, at most.
     `failures`: those worth a line each; `kinds` counts all of them. `discarded`: the mean probability that a language
     model's answers gave to anything but a level; None where no probabilities were read.
     """
@@ -124,6 +125,7 @@ class SiteReport:
     not_chosen: int = 0
     firings: float | None = None
     firings_explained: float | None = None
+    in_prompt: int = 1
 
 
 @dataclass(frozen=True)

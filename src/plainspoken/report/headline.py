@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from plainspoken.language.counted import agreeing, counted
 from plainspoken.report import numbers
 from plainspoken.report.data import Measured, ReportData, SiteReport
 from plainspoken.report.select import subject, whole
@@ -72,16 +73,18 @@ def _lacking(row: Measured) -> list[str]:
 
 
 def _few(site: SiteReport) -> str:
-    explained, latents = numbers.count(site.explained), numbers.count(site.latents)
+    explained, latents = numbers.count(site.explained), counted(site.latents, "latent")
+    have = agreeing(site.explained, "has", "have")
     share = numbers.percent(site.explained / site.latents, 1)
     if site.firings and site.firings_explained is not None:
         share += f", with {numbers.percent(site.firings_explained / site.firings, 1)} of the firings"
     if site.not_chosen:
-        tried = numbers.count(site.latents - site.not_chosen)
-        told = f"A sample: {tried} of {latents} latents were tried, and {explained} ({share})"
+        tried = site.latents - site.not_chosen
+        were = agreeing(tried, "was", "were")
+        told = f"A sample: {numbers.count(tried)} of {latents} {were} tried, and {explained} ({share})"
     else:
-        told = f"Only {explained} of {latents} latents ({share})"
-    return f"{told} have a sentence; the others are put at 0."
+        told = f"Only {explained} of {latents} ({share})"
+    return f"{told} {have} a sentence; the others are put at 0."
 
 
 def _stands_in(data: ReportData) -> bool:
@@ -133,14 +136,14 @@ def _made_by(data: ReportData) -> tuple[str, ...]:
 def _name(data: ReportData, site: SiteReport) -> tuple[str, str]:
     """The subject of the sentence and the ending of its verb."""
     if site is data.joint and len(data.sites) > 1:
-        return f"all {len(data.sites)} sites together", ""
+        return f"all {counted(len(data.sites), 'site')} together", ""
     return site.site, "s"
 
 
 def _extent(site: SiteReport, rewritten: Measured) -> str:
     words = "no latent has an explanation"
     if site.words_mean is not None:
-        words = f"mean {numbers.fixed(site.words_mean, 0)} words a latent"
+        words = f"mean {counted(round(site.words_mean), 'word')} a latent"
     if rewritten.fraction is None or rewritten.fraction >= 1:
         return words
     return f"{numbers.percent(rewritten.fraction, 1)} of the latents, {words}"
@@ -171,7 +174,7 @@ def _cautions(rewritten: Measured, shuffled: Measured | None) -> tuple[str, ...]
     if rewritten.documents < 2:
         notes.append("Measured on a single document: how far the figures would vary on others is not known.")
     elif rewritten.documents < FEW_DOCUMENTS:
-        notes.append(f"Measured on {rewritten.documents} documents: intervals over so few are too narrow.")
+        notes.append(f"Measured on {counted(rewritten.documents, 'document')}: intervals over so few are too narrow.")
     if share is not None and share.sign == 1:
         if rewritten.p_beats_zero is not None and rewritten.p_beats_zero >= LEVEL:
             chance = numbers.p_value(rewritten.p_beats_zero)
@@ -193,7 +196,7 @@ def _losses(data: ReportData, site: SiteReport, rewritten: Measured, claims: boo
     names = (("original", "original"), ("coder", "coder"), ("rewritten", "rewritten"), ("zero-latents", "latents zero"))
     found = [(label, whole(site, name)) for name, label in names]
     losses = [f"{label} {numbers.nats(row.ce.value)}" for label, row in found if row is not None]
-    measured = f"{numbers.count(rewritten.documents)} documents, {numbers.count(rewritten.tokens)} tokens"
+    measured = f"{counted(rewritten.documents, 'document')}, {counted(rewritten.tokens, 'token')}"
     notes = [f"Loss in nats a token on {measured}: {', '.join(losses)}."]
     kept = _coder_keeps(site)
     if kept is not None:
@@ -206,10 +209,11 @@ def _losses(data: ReportData, site: SiteReport, rewritten: Measured, claims: boo
     if claims and rewritten.p_beats_zero is not None and rewritten.p_beats_zero < LEVEL:
         notes.append(f"Better than zero ablation: {numbers.p_value(rewritten.p_beats_zero)}, paired by document.")
     if site.explained < site.latents:
-        explained, latents = numbers.count(site.explained), numbers.count(site.latents)
+        explained = f"{numbers.count(site.explained)} of {counted(site.latents, 'latent')}"
+        have = agreeing(site.explained, "has", "have")
         why = [f"{kind} {numbers.count(count)}" for kind, count in _without_explanation(data, site)]
         told = f" ({'; '.join(why)})" if why else ""
-        notes.append(f"{explained} of {latents} latents have an explanation; the others are failures{told}, put at 0.")
+        notes.append(f"{explained} {have} an explanation; the others are failures{told}, put at 0.")
     if site.discarded is not None:
         share = numbers.percent(site.discarded, 1)
         notes.append(f"Of the simulator’s probability {share} went to anything but a level, and is left out (mean).")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from plainspoken.language.counted import counted
 from plainspoken.report.interval import Interval
 
 Rank = Literal["best", "median", "worst"]
@@ -37,7 +38,7 @@ class Example:
     def __post_init__(self) -> None:
         if not len(self.pieces) == len(self.true) == len(self.simulated):
             raise ValueError(
-                f"an example needs one true and one simulated value a token: {len(self.pieces)} tokens, "
+                f"an example needs one true and one simulated value a token: {counted(len(self.pieces), 'token')}, "
                 f"{len(self.true)} true, {len(self.simulated)} simulated"
             )
 
@@ -74,7 +75,10 @@ class Edit:
 
 @dataclass(frozen=True)
 class FailureRow:
-    """What could not be done for a latent; `column` (1-based, characters) and `expected` where a sentence failed."""
+    """What could not be done for a latent; `column` (1-based, characters) and `expected` where a sentence failed.
+
+    `lacking`: where some answers lack, of which share of the documents and of which kind, and how many and why.
+    """
 
     latent: int
     stage: str
@@ -83,3 +87,4 @@ class FailureRow:
     expected: str | None = None
     text: str | None = None
     kind: str | None = None
+    lacking: tuple[tuple[str, str], ...] = ()

@@ -2,6 +2,7 @@
 
 import math
 
+from plainspoken.language.counted import counted
 from plainspoken.report.interval import Interval
 
 UNDEFINED = "—"
@@ -111,7 +112,7 @@ def rate(value: float) -> str:
     """Firings a token: "1 in 240 tokens"; "12% of tokens" when frequent; "never" when zero."""
     if value < 1e-12:
         return "never"
-    return f"{percent(value)} of tokens" if value >= 0.1 else f"1 in {count(round(1 / value))} tokens"
+    return f"{percent(value)} of tokens" if value >= 0.1 else f"1 in {counted(round(1 / value), 'token')}"
 
 
 def seconds(value: float) -> str:

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
+from plainspoken.language.counted import counted
 from plainspoken.report import numbers, select
 from plainspoken.report.data import FrontierPoint, Measured, ReportData, SiteReport
 from plainspoken.report.figures import (
@@ -109,8 +110,8 @@ def _summary(site: SiteReport) -> str:
     if rewritten is not None and not rewritten.complete:
         share += f" (incomplete: {answered(rewritten)})"
     words = "no words"
-    if site.words_max is not None:
-        words = f"mean {numbers.fixed(site.words_mean, 0)} words, at most {numbers.count(site.words_max)}"
+    if site.words_mean is not None and site.words_max is not None:
+        words = f"mean {counted(round(site.words_mean), 'word')}, at most {numbers.count(site.words_max)}"
     return f"recovered {share} · {words} · {numbers.count(site.explained)} of {numbers.count(site.latents)} explained"
 
 
@@ -167,6 +168,7 @@ def _figures_bold(text: str) -> Markup:
 def _filters() -> dict[str, object]:
     return {
         "count": numbers.count,
+        "counted": counted,
         "fixed": numbers.fixed,
         "nats": numbers.nats,
         "nats_range": numbers.nats_range,

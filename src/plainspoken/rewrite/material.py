@@ -128,10 +128,10 @@ def gather(
     require_part(table.rows, "calibrate")
 
     def predict(spoken: Spoken, evidence: Evidence, by: str = calibrator) -> Prediction:
-        fit = calibrator_named(by).fit
-        sizes = fit(evidence.at_firings(), maximum)
-        taught = Taught(*spoken.calibrate.pairs_by_latent(table.rows.mask))
-        return Prediction(spoken.rewrite, fit(evidence, maximum), sizes, spoken.explained, taught)
+        way = calibrator_named(by)
+        sizes = way.fit(evidence.at_firings(), maximum)
+        taught = Taught(*spoken.calibrate.pairs_by_latent(table.rows.mask)) if way.learns else None
+        return Prediction(spoken.rewrite, way.fit(evidence, maximum), sizes, spoken.explained, taught)
 
     evidence = Evidence.over(spoken.calibrate, table)
     prediction = predict(spoken, evidence)

@@ -52,8 +52,8 @@ class Prediction:
     A latent without an explanation (`explained` False) is predicted to be exactly 0 everywhere, and so is one at a
     token where the simulator gave no answer for it: not the calibration's value for level 0, which is what was found
     where the simulator says "silent", but the 0 of zero-latents, so that what is not answered wins nothing back.
-    `coverage` counts such pairs, `calibrated` those that the calibration was to learn from, by `taught` (None: that is
-    not known). What is asked of the tokens that the simulator was not asked about raises RunError.
+    `coverage` counts such pairs, `calibrated` those that the calibration was to learn from, by `taught` (None: it
+    learns from none). What is asked of the tokens that the simulator was not asked about raises RunError.
     """
 
     simulation: Simulation

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from plainspoken.language.counted import counted
 from plainspoken.llm import Answer, Chat, Fault, Message, Reply, Request
 from plainspoken.llm.open import Llm
 from plainspoken.scorers.judged import Judged, Verdict
@@ -113,8 +114,10 @@ def _said(answer: Answer, count: int, read: Read) -> list[float] | Fault:
         return answer
     if not isinstance(answer, Reply):
         return Fault("server", "it answered with something else than words")
-    if answer.finish != "stop":
-        return Fault("parse", "the reply was cut off; raise score.max_tokens")
+    if answer.finish == "refused":
+        return Fault("refused", "the model refused")
+    if answer.finish == "length":
+        return Fault("cut answer", "the reply was cut off; raise score.max_tokens")
     return read(answer.text, count)
 
 
@@ -166,7 +169,12 @@ class Ledger:
     def finish(self) -> Scored:
         """What was judged, and a Failure for each latent and kind of fault."""
         failures = tuple(
-            Failure(latent, STAGE, f"{count} examples without an answer: {self._reasons[latent, kind]}", kind=kind)
+            Failure(
+                latent,
+                STAGE,
+                f"{counted(count, 'example')} without an answer: {self._reasons[latent, kind]}",
+                kind=kind,
+            )
             for (latent, kind), count in sorted(self._faults.items())
         )
         unanswered: Counter[str] = Counter()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Bool, Int
 
+from plainspoken.language.counted import counted
 from plainspoken.language.text import Text
 from plainspoken.llm.open import Llm
 from plainspoken.llm.requests import Answer, Fault, FaultKind, Request
@@ -112,7 +113,10 @@ def too_long(llm: Llm, tokens: int) -> Fault | None:
     """A Fault where a prompt of so many tokens leaves no room for an answer; None, too, where the room is not known."""
     if not llm.context or tokens < llm.context:
         return None
-    return Fault("too long", f"a prompt of {tokens} tokens and its answer; the context of {llm.name} is {llm.context}")
+    return Fault(
+        "beyond context",
+        f"a prompt of {counted(tokens, 'token')} and its answer; the context of {llm.name} is {llm.context}",
+    )
 
 
 @dataclass
@@ -160,7 +164,9 @@ class _Heard:
 
     def failures(self) -> list[Failure]:
         return [
-            Failure(latent, STAGE, f"{count} (token, latent) pairs got no answer; the first: {reason}", kind=kind)
+            Failure(
+                latent, STAGE, f"{counted(count, '(token, latent) pair')} got no answer; the first: {reason}", kind=kind
+            )
             for (latent, kind), (count, reason) in sorted(self.unanswered.items())
         ]
 

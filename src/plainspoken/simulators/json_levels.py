@@ -64,7 +64,7 @@ def read_levels(answer: Answer, wanted: Wanted) -> Levels | Fault:
     if answer.finish == "refused":
         return Fault("refused", "the model refused")
     if answer.finish == "length":
-        return Fault("parse", f"the reply is cut off: {_shown(answer.text)}")
+        return Fault("cut answer", f"the reply is cut off: {_shown(answer.text)}")
     try:
         said = read_matches(the_json(answer.text), wanted)
     except _Doubt as doubt:

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Int
 
 from plainspoken.errors import LlmError
+from plainspoken.language.counted import counted
 from plainspoken.language.text import Text
 from plainspoken.llm.open import Llm
 from plainspoken.llm.requests import Answer, Chat, Fault, Message
@@ -176,8 +177,10 @@ def chat_within(llm: Llm, said: tuple[Message, ...], tokens: int, seed: int, hel
         prompt = len(llm.tokens.chat_prefix(said))
         room = min(room, llm.context - prompt)
         if room < _LEAST_ROOM:
-            reason = f"a prompt of {prompt} tokens leaves no room for an answer; the context of {llm.name} is "
-            return Fault("too long", f"{reason}{llm.context}")
+            reason = (
+                f"a prompt of {counted(prompt, 'token')} leaves no room for an answer; the context of {llm.name} is "
+            )
+            return Fault("beyond context", f"{reason}{llm.context}")
     return Chat(said, room, seed=seed, schema=held)
 
 

@@ -9,12 +9,35 @@ from plainspoken.corpus.apart import divide
 from plainspoken.errors import CorpusWarning
 from plainspoken.lm import parse_self, require_samples, self_documents
 from plainspoken.pipeline.shelves import save_rows
+from plainspoken.pipeline.sources import is_gone
 from plainspoken.pipeline.stage import Outcome, Unit
-from plainspoken.pipeline.workplace import Workplace
+from plainspoken.pipeline.workplace import SOURCES, Workplace
 from plainspoken.types import Part, Rows
 
 _CHARACTERS_PER_TOKEN = 6
 """How much of a hub corpus, which may have no end, is read for a token that is asked for."""
+
+
+def check(workplace: Workplace) -> None:
+    """CorpusError where a text that is still to be read is not there; one that was read may have gone since."""
+    unread = workplace.folder(Unit("corpus")).manifest() is None
+    for setting, source in _read_here(workplace):
+        if unread or (is_gone(source) and not workplace.is_of(setting, source)):
+            require_source(source)
+
+
+def reaches(workplace: Workplace) -> None:
+    """CorpusError where a text that is to be read, or to be read anew, is not there."""
+    for _, source in _read_here(workplace):
+        require_source(source)
+
+
+def _read_here(workplace: Workplace) -> Iterator[tuple[str, str]]:
+    """(setting, source) of the texts that are not sampled from the model."""
+    config = workplace.config.corpus
+    for setting, source in zip(SOURCES, (config.source, config.eval_source), strict=True):
+        if source is not None and not source.startswith("self:"):
+            yield setting, source
 
 
 def needs(workplace: Workplace) -> None:

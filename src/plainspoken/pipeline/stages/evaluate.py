@@ -143,7 +143,7 @@ def _before_edits(workplace: Workplace, module: str, spoken: Spoken, calibrate: 
     """
     folder, latents = workplace.path("explain", module), len(spoken.explained)
     texts = {e.latent: e.text for e in explanations.read_as_written(folder).values()}
-    gate, together = site_gate(workplace, module, texts), latents_in_prompt(workplace)
+    gate, together = site_gate(workplace, module, texts), latents_in_prompt(workplace.config)
     explained = spoken.explained.copy()
 
     def before(share: Share, rows: Rows) -> Simulation:

@@ -12,6 +12,7 @@ import numpy as np
 
 from plainspoken.evaluate import SiteFacts, evaluate
 from plainspoken.evaluate import units as units_of
+from plainspoken.language.counted import counted
 from plainspoken.pipeline.gating import gated, site_gate
 from plainspoken.pipeline.shelves import calibrate_rows, load_rows, load_statistics, load_table
 from plainspoken.pipeline.speech import explain_latents, simulate_latents, unread_latents
@@ -55,8 +56,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         else:
             lowest = min(share for share in shares if share is not None)
             workplace.progress.warn(
-                f"frontier at {budget} words: only {lowest:.2%} of what the simulator was asked was answered; the rest "
-                "is put at 0, or lacks in the calibration; --force frontier asks for what is lacking"
+                f"frontier at {counted(budget, 'word')}: only {lowest:.2%} of what the simulator was asked was answered"
+                "; the rest is put at 0, or lacks in the calibration; --force frontier asks for what is lacking"
             )
     write_json(folder / "frontier.json", {"points": points})
     spent: dict[str, Any] = {}
@@ -86,7 +87,7 @@ def _points(workplace: Workplace, budget: int) -> list[dict[str, Any]]:
     # With one order and everything rewritten only the baselines and the controls stand beside it.
     whole = dataclasses.replace(config.evaluate, fractions=(1.0,), orders=("best",), draws=1)
     total = units_of(rows, materials, whole, seed=config.seed)
-    with workplace.progress.track(f"measuring at {budget} words", total) as advance:
+    with workplace.progress.track(f"measuring at {counted(budget, 'word')}", total) as advance:
         results = evaluate(workplace.lm, rows, materials, whole, facts, seed=config.seed, progress=advance)
     records = results["conditions"]
     controls = {record["site"]: record for record in records if record["condition"] == "shuffled"}

@@ -35,8 +35,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
         record = coder_record(measured, config.evaluate.bootstrap, config.seed)
         if config.coder.load is None and config.train.sparsity is None and off(record["l0"], coder.spec):
             workplace.progress.warn(
-                f"{unit.site}: {record['l0']:.1f} latents fire at a token, where coder.k asks for {coder.spec.k}: the "
-                "training was too short to be steered there; raise train.tokens"
+                f"{unit.site}: at a token {record['l0']:.1f} of the latents fire, where coder.k asks for "
+                f"{coder.spec.k}: the training was too short to be steered there; raise train.tokens"
             )
         folder = workplace.path("measure", unit.site)
         write_json(folder / MEASURES, {"site": unit.site, "part": rows.part, "rows": rows.fingerprint, **record})

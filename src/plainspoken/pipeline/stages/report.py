@@ -1,12 +1,14 @@
 """Report: the files of the run, read once more, as one page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from plainspoken.language.counted import agreeing, counted
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.asked import latents_by_kind, llm_costs
+from plainspoken.pipeline.company import latents_in_prompt
 from plainspoken.pipeline.provenance import provenance, speakers
 from plainspoken.pipeline.score_table import scores_found
 from plainspoken.pipeline.shelves import (
@@ -124,6 +126,7 @@ def _site_report(
         discarded=counts.get("evaluate_discarded"),
         gate=gate_report(counts),
         scorers=tuple(map(scorer_report, scores_found(workplace, module))),
+        in_prompt=latents_in_prompt(workplace.config),
     )
 
 
@@ -214,14 +217,29 @@ def _failures(
         # A person may have explained what the explainer could not.
         lasting = [record for record in manifest.failures if stage == "simulate" or record["latent"] not in written]
         kinds += [FailureKind(stage, *each) for each in latents_by_kind(stage, lasting)]
-        for record in lasting:
-            latent = record["latent"]
-            text = written[latent].text if latent in written else None
-            if (kind := record.get("kind")) != NOT_CHOSEN:
-                expected = record.get("expected")
-                row = FailureRow(latent, stage, record["reason"], record.get("column"), expected, text, kind)
-                found.append(row)
+        told = [record for record in lasting if record.get("kind") != NOT_CHOSEN]
+        found += [_failure(stage, rows, written) for rows in _by_latent(stage, told)]
     return tuple(found), tuple(sorted(kinds, key=lambda kind: -kind.latents))
+
+
+def _by_latent(stage: str, failures: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The failures that stand in one line: of `simulate` all answers that one latent lacks, of whatever share."""
+    found: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    for place, record in enumerate(failures):
+        lacks = stage == "simulate" and record.get("kind") is not None
+        found.setdefault((record["latent"], -1 if lacks else place), []).append(record)
+    return list(found.values())
+
+
+def _failure(stage: str, records: Sequence[Mapping[str, Any]], written: Mapping[int, Explanation]) -> FailureRow:
+    first = records[0]
+    latent, kind, lacking = first["latent"], first.get("kind"), tuple[tuple[str, str], ...]()
+    if stage == "simulate" and kind is not None:
+        # A manifest of before its failures told the share that they are of has none of these.
+        lacking = tuple((", ".join(filter(None, (r.get("share"), r["kind"]))), r["reason"]) for r in records)
+    reason = "; ".join(f"{where}: {why}" for where, why in lacking) or first["reason"]
+    text = written[latent].text if latent in written else None
+    return FailureRow(latent, stage, reason, first.get("column"), first.get("expected"), text, kind, lacking)
 
 
 def _frontier(points: Sequence[Mapping[str, Any]], module: str) -> tuple[FrontierPoint, ...]:
@@ -251,7 +269,8 @@ def _warnings(workplace: Workplace, sites: Sequence[SiteReport], results: Mappin
         if broken:
             which = ", ".join(str(failure.latent) for failure in broken[:10])
             told.append(
-                f"{site.site}: what is said of {len(broken)} latents could not be read; they count as failures and are "
+                f"{site.site}: what is said of {counted(len(broken), 'latent')} could not be read; "
+                f"{agreeing(len(broken), 'it counts as a failure and is', 'they count as failures and are')} "
                 f"put at 0 (latent {which})"
             )
         if site.unanswered is not None and site.unanswered.pairs:
@@ -260,10 +279,11 @@ def _warnings(workplace: Workplace, sites: Sequence[SiteReport], results: Mappin
 
 
 def _incomplete(site: SiteReport, lacking: Unanswered) -> str:
-    kinds = "; ".join(f"{kind.kind}: {kind.latents:,} latents" for kind in lacking.kinds)
+    kinds = "; ".join(f"{kind.kind}: {counted(kind.latents, 'latent')}" for kind in lacking.kinds)
     why = f" ({kinds})" if kinds else ""
     return (
-        f"{site.site}: this rewrite is incomplete. Of {lacking.asked:,} (latent, token) pairs that the simulator was "
-        f"asked about on the evaluate documents {lacking.pairs:,} got no answer and are put at 0{why}. "
-        "--force simulate asks for them again, and for nothing that was answered before."
+        f"{site.site}: this rewrite is incomplete. Of {counted(lacking.asked, '(latent, token) pair')} that the "
+        f"simulator was asked about on the evaluate documents {lacking.pairs:,} got no answer and "
+        f"{agreeing(lacking.pairs, 'is', 'are')} put at 0{why}. --force simulate asks for what lacks, and for "
+        "nothing that was answered before."
     )

@@ -105,7 +105,7 @@ def bring_up_simulation(
     that got no answer somewhere, and all that stand in a prompt with one that is: what was asked before comes out of
     the response cache.
     """
-    simulator, together = simulated_by(workplace), latents_in_prompt(workplace)
+    simulator, together = simulated_by(workplace), latents_in_prompt(workplace.config)
     wanted = text_hashes(texts, latents, only, together)
     old, known = None, np.zeros_like(wanted)
     if path.exists():

@@ -7,6 +7,7 @@ import torch
 from plainspoken.coders import CoderSpec
 from plainspoken.config import CoderConfig, TrainConfig
 from plainspoken.errors import ConfigError
+from plainspoken.language.counted import counted
 from plainspoken.pipeline.fitting import fit, sources
 from plainspoken.pipeline.loading import load_coders, require_loadable
 from plainspoken.pipeline.shelves import load_rows
@@ -44,7 +45,7 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
     folders = {module: workplace.path("train", module) for module in sites}
     rows = load_rows(workplace, "fit")
     for source in sources(workplace, list(sites.values()), rows, workplace.path("train")):
-        label = source.sites[0] if len(source.sites) == 1 else f"coders at {len(source.sites)} sites"
+        label = source.sites[0] if len(source.sites) == 1 else f"coders at {counted(len(source.sites), 'site')}"
         for module, counts in fit(workplace, source, sites, specs, folders, rows, label):
             yield Outcome(Unit("train", module), {"fit_tokens": rows.token_count, **counts})
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from plainspoken.language.counted import agreeing, counted
 from plainspoken.report import numbers, svg
 from plainspoken.report.data import CoderReport
 from plainspoken.report.figures.frame import Frame, Picture, new_axes, picture
@@ -13,7 +14,8 @@ from plainspoken.report.figures.frame import Frame, Picture, new_axes, picture
 
 def coder_picture(coder: CoderReport, key: str) -> Picture:
     """Latents by firing rate, and FVU over the training, side by side."""
-    silent = f"{numbers.count(coder.silent)} of {numbers.count(coder.latents)} latents fire at none of the tokens"
+    fire = agreeing(coder.silent, "fires", "fire")
+    silent = f"{numbers.count(coder.silent)} of {counted(coder.latents, 'latent')} {fire} at none of the tokens"
     fvu = numbers.fixed(coder.fvu.value, 3) if coder.fvu is not None else numbers.UNDEFINED
     caption = (
         f"The coder before anything is said of it. Left: its latents by the share of {numbers.count(coder.tokens)} "

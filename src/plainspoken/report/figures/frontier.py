@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from plainspoken.language.counted import counted
 from plainspoken.report import numbers, svg
 from plainspoken.report.data import FrontierPoint, SiteReport
 from plainspoken.report.figures.frame import Frame, Picture, certainty, label_levels, new_axes, percent_axis, picture
@@ -15,7 +16,9 @@ def frontier_picture(site: SiteReport, key: str) -> Picture | None:
     points = sorted(site.frontier, key=lambda point: point.budget)
     if len(points) < 2:
         return None
-    said = "; ".join(f"{point.budget} words: {numbers.percent_interval(point.recovered)}" for point in points)
+    said = "; ".join(
+        f"{counted(point.budget, 'word')}: {numbers.percent_interval(point.recovered)}" for point in points
+    )
     caption = (
         "The frontier: recovered when every latent is rewritten, against the words its sentence may use (mean over "
         f"latents; each step to the right is a doubling), {certainty(point.recovered for point in points)}. "
@@ -29,7 +32,7 @@ def frontier_picture(site: SiteReport, key: str) -> Picture | None:
 
 def _spoken(points: Sequence[FrontierPoint]) -> str:
     """Of how many latents a budget has a sentence, where that is not the same at all: the others are put at 0."""
-    told = [f"{p.budget} words {numbers.count(p.explained)}" for p in points if p.explained is not None]
+    told = [f"{counted(p.budget, 'word')} {numbers.count(p.explained)}" for p in points if p.explained is not None]
     if len({(point.explained, point.latents) for point in points}) < 2:
         return ""
     return f" Latents with a sentence, the others put at 0: {', '.join(told)}."
