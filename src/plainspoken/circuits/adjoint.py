@@ -117,7 +117,7 @@ def past_ffn(
     """Notes what the FFN's sources contribute; the gradient before it."""
     t = len(gradient)
     out[at.error][:t] = _dot(gradient, layer.error[:t])
-    if layer.coder is None:
+    if layer.coder is None and not len(layer.latents):
         return gradient
     out[at.ffn_bias] = _dot(gradient, layer.ffn_bias[:t]).sum(0)
     start, contributions = layer.latents.start.tolist(), out[at.latents]

@@ -86,6 +86,10 @@ class Layer:
     ffn: str
     ffn_out: Norm | None
     parallel: bool
+    neurons: str
+    """The module, within the FFN, that reads its neurons: their activations are its input."""
+    W_out: Float[Tensor, "neurons d"]
+    """What a neuron of activation 1 puts out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +150,8 @@ def _gpt2(model: Any) -> Anatomy:
             b_O=attention.c_proj.bias,
             group=torch.arange(heads),
         )
-        return Layer(path, norm(block.ln_1), maps, None, norm(block.ln_2), f"{path}.mlp", None, False)
+        down = f"{path}.mlp.c_proj", block.mlp.c_proj.weight
+        return Layer(path, norm(block.ln_1), maps, None, norm(block.ln_2), f"{path}.mlp", None, False, *down)
 
     layers = tuple(layer(i, block) for i, block in enumerate(base.h))
     return _whole(model, base.wte, base.wpe.weight, layers, base.ln_f, model.lm_head)
@@ -169,7 +174,9 @@ def _gpt_neox(model: Any) -> Anatomy:
             group=torch.arange(heads),
         )
         norms = norm(block.input_layernorm), norm(block.post_attention_layernorm)
-        return Layer(path, norms[0], maps, None, norms[1], f"{path}.mlp", None, config.use_parallel_residual)
+        down, parallel = block.mlp.dense_4h_to_h.weight.T, config.use_parallel_residual
+        neurons = f"{path}.mlp.dense_4h_to_h"
+        return Layer(path, norms[0], maps, None, norms[1], f"{path}.mlp", None, parallel, neurons, down)
 
     layers = tuple(layer(i, block) for i, block in enumerate(base.layers))
     return _whole(model, base.embed_in, None, layers, base.final_layer_norm, model.get_output_embeddings())
@@ -195,7 +202,9 @@ def _llama(model: Any) -> Anatomy:
         four = hasattr(block, "pre_feedforward_layernorm")
         before = block.pre_feedforward_layernorm if four else block.post_attention_layernorm
         outs = (norm(block.post_attention_layernorm), norm(block.post_feedforward_layernorm)) if four else (None, None)
-        return Layer(path, norm(block.input_layernorm), maps, outs[0], norm(before), f"{path}.mlp", outs[1], False)
+        norms, down = (norm(block.input_layernorm), norm(before)), block.mlp.down_proj.weight.T
+        neurons = f"{path}.mlp.down_proj"
+        return Layer(path, norms[0], maps, outs[0], norms[1], f"{path}.mlp", outs[1], False, neurons, down)
 
     layers = tuple(layer(i, block) for i, block in enumerate(base.layers))
     return _whole(model, base.embed_tokens, None, layers, base.norm, model.lm_head)
