@@ -9,11 +9,23 @@ import numpy as np
 from jaxtyping import Float, Int
 
 NodeKind = Literal[
-    "token", "position", "attention_bias", "ffn_bias", "error", "latent", "head", "skip", "logit", "direction"
+    "token",
+    "position",
+    "attention_bias",
+    "ffn_bias",
+    "error",
+    "latent",
+    "head",
+    "skip",
+    "logit",
+    "direction",
+    "own_bias",
+    "group",
 ]
 """`token`, `position`: embeddings. `attention_bias`, `ffn_bias`: all constants of a layer's part, at all tokens
-together. `error`: what a layer's FFN puts out at a token beyond its coder. `head`: a head's reading of a source token.
-`skip`: a coder's linear path. `logit`, `direction`: what is explained."""
+together, or at one where it has a position. `error`: what a layer's FFN puts out at a token beyond its coder. `head`: a
+head's reading of a source token. `skip`: a coder's linear path. `logit`, `direction`: what is explained. `own_bias`: of
+paths alone, where one ends in the bias of what it last reached; a graph has it as offset. `group`: a supernode."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +50,10 @@ class Node:
 
     @property
     def id(self) -> str:
-        """Unique in its graph, and readable: KIND[:LAYER[/INDEX]][@POSITION[>READS]]."""
+        """Unique in its graph, and readable: KIND[:LAYER[/INDEX]][@POSITION[>READS]], or KIND:LABEL."""
         place = "" if self.layer is None else f":{self.layer}"
         place += "" if self.index is None else f"/{self.index}" if place else f":{self.index}"
-        place += f":{self.label}" if self.kind == "direction" else ""
+        place += f":{self.label}" if self.kind in ("direction", "group") else ""
         place += "" if self.position is None else f"@{self.position}"
         return self.kind + place + ("" if self.reads is None else f">{self.reads}")
 
