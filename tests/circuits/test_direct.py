@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from families_made import FAMILIES, made_coders, made_lm, made_prompt, relative
-from plainspoken.circuits.direct import direct, head_terms, joined, readers_of
+from plainspoken.circuits.direct import Readers, direct, head_terms, joined, readers_of
 from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.targets import firing_targets, logit_targets, value_of
 
@@ -20,6 +20,15 @@ def test_all_direct_terms_and_the_offset_make_up_latents_and_logits(family: str)
     for targets in (firing_targets(frozen, 0), firing_targets(frozen, 2), logit_targets(frozen, 9, None, [3, 5])):
         found = direct(frozen, readers_of(frozen, targets))
         assert relative(found.values.sum(1) + targets.offset, value_of(frozen, targets)) < 1e-9
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma3"])
+def test_in_single_precision_too(family: str) -> None:
+    lm = made_lm(family, dtype=torch.float32)
+    frozen = freeze(lm, made_coders(lm), made_prompt(10))
+    targets = firing_targets(frozen, 2)
+    found = direct(frozen, readers_of(frozen, targets))
+    assert relative(found.values.sum(1) + targets.offset, frozen.layers[2].latents.pre) < 1e-4
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma2"])
@@ -72,6 +81,19 @@ def test_few_directions_and_many_give_the_same_and_later_tokens_nothing(family: 
     few = [head_terms(layer, position[b : b + 1], directions[b : b + 1], 10) for b in range(200)]
     assert relative(many, torch.cat(few)) < 1e-12
     assert all(not many[b, :, int(position[b]) + 1 :].any() for b in range(200))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_where_most_latents_fire_their_terms_are_as_where_few_do(family: str) -> None:
+    """Many are computed by one product for all tokens; a reader alone never is."""
+    lm = made_lm(family)
+    frozen = freeze(lm, made_coders(lm, activation="relu"), made_prompt(10), torch.float64)
+    readers = readers_of(frozen, firing_targets(frozen, 2))
+    together = direct(frozen, readers)
+    for b in range(0, len(readers), 29):
+        one = Readers(*(getattr(readers, name)[b : b + 1] for name in ("attended", "fed", "position", "direction")))
+        alone = direct(frozen, one).latents[0]
+        assert relative(together.latents[b, :, : alone.shape[1]], alone) < 1e-12
 
 
 def test_terms_know_what_they_are() -> None:

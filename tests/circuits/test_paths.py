@@ -16,17 +16,18 @@ from plainspoken.circuits.paths import Paths, strongest_paths
 from plainspoken.circuits.targets import Targets, latent_targets, logit_targets, value_of
 from plainspoken.errors import ActivationError, UsageError
 
-TOKENS = tuple(f"t{i}" for i in range(10))
+T = 6
+TOKENS = tuple(f"t{i}" for i in range(T))
 EVERYTHING = 10**6
 
 
 def made_frozen(family: str, at: tuple[int, ...] = (0, 2)) -> Frozen:
     lm = made_lm(family)
-    return freeze(lm, made_coders(lm, at), made_prompt(10), torch.float64)
+    return freeze(lm, made_coders(lm, at), made_prompt(T), torch.float64)
 
 
 def logit(frozen: Frozen, token: int = 3) -> tuple[Targets, Node]:
-    return logit_targets(frozen, 9, None, [token]), Node("logit", index=token)
+    return logit_targets(frozen, T - 1, None, [token]), Node("logit", index=token)
 
 
 def latent_of(frozen: Frozen, node: Node) -> Targets:
@@ -150,12 +151,13 @@ def test_each_round_keeps_the_strongest_of_all_extensions_and_ended_paths() -> N
     assert np.allclose(np.abs(few.weight[list(few.rounds[1])]), wanted)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_at_every_node_of_the_graph_all_adds_up_and_all_flows_on(family: str) -> None:
+def test_at_every_node_of_the_graph_all_adds_up_and_all_flows_on(family: str, whole: bool) -> None:
     frozen = made_frozen(family)
     target, root = logit(frozen)
     paths = strongest_paths(frozen, target, root, TOKENS, rounds=4, width=20, keep=60)
-    graph = merged(paths, TOKENS)
+    graph = merged(paths, TOKENS, whole)
     assert graph.unit == "root" and len({node.id for node in graph.nodes}) == len(graph.nodes)
     assert np.isclose(graph.nodes[0].value or 0, float(value_of(frozen, target)), rtol=1e-9)
     for i, node in enumerate(graph.nodes):
@@ -199,12 +201,34 @@ def test_the_rest_is_the_sum_of_the_terms_that_were_not_kept() -> None:
     assert graph.explained[0] == pytest.approx(np.abs(graph.weight[clean]).sum() / float(values.abs().sum()))
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2"])
+def test_a_whole_graph_has_all_errors_and_constants_as_nodes_and_the_rest_without_them(family: str) -> None:
+    frozen = made_frozen(family)
+    target, root = logit(frozen)
+    paths = strongest_paths(frozen, target, root, TOKENS, rounds=1, keep=6)
+    graph, found = merged(paths, TOKENS, whole=True), direct(frozen, readers_of(frozen, target))
+    values = {"error": found.error, "attention_bias": found.attention_bias, "ffn_bias": found.ffn_bias}
+    for kind, terms in values.items():
+        edges = [e for e in range(len(graph.source)) if graph.nodes[graph.source[e]].kind == kind]
+        assert graph.weight[edges].sum() == pytest.approx(float(terms.sum()), rel=1e-9)
+        assert all(graph.nodes[graph.source[e]].position == T - 1 for e in edges)
+    constants = sum(float(terms.sum()) for terms in values.values())
+    kept = [e for e in range(len(graph.source)) if graph.nodes[graph.source[e]].kind not in values]
+    left = float(found.values.sum()) - constants - graph.weight[kept].sum()
+    assert graph.rest[0] == pytest.approx(left, rel=1e-9)
+    errors = float(found.error.abs().sum())
+    other = float(found.attention_bias.abs().sum() + found.ffn_bias.abs().sum()) + np.abs(graph.weight[kept]).sum()
+    assert other + errors <= float(found.values.abs().sum()) * (1 + 1e-9)
+    # Constants of several layers are one edge, in which signs may cancel; what is explained counts their sizes.
+    assert graph.explained[0] == pytest.approx(other / float(found.values.abs().sum()), rel=1e-9)
+
+
 def test_of_given_latents_what_they_are_above_the_coders_own_counts_with_their_bias() -> None:
     lm = made_lm("gpt2")
     coders = made_coders(lm)
     site = next(iter(coders))
-    z = torch.rand(10, 48, dtype=torch.float64) * (torch.rand(10, 48) < 0.1)
-    frozen = freeze(lm, coders, made_prompt(10), torch.float64, {site: z})
+    z = torch.rand(T, 48, dtype=torch.float64) * (torch.rand(T, 48) < 0.1)
+    frozen = freeze(lm, coders, made_prompt(T), torch.float64, {site: z})
     target, root = logit(frozen)
     paths = strongest_paths(frozen, target, root, TOKENS, rounds=2, width=EVERYTHING, keep=EVERYTHING)
     given = [i for i in np.flatnonzero(paths.extended) if (paths.nodes[i].kind, paths.nodes[i].layer) == ("latent", 0)]
@@ -225,7 +249,7 @@ def test_the_same_search_twice_gives_the_same_bytes_and_bad_requests_are_refused
     one, two = (strongest_paths(frozen, target, root, TOKENS) for _ in range(2))
     assert one.nodes == two.nodes and one.weight.tobytes() == two.weight.tobytes() and one.rounds == two.rounds
     with pytest.raises(UsageError, match="one target"):
-        strongest_paths(frozen, logit_targets(frozen, 9, None, [1, 2]), root, TOKENS)
+        strongest_paths(frozen, logit_targets(frozen, T - 1, None, [1, 2]), root, TOKENS)
     with pytest.raises(UsageError, match="rounds = 0"):
         strongest_paths(frozen, target, root, TOKENS, rounds=0)
     bad = Targets(target.layer, target.middle, target.position, target.direction * float("nan"), target.offset)

@@ -205,13 +205,14 @@ def _fed(layer: FrozenLayer, readers: Readers, found: Direct, i: int, positions:
     if layer.skipped is not None:
         found.skip[some, i] = _dot(direction, layer.skipped[position])
     start, latents = layer.latents.start.tolist(), found.latents
-    at_once = _all_latents(layer, position, direction) if found.places.most * 4 > layer.coder.spec.latents else None
+    many = sum(start[p + 1] - start[p] for p in positions) > 2 * layer.coder.spec.latents
+    at_once = _all_latents(layer, position, direction) if many else None
     for p in positions:
         here = (position == p).nonzero().squeeze(1)
         first, last = start[p], start[p + 1]
         if not len(here) or first == last:
             continue
-        if at_once is None or len(positions) == 1:
+        if at_once is None:
             terms = direction[here] @ layer.latents.written[first:last].T
         else:
             terms = at_once[here][:, layer.latents.latent[first:last]] * layer.latents.value[first:last]

@@ -21,29 +21,36 @@ from torch import Tensor
 
 from plainspoken.circuits.direct import Direct, Readers, Term, direct, joined, readers_of, term_node
 from plainspoken.circuits.frozen import Frozen
-from plainspoken.circuits.graph import Node
-from plainspoken.circuits.targets import Targets, firing_targets, value_of
+from plainspoken.circuits.graph import Node, NodeKind
+from plainspoken.circuits.targets import Targets, firing_targets
 from plainspoken.errors import ActivationError, UsageError
 
 _OPEN = ("head", "latent", "skip")
+CONSTANT: tuple[NodeKind, ...] = ("error", "attention_bias", "ffn_bias")
+"""What a layer adds without reading anything that a path could go on to."""
 
 
 @dataclass(frozen=True, eq=False)
 class Paths:
     """Paths as a tree: entry i is the path from the root, entry 0, to nodes[i], and parent[i] the one a node shorter.
 
-    `weight`: what flows along the path, in units of the root's value, which is the root's own. `extended`: whether it
-    was split into its terms; if so, `bias` is what its own bias adds and `size` the sum of all its terms in absolute
-    terms, its bias aside; else both are 0. `rounds`: the paths that each round kept, strongest first; one that has
-    ended (at an embedding, a bias, an error) stays as long as it is among the strongest.
+    `position`: the token at which the root reads the stream. `weight`: what flows along the path, in units of the
+    root's value, which is the root's own. `extended`: whether it was split into its terms; if so, `bias` is what its
+    own bias adds and `size` the sum of all its terms in absolute terms, its bias aside; of those, `by_kind` and
+    `size_by_kind` are the sums over all layers of the kinds `CONSTANT`. Of a path that was not extended, all of these
+    are 0. `rounds`: the paths that each round kept, strongest first; one that has ended (at an embedding, a bias, an
+    error) stays as long as it is among the strongest.
     """
 
     nodes: tuple[Node, ...]
+    position: int
     parent: Int[np.ndarray, " n"]
     weight: Float[np.ndarray, " n"]
     extended: Bool[np.ndarray, " n"]
     bias: Float[np.ndarray, " n"]
     size: Float[np.ndarray, " n"]
+    by_kind: Float[np.ndarray, "n kinds"]
+    size_by_kind: Float[np.ndarray, "n kinds"]
     rounds: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
@@ -76,18 +83,22 @@ def strongest_paths(
             f"paths are sought to one target, in 1 or more rounds: {len(target)} targets, rounds = {rounds}, "
             f"width = {width} and keep = {keep} were given"
         )
-    tree = _Tree(root, float(value_of(frozen, target)))
+    tree = _Tree()
+    tree.add(root, -1, float("nan"))
     open_, ended = _Open([0], readers_of(frozen, target), target.offset), []
     kept: list[tuple[int, ...]] = []
     for _ in range(rounds):
         if not open_.paths:
             break
         found = direct(frozen, open_.readers)
+        if not kept:
+            # The root's value is the sum of its terms, which costs less than to sum the stream for it again.
+            tree.weight[0] = float(found.values.sum(dtype=torch.float64) + target.offset)
         chosen, new = _strongest(frozen, found, open_, ended, tree, width, keep, tuple(tokens))
         kept.append(tuple(chosen))
         ended = [path for path in chosen if tree.nodes[path].kind not in _OPEN]
         open_ = _opened(frozen, open_, new, tree)
-    return tree.finish(kept)
+    return tree.finish(int(target.position), kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +114,11 @@ class _Open:
 class _Tree:
     """Paths as they are found."""
 
-    root: Node
-    value: float
     nodes: list[Node] = field(default_factory=list)
     parent: list[int] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
-    split: dict[int, tuple[float, float]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.add(self.root, -1, self.value)
+    split: dict[int, list[float]] = field(default_factory=dict)
+    """Of a path that was extended: bias, size, then sums and sizes by kind."""
 
     def add(self, node: Node, parent: int, weight: float) -> int:
         self.nodes.append(node)
@@ -119,11 +126,13 @@ class _Tree:
         self.weight.append(weight)
         return len(self.nodes) - 1
 
-    def finish(self, rounds: list[tuple[int, ...]]) -> Paths:
+    def finish(self, position: int, rounds: list[tuple[int, ...]]) -> Paths:
         extended = np.array([i in self.split for i in range(len(self.nodes))])
-        bias, size = np.array([self.split.get(i, (0.0, 0.0)) for i in range(len(self.nodes))]).T
+        none = [0.0] * (2 + 2 * len(CONSTANT))
+        bias, size, *by_kind = np.array([self.split.get(i, none) for i in range(len(self.nodes))]).T
+        sums, sizes = np.stack(by_kind, 1).reshape(-1, 2, len(CONSTANT)).swapaxes(0, 1)
         parent, weight = np.array(self.parent), np.array(self.weight, np.float64)
-        return Paths(tuple(self.nodes), parent, weight, extended, bias, size, tuple(rounds))
+        return Paths(tuple(self.nodes), position, parent, weight, extended, bias, size, sums, sizes, tuple(rounds))
 
 
 @dataclass(frozen=True)
@@ -149,11 +158,7 @@ def _strongest(
     """(the strongest paths of this round, those of them that are new and can be extended)."""
     # The own bias is one more term, the last.
     terms = torch.cat([found.values, open_.bias[:, None]], 1)
-    size = found.values.abs().sum(1, dtype=torch.float64)
-    for path, bias, total in zip(open_.paths, open_.bias.tolist(), size.tolist(), strict=True):
-        if not np.isfinite(total):
-            raise ActivationError("a contribution is not finite: run with lm.dtype=float32, or another prompt")
-        tree.split[path] = bias, total
+    _note_split(found, open_, tree)
     best = terms.abs().topk(min(width, terms.shape[1]), 1).indices
     weight = terms.gather(1, best).double().cpu().numpy().ravel()
     of = np.repeat(np.arange(len(best)), best.shape[1])
@@ -177,6 +182,15 @@ def _strongest(
         if term.kind in _OPEN:
             new.append(_New(chosen[-1], int(of[i]), term, float(weight[i])))
     return chosen, new
+
+
+def _note_split(found: Direct, open_: _Open, tree: _Tree) -> None:
+    constant = torch.stack([found.error, found.attention_bias, found.ffn_bias], 1).double()
+    size = found.values.abs().sum(1, dtype=torch.float64)
+    if not bool(torch.isfinite(size).all()):
+        raise ActivationError("a contribution is not finite: run with lm.dtype=float32, or another prompt")
+    split = torch.cat([open_.bias.double()[:, None], size[:, None], constant.sum(2), constant.abs().sum(2)], 1)
+    tree.split |= dict(zip(open_.paths, split.tolist(), strict=True))
 
 
 def _opened(frozen: Frozen, before: _Open, new: list[_New], tree: _Tree) -> _Open:

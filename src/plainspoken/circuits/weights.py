@@ -1,0 +1,166 @@
+"""What the weights alone connect, without any prompt: pullbacks, latents with latents, heads.
+
+A direction that reads the stream is pulled back through what writes to the stream: through a coder, W_dec n is what a
+unit of each latent adds to n · x; through a head, (W_Vᵀ W_O) n is the direction in which the head reads for n.
+(Dunefsky et al., arXiv 2406.11944, section 4.) Norms' weights, and the mean that a layer norm takes off, are folded in;
+what depends on a prompt is not, and is exactly a factor: of a norm before a reader its 1/std at the reader's token, of
+a norm behind a coder or a head (Gemma 2 and 3) that norm's at the token written to, and of a head its pattern. So at a
+prompt, for latents at the token of a target with the direction n' = factor · n,
+
+    contribution of latent i = factor · (factor of the norm behind, where there is one) · (W_dec n)[i] · z[i].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from plainspoken.coders import Coder
+from plainspoken.errors import UsageError
+from plainspoken.lm.anatomy import Anatomy, Layer
+from plainspoken.types import Site
+
+_NUMBERS_AT_ONCE = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A decoder's anatomy and its coders by layer."""
+
+    of: Anatomy
+    coders: Mapping[int, Coder]
+
+    def coder(self, layer: int) -> Coder:
+        """The coder of a layer. UsageError where it has none."""
+        if layer not in self.coders:
+            raise UsageError(f"layer {layer} has no coder, so it has no latents: layers with one are {[*self.coders]}")
+        return self.coders[layer]
+
+
+def weights_of(of: Anatomy, coders: Mapping[Site, Coder]) -> Weights:
+    """Raises UsageError for a coder that is not at an FFN of this model, or not of its width."""
+    found: dict[int, Coder] = {}
+    for site, coder in coders.items():
+        layer = of.layer_of(site.module)
+        if layer is None or coder.spec.kind != "transcoder" or {coder.spec.d_in, coder.spec.d_out} != {of.W_E.shape[1]}:
+            raise UsageError(f"the coder at '{site.module}' is no transcoder of an FFN of this model: leave it out")
+        found[layer] = coder
+    return Weights(of, dict(sorted(found.items())))
+
+
+@torch.no_grad()
+def encoder_directions(weights: Weights, layer: int, latents: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+    """The directions of the stream that latents read, but for their norm's factor."""
+    return weights.of.layers[layer].ffn_norm.folded(weights.coder(layer).W_enc.detach()[latents])
+
+
+@torch.no_grad()
+def decoder_vectors(weights: Weights, layer: int, latents: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+    """What a unit of latents adds to the stream, but for the factor of a norm that stands behind the FFN."""
+    return _written(weights.of.layers[layer], weights.coder(layer).W_dec.detach()[latents])
+
+
+@torch.no_grad()
+def pullback(weights: Weights, layer: int, directions: Float[Tensor, "b d"]) -> Float[Tensor, "b latents"]:
+    """W_dec n: what a unit of each latent of a layer adds to each direction."""
+    behind, W_dec = weights.of.layers[layer].ffn_out, weights.coder(layer).W_dec.detach()
+    directions = directions if behind is None else behind.folded(directions)
+    return directions.to(W_dec) @ W_dec.T
+
+
+@torch.no_grad()
+def pullback_heads(
+    of: Anatomy, layer: int, directions: Float[Tensor, "b d"], heads: Int[Tensor, " some"] | None = None
+) -> Float[Tensor, "b some d"]:
+    """W_Vᵀ W_O n of each head of a layer (or of these): the directions in which it reads for each direction."""
+    at = of.layers[layer]
+    W_V, W_O = _head_maps(at, directions, torch.arange(len(at.heads.group)) if heads is None else heads)
+    return (torch.einsum("bd,hed->hbe", directions, W_O) @ W_V).transpose(0, 1)
+
+
+@torch.no_grad()
+def connections(
+    weights: Weights,
+    lower: int,
+    upper: int,
+    latents: Int[Tensor, " b"],
+    through: tuple[int, int] | None = None,
+) -> Float[Tensor, "b lower_latents"]:
+    """W_dec[lower, i] · W_enc[upper, j] of all latents i of a lower layer with these latents j of an upper one.
+
+    `through`: a head (layer, head), by which the lower latents then reach the upper ones. Raises UsageError where the
+    lower layer does not write what the upper one (or the head, and then that the upper one) reads.
+    """
+    directions = encoder_directions(weights, upper, latents)
+    _require_below(weights.of, lower, upper, through)
+    if through is not None:
+        layer, head = through
+        directions = pullback_heads(weights.of, layer, directions, torch.tensor([head]))[:, 0]
+    return pullback(weights, lower, directions)
+
+
+@dataclass(frozen=True, eq=False)
+class Strongest:
+    """For each of b: what it is connected with most strongly in absolute terms, strongest first."""
+
+    index: Int[Tensor, "b top"]
+    value: Float[Tensor, "b top"]
+
+
+def strongest_connections(
+    weights: Weights, lower: int, upper: int, top: int, through: tuple[int, int] | None = None
+) -> Strongest:
+    """Of every latent of the upper layer the `top` of the lower one, by blocks: the whole matrix is never held."""
+    lowers, uppers = weights.coder(lower).spec.latents, weights.coder(upper).spec.latents
+    index, value = [], []
+    for some in torch.arange(uppers).split(max(1, _NUMBERS_AT_ONCE // lowers)):
+        found = connections(weights, lower, upper, some, through)
+        best = found.abs().topk(min(top, lowers), 1).indices
+        index.append(best)
+        value.append(found.gather(1, best))
+    return Strongest(torch.cat(index), torch.cat(value))
+
+
+@torch.no_grad()
+def ov_norms(of: Anatomy, dtype: torch.dtype = torch.float32) -> Float[Tensor, "layers h"]:
+    """‖W_Vᵀ W_O‖ (Frobenius) of each head, norms folded in: how much it moves of what it reads, its pattern aside.
+
+    From Gram matrices of the head's width: ‖W_Vᵀ W_O‖² = tr((W_V W_Vᵀ) (W_O W_Oᵀ)).
+    """
+    found = []
+    for layer in of.layers:
+        W_V, W_O = _head_maps(layer, of.W_E.new_zeros(0, dtype=dtype), torch.arange(len(layer.heads.group)))
+        found.append(((W_V @ W_V.mT) * (W_O @ W_O.mT)).sum((1, 2)).clamp(min=0).sqrt())
+    return torch.stack(found)
+
+
+def _written(layer: Layer, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    return vectors if layer.ffn_out is None else layer.ffn_out.unfolded(vectors)
+
+
+def _head_maps(
+    layer: Layer, like: Float[Tensor, "..."], heads: Int[Tensor, " some"]
+) -> tuple[Float[Tensor, "some d_head d"], Float[Tensor, "some d_head d"]]:
+    """(value maps, output maps) of heads with the norms before and behind folded in, in another tensor's dtype."""
+    maps = layer.heads
+    heads = heads.to(maps.W_V.device)
+    W_V = layer.attention_norm.folded(maps.W_V.detach().to(like)[maps.group.to(heads.device)[heads]])
+    W_O = maps.W_O.detach().to(like)[heads]
+    return W_V, W_O if layer.attention_out is None else layer.attention_out.unfolded(W_O)
+
+
+def _require_below(of: Anatomy, lower: int, upper: int, through: tuple[int, int] | None) -> None:
+    if through is None:
+        if lower < upper:
+            return
+        raise UsageError(f"layer {lower} writes nothing that the FFN of layer {upper} reads: name a lower one")
+    layer, head = through
+    if not 0 <= head < len(of.layers[layer].heads.group):
+        raise UsageError(f"layer {layer} has no head {head}: it has {len(of.layers[layer].heads.group)}")
+    if not (lower < layer and (layer < upper or (layer == upper and not of.layers[layer].parallel))):
+        raise UsageError(
+            f"head {layer}/{head} does not stand between the FFNs of layers {lower} and {upper}: name a head of a "
+            f"layer above {lower} and not above {upper}"
+        )

@@ -1,0 +1,63 @@
+"""Edges by head: the heads and the bypass share each edge out exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from families_made import made_coders, made_lm, made_prompt
+from plainspoken.circuits.attribution import Root, attribution_graph, root_of
+from plainspoken.circuits.frozen import Frozen, freeze
+from plainspoken.circuits.graph import Graph, Node
+from plainspoken.circuits.heads import edges_by_head
+from plainspoken.circuits.merge import merged
+from plainspoken.circuits.paths import strongest_paths
+from plainspoken.circuits.targets import logit_targets
+from plainspoken.errors import UsageError
+
+TOKENS = tuple(f"t{i}" for i in range(8))
+
+
+def made_graph(family: str) -> tuple[Frozen, Root, Graph]:
+    lm = made_lm(family)
+    frozen = freeze(lm, made_coders(lm), made_prompt(8), torch.float64)
+    targets = logit_targets(frozen, 7, None, [3, 5])
+    roots = root_of(frozen, targets, [Node("logit", index=3), Node("logit", index=5)])
+    return frozen, roots, attribution_graph(frozen, roots, TOKENS)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma2"])
+def test_heads_and_bypass_share_out_every_edge_of_roots_and_latents(family: str) -> None:
+    frozen, roots, graph = made_graph(family)
+    latents = [i for i in range(len(graph.nodes)) if graph.nodes[i].kind == "latent" and len(graph.incoming(i))]
+    assert latents
+    for node in (0, 1, *latents[:6]):
+        found = edges_by_head(frozen, graph, node, roots=roots)
+        assert found.edges.tolist() == graph.incoming(node).tolist()
+        weight = graph.weight[found.edges]
+        assert np.allclose(found.bypass + found.heads.sum((0, 1)), weight, rtol=1e-9, atol=1e-9 * np.abs(weight).max())
+
+
+def test_the_top_heads_of_an_edge_are_its_largest_shares() -> None:
+    frozen, roots, graph = made_graph("gpt2")
+    edge = next(e for e in range(len(graph.source)) if graph.target[e] == 0 and graph.nodes[graph.source[e]].position)
+    found = edges_by_head(frozen, graph, 0, np.array([edge]), roots)
+    top = found.top(edge, 5)
+    shares = found.heads[:, :, 0]
+    assert [abs(each.value) for each in top] == sorted(np.abs(shares[shares != 0]).tolist(), reverse=True)[:5]
+    assert all(each.value == shares[each.layer, each.head] for each in top)
+    assert all(each.value for each in found.top(edge, 100)), "a head with no share is none of its heads"
+
+
+def test_what_has_no_heads_is_refused() -> None:
+    frozen, roots, graph = made_graph("gpt2")
+    token = graph.number[next(node.id for node in graph.nodes if node.kind == "token")]
+    with pytest.raises(UsageError, match="neither a latent nor one of the roots"):
+        edges_by_head(frozen, graph, token, roots=roots)
+    with pytest.raises(UsageError, match="edges into one node"):
+        edges_by_head(frozen, graph, 0, graph.incoming(1), roots)
+    paths = strongest_paths(frozen, roots.targets[:1], roots.nodes[0], TOKENS)
+    with pytest.raises(UsageError, match="in paths, heads are nodes"):
+        edges_by_head(frozen, merged(paths, TOKENS), 0)
+    other = freeze(frozen.lm, made_coders(frozen.lm), made_prompt(8, 1), torch.float64)
+    with pytest.raises(UsageError, match="no source at this prompt"):
+        edges_by_head(other, graph, 0, roots=roots)

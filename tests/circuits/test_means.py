@@ -1,0 +1,112 @@
+"""Means over a corpus: the attributions at each firing, averaged; and their overlap with the weights' guess."""
+
+import numpy as np
+import pytest
+import torch
+
+from families_made import VOCABULARY, made_coders, made_lm
+from plainspoken.circuits.direct import direct, readers_of
+from plainspoken.circuits.frozen import freeze
+from plainspoken.circuits.means import MeanAttribution, mean_attributions, overlaps
+from plainspoken.circuits.targets import firing_targets
+from plainspoken.circuits.weights import connections, weights_of
+from plainspoken.errors import LeakError, UsageError
+from plainspoken.lm.anatomy import anatomy
+from plainspoken.types import Part, Rows
+
+
+def made_rows(part: Part = "explain") -> Rows:
+    """Four rows of three documents, the first token of each BOS, the last two of the third row padding."""
+    tokens = np.random.default_rng(0).integers(1, VOCABULARY, (4, 9)).astype(np.int32)
+    mask = np.ones((4, 9), bool)
+    mask[:, 0], mask[2, -2:] = False, False
+    return Rows(tokens, mask, np.array([0, 0, 1, 2], np.int32), ("a", "b", "c"), part)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma2"])
+def test_the_mean_is_that_of_the_direct_terms_wherever_the_latent_fires(family: str) -> None:
+    lm = made_lm(family)
+    coders, rows = made_coders(lm), made_rows()
+    wanted, firings = np.zeros((48, 3, 48)), np.zeros((48, 3), int)
+    for r in range(4):
+        length = 7 if r == 2 else 9
+        frozen = freeze(lm, coders, rows.tokens[r, :length].tolist(), torch.float64)
+        targets, latents, lower = firing_targets(frozen, 2), frozen.layers[2].latents, frozen.layers[0].latents
+        terms = direct(frozen, readers_of(frozen, targets)).latents[:, 0]
+        for b in range(len(targets)):
+            p, j = int(latents.position[b]), int(latents.latent[b])
+            if p == 0:
+                continue
+            firings[j, rows.document[r]] += 1
+            for n, i in enumerate(lower.latent[lower.start[p] : lower.start[p + 1]].tolist()):
+                wanted[j, rows.document[r], i] += float(terms[b, n])
+    told: list[int] = []
+    found = mean_attributions(lm, coders, rows, 2, range(48), 0, 10, 0, torch.float64, told.append)
+    assert sum(told) == 4 and (firings.sum(1) > 0).any()
+    for j, each in enumerate(found):
+        if not firings[j].sum():
+            assert each is None, "a latent that never fires has no mean"
+            continue
+        assert each is not None and each.latent == j and each.looked_at == rows.token_count
+        assert each.documents.tolist() == np.flatnonzero(firings[j]).tolist()
+        assert each.firings.tolist() == firings[j][firings[j] > 0].tolist()
+        assert np.allclose(each.sums, wanted[j][each.documents], rtol=1e-9, atol=1e-12)
+        assert np.allclose(each.mean, wanted[j].sum(0) / firings[j].sum(), rtol=1e-9, atol=1e-12)
+
+
+def test_the_same_seed_takes_the_same_rows_and_another_others() -> None:
+    lm = made_lm("gpt2")
+    coders, rows = made_coders(lm), made_rows()
+
+    def seen(seed: int) -> list[bytes]:
+        found = mean_attributions(lm, coders, rows, 2, range(48), 0, 2, seed, torch.float64)
+        return [b"" if each is None else each.sums.tobytes() for each in found]
+
+    assert seen(0) == seen(0)
+    assert any(seen(0) != seen(seed) for seed in range(1, 5))
+
+
+def test_the_overlap_is_the_share_of_the_largest_in_common() -> None:
+    pullback = np.array([5.0, -4, 3, 2, 1, 0, 0, 0])
+    sums = np.array([[-9.0, 8, 0, 0, 1, 7, 0, 0]])
+    mean = MeanAttribution(2, 0, 0, np.array([0]), sums, np.array([3]), 10)
+    strongest, highest = (overlaps(mean, pullback, 0, (1, 2, 3), ranking) for ranking in ("strongest", "highest"))
+    assert [each.share for each in strongest] == [1, 1, pytest.approx(2 / 3)]
+    assert [each.share for each in highest] == [0, 0, pytest.approx(0 / 3)]
+    assert all(each.low is None and each.high is None for each in strongest), "one document has no interval"
+
+
+def test_documents_that_are_alike_leave_no_uncertainty_and_others_do() -> None:
+    generator = np.random.default_rng(0)
+    pullback, one = generator.normal(size=40), generator.normal(size=40)
+    counts = np.full(12, 5)
+    alike = MeanAttribution(2, 0, 0, np.arange(12), np.tile(one, (12, 1)), counts, 60)
+    for each in overlaps(alike, pullback, 0):
+        assert each.low == each.share == each.high
+    noisy = MeanAttribution(2, 0, 0, np.arange(12), one + generator.normal(size=(12, 40)) * 3, counts, 60)
+    [each] = overlaps(noisy, pullback, 0, (10,))
+    assert each.low is not None and each.high is not None and each.low < each.high
+    assert overlaps(noisy, pullback, 0, (10,)) == [each]
+
+
+def test_where_every_latent_fires_alike_the_pullback_tells_the_mean_exactly() -> None:
+    """With z the same for all latents, contributions are the pullback times one factor."""
+    lm = made_lm("llama")
+    coders = made_coders(lm)
+    weights = weights_of(anatomy(lm), coders)
+    units = connections(weights, 0, 2, torch.tensor([4]))[0].numpy()
+    mean = MeanAttribution(2, 4, 0, np.arange(2), np.stack([units * 2, units * 3]), np.array([1, 1]), 9)
+    assert all(each.share == each.low == each.high == 1 for each in overlaps(mean, units, 0, (10, 20)))
+
+
+def test_what_has_no_mean_is_refused() -> None:
+    lm = made_lm("gpt2")
+    coders = made_coders(lm)
+    with pytest.raises(LeakError, match="evaluate"):
+        mean_attributions(lm, coders, made_rows("evaluate"), 2, [0], 0, 4, 0)
+    with pytest.raises(UsageError, match="layer 1 has no coder"):
+        mean_attributions(lm, coders, made_rows(), 2, [0], 1, 4, 0)
+    with pytest.raises(UsageError, match="writes nothing"):
+        mean_attributions(lm, coders, made_rows(), 0, [0], 2, 4, 0)
+    with pytest.raises(UsageError, match="no latent 48 in layer 2: it has latents 0 to 47"):
+        mean_attributions(lm, coders, made_rows(), 2, [48], 0, 4, 0)
