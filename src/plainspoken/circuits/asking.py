@@ -86,7 +86,7 @@ def root_asked(frozen: Frozen, asked: Asked, *, silent: bool = False, share: flo
     direction = torch.zeros(1, len(frozen.anatomy.W_U), dtype=frozen.dtype, device=frozen.tokens.device)
     direction[0, ids[0]], direction[0, ids[1]] = 1, -1
     label = " − ".join(repr(frozen.lm.pieces.table[i].decode("utf-8", "replace")) for i in ids)
-    node = Node("direction", len(frozen.layers), position, label=label)
+    node = Node("direction", position=position, label=label)
     return root_of(frozen, logit_targets(frozen, position, direction), [node])
 
 
@@ -133,7 +133,7 @@ def _shares(probability: Float[Tensor, " vocabulary"], tokens: Sequence[int]) ->
 
 
 def _logit_node(frozen: Frozen, token: int, position: int) -> Node:
-    return Node("logit", len(frozen.layers), position, token, label=piece(frozen.lm, token))
+    return Node("logit", position=position, index=token, label=piece(frozen.lm, token))
 
 
 def piece(lm: LanguageModel, token: int) -> str:

@@ -154,7 +154,7 @@ class RunCircuits:
             "model_fingerprint": self.lm.fingerprint,
             "coders": {module: None if m is None else m.output_digest for module, m in kept.items()},
             "prompt": prompt,
-            "fidelity": f"{FIDELITY} of the calibrated level with the true activation, on documents of their own",
+            "fidelity_of": f"{FIDELITY} of the calibrated level with the true activation, on documents of their own",
             "seed": self._workplace.config.seed,
             "versions": versions(),
             **more,

@@ -45,6 +45,8 @@ _KINDS = {
     "skip": "skip: the coder’s linear path",
     "logit": "logit: the next token",
     "direction": "direction",
+    "own_bias": "own bias of what reads",
+    "group": "supernode: several nodes together",
 }
 
 
@@ -202,7 +204,7 @@ def _label(graph: Graph, node: Node, wide: bool) -> str:
     match node.kind:
         case "latent":
             label = str(node.index) + (f" {node.text}" if wide and node.text else "")
-        case "token" | "logit" | "direction":
+        case "token" | "logit" | "direction" | "group":
             label = _shown(node.label) if node.label else str(node.index)
         case "head":
             label = f"h{node.index} ←@{node.position}"
@@ -211,7 +213,7 @@ def _label(graph: Graph, node: Node, wide: bool) -> str:
         case "ffn_bias":
             label = "bias of FFN" if wide else "b FFN"
         case _:
-            label = node.kind if wide else {"position": "pos", "error": "error", "skip": "skip"}[node.kind]
+            label = node.kind if wide else {"position": "pos", "own_bias": "bias"}.get(node.kind, node.kind)
     return _cut(label, 20 if wide else 7)
 
 
