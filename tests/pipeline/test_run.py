@@ -138,7 +138,7 @@ def test_a_sentence_that_does_not_parse_is_a_failure_with_its_column_and_silent(
     assert record["failures"] == Results.read(copy).record("coder")["failures"] >= 1
     report = (copy / "report.html").read_text("utf-8")
     assert f"{failure['column']}" in report
-    assert "could not be read; they count as failures and are put at 0" in report
+    assert "could not be read; it counts as a failure and is put at 0" in report
     entries = load_tensors(copy / "simulate" / SITE / "evaluate.safetensors")
     assert first not in entries["latent"]
 

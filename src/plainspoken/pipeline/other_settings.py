@@ -49,10 +49,11 @@ def _units_begun(workplace: Workplace, stage: Stage) -> tuple[Unit, ...]:
 
 
 def _known(settings: Settings, workplace: Workplace) -> Settings:
-    # Of a folder that is not there whoever loads it says so: another model or coder is not what was meant.
-    loaded = {"lm.name": workplace.config.lm.name, "coder.load": workplace.config.coder.load or ""}
-    gone = {name for name, place in loaded.items() if place.startswith((".", "/", "~")) and not os.path.exists(place)}
-    return {name: value for name, value in settings.items() if name not in KNOWN_LATE | gone}
+    config = workplace.config
+    # What is to be loaded, and is not there or is no coder, is told by whoever loads it, before any difference.
+    gone = config.lm.name.startswith((".", "/", "~")) and not os.path.isdir(config.lm.name)
+    late = ("lm.name",) * gone + ("coder.",) * (config.coder.load is not None)
+    return {n: value for n, value in settings.items() if n not in KNOWN_LATE and not n.startswith(late)}
 
 
 def refuse_other_settings(
