@@ -45,6 +45,8 @@ _KINDS = {
     "skip": "skip: the coder’s linear path",
     "logit": "logit: the next token",
     "direction": "direction",
+    "own_bias": "its own bias",
+    "group": "nodes that belong together",
 }
 
 
@@ -202,7 +204,7 @@ def _label(graph: Graph, node: Node, wide: bool) -> str:
     match node.kind:
         case "latent":
             label = str(node.index) + (f" {node.text}" if wide and node.text else "")
-        case "token" | "logit" | "direction":
+        case "token" | "logit" | "direction" | "group":
             label = _shown(node.label) if node.label else str(node.index)
         case "head":
             label = f"h{node.index} ←@{node.position}"
