@@ -25,9 +25,9 @@ LATENT, ERROR, EMBEDDING, LOGIT = "cross layer transcoder", "mlp reconstruction 
 
 # Slots in the place of a latent's number, which no latent has. Heads count down from the last, a slot for each head
 # and token that it writes at.
-_SLOTS = {"error": -1, "attention_bias": -2, "ffn_bias": -3, "skip": -4, "position": -2, "own_bias": -5}
+_SLOTS = {"error": -1, "attention_bias": -2, "ffn_bias": -3, "skip": -4, "position": -2}
 _FIRST_HEAD = -10
-_FIRST_GROUP = -1_000_000
+_FIRST_GROUP = -(10**9)
 
 
 def viewer_graph(
@@ -112,11 +112,10 @@ def _slot(graph: Graph, node: Node) -> int:
     if node.kind == "head":
         assert node.index is not None and node.reads is not None
         return _FIRST_HEAD - node.index * max(len(graph.tokens), node.reads + 1) - node.reads
-    if node.kind == "direction":
-        # Directions have no number; they are told apart by their order, below the vocabulary.
-        return -1 - [other.id for other in graph.nodes if other.kind == "direction"].index(node.id)
-    if node.kind == "group":
-        return _FIRST_GROUP - [other.id for other in graph.nodes if other.kind == "group"].index(node.id)
+    if node.kind in ("direction", "group"):
+        # These have no number; they are told apart by their order, below the vocabulary (groups below all heads).
+        order = [other.id for other in graph.nodes if other.kind == node.kind].index(node.id)
+        return -1 - order if node.kind == "direction" else _FIRST_GROUP - order
     slot = node.index if node.kind in ("latent", "token", "logit") else _SLOTS[node.kind]
     assert slot is not None, f"{node.id} has no number"
     return slot

@@ -45,8 +45,8 @@ _KINDS = {
     "skip": "skip: the coder’s linear path",
     "logit": "logit: the next token",
     "direction": "direction",
-    "own_bias": "own bias of what reads",
-    "group": "supernode: several nodes together",
+    "own_bias": "its own bias",
+    "group": "nodes that belong together",
 }
 
 
@@ -213,7 +213,7 @@ def _label(graph: Graph, node: Node, wide: bool) -> str:
         case "ffn_bias":
             label = "bias of FFN" if wide else "b FFN"
         case _:
-            label = node.kind if wide else {"position": "pos", "own_bias": "bias"}.get(node.kind, node.kind)
+            label = node.kind if wide else {"position": "pos", "error": "error", "skip": "skip"}[node.kind]
     return _cut(label, 20 if wide else 7)
 
 
