@@ -12,6 +12,7 @@ from plainspoken import pipeline
 from plainspoken.cli import options as o
 from plainspoken.cli.asked import show_costs, show_dry_run, show_failures, show_stand_in
 from plainspoken.cli.coders import compare_coders, convert
+from plainspoken.cli.dashboards import dashboards
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.formats_help import FormatsCommand
 from plainspoken.cli.score import score
@@ -216,6 +217,7 @@ def generate(
 
 
 app.command(rich_help_panel="What a run is good for")(trace)
+app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="Beside runs")(compare_coders)
 app.command(rich_help_panel="Coders of other projects", cls=FormatsCommand)(convert)
 

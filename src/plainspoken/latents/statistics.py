@@ -39,13 +39,25 @@ class LatentStatistics:
 
 def statistics(table: FiringTable, W_dec: Float[Tensor, "latents d_out"]) -> LatentStatistics:
     """The statistics of a table, read a latent at a time."""
-    tokens = table.rows.token_count
     sums = np.zeros((3, table.latents))
     for index in range(table.latents):
-        value = table.latent(index)[1].astype(np.float64)
-        if len(value):
-            sums[:, index] = value.sum(), np.square(value).sum(), value.max()
-    firings = np.diff(table.pointer)
+        sums[:, index] = moments(table.latent(index)[1])
+    return of_moments(table, sums, W_dec)
+
+
+def moments(value: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
+    """(sum, sum of squares, maximum) of one latent's activations; zeros of one that never fires."""
+    if not len(value):
+        return 0.0, 0.0, 0.0
+    value = value.astype(np.float64)
+    return float(value.sum()), float(np.square(value).sum()), float(value.max())
+
+
+def of_moments(
+    table: FiringTable, sums: Float[np.ndarray, "3 latents"], W_dec: Float[Tensor, "latents d_out"]
+) -> LatentStatistics:
+    """The statistics of a table whose latents have these `moments`."""
+    tokens, firings = table.rows.token_count, np.diff(table.pointer)
     return LatentStatistics(
         tokens=tokens,
         firings=firings,

@@ -4,7 +4,17 @@ from plainspoken.pipeline.asked import FailureCount, asked_a_stand_in, failure_c
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.results import CoderResult, Comparison, Results, coder_results
-from plainspoken.pipeline.run import ScoreTable, compare_coders, dry_run, dry_scores, generate, run, scores, trace
+from plainspoken.pipeline.run import (
+    ScoreTable,
+    compare_coders,
+    dashboards,
+    dry_run,
+    dry_scores,
+    generate,
+    run,
+    scores,
+    trace,
+)
 
 __all__ = [
     "SILENT",
@@ -18,6 +28,7 @@ __all__ = [
     "asked_a_stand_in",
     "coder_results",
     "compare_coders",
+    "dashboards",
     "dry_run",
     "dry_scores",
     "failure_counts",

@@ -18,10 +18,11 @@ from plainspoken.pipeline.stored import stored_config
 from plainspoken.pipeline.workplace import Workplace
 
 if TYPE_CHECKING:
+    from plainspoken.pipeline.dashboard import Made
     from plainspoken.pipeline.dry import DryRun
     from plainspoken.pipeline.trace import Traced
-else:  # it brings torch
-    DryRun = Traced = Any
+else:  # they bring torch
+    DryRun = Made = Traced = Any
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,27 @@ def dry_scores(
     """
     asked, _ = _asked_to_score(Path(root), stored_config(Path(root)), by, overrides)
     return dry_run(asked, root, target="score", prompts=prompts, progress=progress)
+
+
+def dashboards(
+    root: Path | str,
+    *,
+    site: str | None = None,
+    bands: int = 5,
+    examples: int = 3,
+    window: int = 32,
+    bins: int = 20,
+    progress: Progress = SILENT,
+) -> tuple[Made, ...]:
+    """A page and a file of all latents of each of the run's sites (or of one), made from what the run holds now.
+
+    examples: in each of the `bands` from the weakest activations to the strongest, `window` tokens each; bins: of the
+    histograms. Raises SiteError, naming the nearest, for another site, RunError where a site is not encoded.
+    """
+    from plainspoken.latents.dashboard import Shown
+    from plainspoken.pipeline.dashboard import make_dashboards
+
+    return make_dashboards(Path(root), site, Shown(bands, examples, window, bins), progress)
 
 
 def _asked_to_score(root: Path, stored: Config, by: Sequence[str], overrides: Sequence[str]) -> tuple[Config, Config]:

@@ -1,5 +1,6 @@
 """Tokens as a reader can see them: whitespace and stray bytes made visible, activations as shades."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plainspoken.report import numbers
@@ -64,17 +65,27 @@ def cells(example: Example, scale: float) -> tuple[Cell, ...]:
     Tokens that only together spell a character share a cell, which shows the largest of their values.
     """
     found: list[Cell] = []
-    held, true, simulated = b"", 0.0, 0.0
-    for place, piece in enumerate(example.pieces):
-        held += piece
-        true, simulated = max(true, example.true[place]), max(simulated, example.simulated[place])
-        if not _unfinished(held) or place == len(example.pieces) - 1:
-            found.append(_cell(held, true, simulated, scale))
-            held, true, simulated = b"", 0.0, 0.0
+    first = 0
+    for last in ends(example.pieces):
+        true, simulated = max(0.0, *example.true[first:last]), max(0.0, *example.simulated[first:last])
+        found.append(_cell(b"".join(example.pieces[first:last]), true, simulated, scale))
+        first = last
     return tuple(found)
 
 
-def _unfinished(piece: bytes) -> bool:
+def ends(pieces: Sequence[bytes]) -> list[int]:
+    """After which pieces a cell ends: after each, but within a character that several only spell together."""
+    found: list[int] = []
+    held = b""
+    for place, piece in enumerate(pieces):
+        held += piece
+        if place == len(pieces) - 1 or not unfinished(held):
+            found.append(place + 1)
+            held = b""
+    return found
+
+
+def unfinished(piece: bytes) -> bool:
     """Whether the bytes end within a character that further bytes could complete."""
     try:
         piece.decode("utf-8")
