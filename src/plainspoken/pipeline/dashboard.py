@@ -23,7 +23,8 @@ from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.shelves import load_rows, load_scores, load_simulation
 from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Unit
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report.dashboards import write_dashboards_page
 from plainspoken.scorers.simulation import SHOWN
 from plainspoken.store import StageFolder, StageKey
