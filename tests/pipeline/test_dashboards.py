@@ -19,7 +19,8 @@ from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.explanations import read_explanations
 from plainspoken.pipeline.progress import Progress
 from plainspoken.pipeline.shelves import load_rows, load_scores, load_statistics, load_table
-from plainspoken.pipeline.workplace import Workplace, stored_config
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
 from plainspoken.store import Manifest, StageFolder
 
 SITE = "gpt_neox.layers.0.mlp"

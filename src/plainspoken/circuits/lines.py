@@ -178,10 +178,6 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
             return f"{node.kind}{name}{place}"
         case "direction":
             return f"direction {quoted(node.label)}{place}" if node.label else f"direction{place}"
-        case "group":
-            return f"group {quoted(node.label)}{place}"
-        case "own_bias":
-            return f"own bias{place}"
         case "error" | "skip":
             return f"{node.kind} {layer}{place}"
         case "position":

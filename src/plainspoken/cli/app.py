@@ -218,6 +218,7 @@ def generate(
 
 app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="What a run is good for")(trace)
+app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="Beside runs")(compare_coders)
 app.command(rich_help_panel="Coders of other projects", cls=FormatsCommand)(convert)
 
