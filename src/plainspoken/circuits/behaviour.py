@@ -1,8 +1,8 @@
 """A behaviour: prompts after which the model prefers one token to another, and the latents that make it.
 
-The difference of two logits, meant over prompts, is one number that a circuit can be held against. Latents are ranked by
-their mean contribution to it in the frozen model; then they are ablated, or alone kept, in the model as it runs, beside
-as many random latents that fire as well, and beside neurons. (The greater-than study of Dunefsky et al., arXiv
+The difference of two logits, meant over prompts, is one number that a circuit can be held against. Latents are ranked
+by their mean contribution to it in the frozen model; then they are ablated, or alone kept, in the model as it runs,
+beside as many random latents that fire as well, and beside neurons. (The greater-than study of Dunefsky et al., arXiv
 2406.11944, section 5.)
 """
 

@@ -14,7 +14,7 @@ from plainspoken.cli.which import run_folder
 
 if TYPE_CHECKING:  # they bring torch
     from plainspoken.circuits.graph import Node
-    from plainspoken.pipeline.trace import Traced
+    from plainspoken.pipeline.tracing import Traced
 
 _PARTS_SHOWN = 8
 
@@ -35,6 +35,10 @@ def trace(
             "--simulated",
             help="With what the sentences say in the place of the true activations, and where the two part.",
         ),
+    ] = False,
+    heads: Annotated[
+        bool,
+        typer.Option("--heads", help="Print paths with the attention heads that they pass, found by a greedy search."),
     ] = False,
     silent: Annotated[
         bool, typer.Option("--silent", help="Explain a latent where it does not fire: what holds it down.")
@@ -77,7 +81,7 @@ def trace(
     folder = run_folder(run, 'trace {} --prompt "def f(" --target \'logit:")"\'')
     with reporting_errors(folder, "trace"), progress_on_terminal(quiet) as progress:
         found = pipeline.trace(
-            folder, prompt, target, node_share=nodes, edge_share=edges, paths=paths, simulated=simulated,
+            folder, prompt, target, node_share=nodes, edge_share=edges, paths=paths, simulated=simulated, heads=heads,
             silent=silent, out=out, device=device, progress=progress,
         )  # fmt: skip
     if quiet:

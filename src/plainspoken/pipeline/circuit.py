@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plainspoken.circuits.asking import piece
 from plainspoken.circuits.frozen import Frozen, freeze
-from plainspoken.circuits.graph import Graph, Node
+from plainspoken.circuits.graph import Node
 from plainspoken.coders import Coder, load_coder, read_extra
 from plainspoken.errors import CoderError, RunError, UsageError
 from plainspoken.lm.anatomy import anatomy
@@ -132,19 +132,19 @@ class RunCircuits:
         done = self._workplace.folder(Unit("calibrate", site.module)).manifest() is not None
         return load_scores(self._workplace, site.module) if done else None
 
-    def told(self, graph: Graph) -> Graph:
-        """The graph with every latent's sentence, and how well that foretells the latent."""
-        told = {layer: (self.sentences(site), self._scores(site)) for layer, site in self.site_of_layer.items()}
+    @cached_property
+    def _said(self) -> dict[int, tuple[Mapping[int, Explanation], SimulationScores | None]]:
+        """(sentences, scores) by layer."""
+        return {layer: (self.sentences(site), self._scores(site)) for layer, site in self.site_of_layer.items()}
 
-        def tell(node: Node) -> Node:
-            if node.kind != "latent" or node.layer is None or node.index is None:
-                return node
-            sentences, scores = told[node.layer]
-            known = sentences.get(node.index)
-            fidelity = None if scores is None else getattr(scores, FIDELITY).of(node.index)
-            return replace(node, text=None if known is None else known.text, fidelity=fidelity)
-
-        return graph.with_nodes(tell)
+    def tell(self, node: Node) -> Node:
+        """A latent's node with its sentence, and how well that foretells the latent; any other node as it is."""
+        if node.kind != "latent" or node.layer is None or node.index is None:
+            return node
+        sentences, scores = self._said[node.layer]
+        known = sentences.get(node.index)
+        fidelity = None if scores is None else getattr(scores, FIDELITY).of(node.index)
+        return replace(node, text=None if known is None else known.text, fidelity=fidelity)
 
     def about(self, prompt: str, **more: Any) -> dict[str, Any]:
         """What a file about a circuit says of where it is from."""

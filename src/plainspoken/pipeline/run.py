@@ -20,7 +20,7 @@ from plainspoken.pipeline.workplace import Workplace
 if TYPE_CHECKING:
     from plainspoken.pipeline.dashboard import Made
     from plainspoken.pipeline.dry import DryRun
-    from plainspoken.pipeline.trace import Traced
+    from plainspoken.pipeline.tracing import Traced
 else:  # they bring torch
     DryRun = Made = Traced = Any
 
@@ -157,6 +157,7 @@ def trace(
     edge_share: float = 0.98,
     paths: int = 10,
     simulated: bool = False,
+    heads: bool = False,
     silent: bool = False,
     out: Path | None = None,
     device: str | None = None,
@@ -168,10 +169,10 @@ def trace(
     they stand now; a run that was never explained is brought up to its coders alone, unless `simulated`.
     """
     from plainspoken.circuits.asking import parse_target
-    from plainspoken.pipeline.trace import TraceSettings, trace
+    from plainspoken.pipeline.tracing import TraceSettings, trace
 
     asked = parse_target(target)
-    settings = TraceSettings(node_share, edge_share, paths, simulated, silent)
+    settings = TraceSettings(node_share, edge_share, paths, simulated, heads, silent)
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
     with workplace.locked():
         bring_up(workplace, STAGES, "calibrate" if simulated or workplace.path("explain").exists() else "train")

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from plainspoken.circuits.asking import Asked, root_asked
-from plainspoken.circuits.attribution import attribution_graph
+from plainspoken.circuits.attribution import Root, attribution_graph
 from plainspoken.circuits.files import save_graph
+from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Graph
-from plainspoken.circuits.lines import path_lines, strongest_paths
+from plainspoken.circuits.lines import line, path_lines, strongest_paths
 from plainspoken.circuits.parting import Parting, overlap, parting
+from plainspoken.circuits.paths import strongest_paths as greedy_paths
 from plainspoken.circuits.viewer_export import save_viewer_graph
 from plainspoken.pipeline.circuit import Prompt, RunCircuits
 from plainspoken.pipeline.workplace import Workplace
@@ -22,6 +24,8 @@ from plainspoken.store import write_json
 from plainspoken.store.manifest import digest
 
 MOST_PARTINGS = 50
+HEAD_ROUNDS = 4
+"""Steps of a path with its heads, at most."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class TraceSettings:
     """Paths shown, strongest first, for each thing that is explained."""
     simulated: bool = False
     """Trace with what the sentences say in the place of the true activations, and tell where the two part."""
+    heads: bool = False
+    """Show the heads that paths pass, as a greedy search finds them, in the place of the graph's strongest paths."""
     silent: bool = False
     """A latent may be explained where it does not fire: what holds it down."""
 
@@ -61,29 +67,55 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     """
     circuits = RunCircuits(workplace)
     prompt = circuits.prompt(text)
-    true = _traced(workplace, circuits, prompt, target, text, replace(settings, simulated=False))
-    graph = _traced(workplace, circuits, prompt, target, text, settings) if settings.simulated else true
-    parts = parting(true, graph) if settings.simulated else []
-    paths = {
-        graph.nodes[root].id: path_lines(graph, strongest_paths(graph, root, settings.paths))
-        for root in range(graph.about["roots"])
-    }
+    plain = replace(settings, simulated=False)
+    true = _traced(workplace, circuits, prompt, target, text, plain)
+    found = _traced(workplace, circuits, prompt, target, text, settings) if settings.simulated else true
+    graph = found.graph
+    parts = parting(true.graph, graph) if settings.simulated else []
+    show = _with_heads if settings.heads else _through_heads
+    paths = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
     folder = out or workplace.path("trace") / _slug(text, target, settings)
-    files = _written(folder, graph, parts, true if settings.simulated else None)
-    common = overlap(true, graph) if settings.simulated else None
+    files = _written(folder, graph, parts, true.graph if settings.simulated else None)
+    common = overlap(true.graph, graph) if settings.simulated else None
     return Traced(graph, prompt, paths, circuits.without_coder(), parts, common, files)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    frozen: Frozen
+    root: Root
+    graph: Graph
 
 
 def _traced(
     workplace: Workplace, circuits: RunCircuits, prompt: Prompt, target: Asked, text: str, settings: TraceSettings
-) -> Graph:
+) -> _Found:
     frozen = circuits.frozen(prompt, torch.float32, simulated=settings.simulated)
     root = root_asked(frozen, target, silent=settings.silent)
     label = "tracing with simulated activations" if settings.simulated else "tracing"
     with workplace.progress.track(f"{label} (rows)", None) as advance:
         graph = attribution_graph(frozen, root, prompt.spelled, settings.node_share, settings.edge_share, advance)
     about = circuits.about(text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes))
-    return circuits.told(replace(graph, about=about))
+    return _Found(frozen, root, replace(graph, about=about).with_nodes(circuits.tell))
+
+
+def _through_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> Sequence[str]:
+    """The strongest paths of the graph, whichever heads they pass."""
+    return path_lines(found.graph, strongest_paths(found.graph, root, most))
+
+
+def _with_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> Sequence[str]:
+    """Paths with the heads that they pass, from a greedy search."""
+    tokens = found.graph.tokens
+    node = found.graph.nodes[root]
+    paths = greedy_paths(
+        found.frozen, found.root.targets[root : root + 1], node, tokens, HEAD_ROUNDS, keep=max(most, 1)
+    )
+    kept = paths.rounds[-1][:most]
+    return [
+        line(float(paths.weight[path]), [circuits.tell(paths.nodes[i]) for i in paths.steps(path)], tokens)
+        for path in kept
+    ]
 
 
 def _written(folder: Path, graph: Graph, parts: Sequence[Parting], true: Graph | None) -> dict[str, Path]:

@@ -1,0 +1,135 @@
+"""Trace: a run's circuit at a prompt, with its sentences; what was asked for wrongly is told with what is there."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from plainspoken import pipeline
+from plainspoken.circuits.files import load_graph
+from plainspoken.cli.app import app
+from plainspoken.errors import CoderError
+from plainspoken.pipeline.chain import STAGES
+from plainspoken.pipeline.circuit import RunCircuits
+from plainspoken.pipeline.explanations import CURRENT, read_explanations
+from plainspoken.pipeline.shelves import load_scores
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
+
+SITE = "gpt_neox.layers.0.mlp"
+PROMPT = "Story 1. Lily saw the"
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def told(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+def test_the_graph_adds_up_and_says_what_the_run_says_of_its_latents(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT, node_share=1.0, edge_share=1.0)
+    graph = load_graph(found.files["graph.json"])
+    assert graph.nodes == found.graph.nodes and np.array_equal(graph.weight, found.graph.weight)
+    entering = np.bincount(graph.target, graph.weight, len(graph.nodes))
+    for i, node in enumerate(graph.nodes):
+        if node.value is not None and i in graph.target:
+            assert entering[i] + graph.offset[i] + graph.rest[i] == pytest.approx(node.value, abs=1e-4)
+    latents = [node for node in graph.nodes if node.kind == "latent"]
+    assert latents and all(node.position != 0 for node in latents), "no coder is read at BOS"
+    written = read_explanations(copy / "explain" / SITE)
+    correlation = load_scores(Workplace(copy, stored_config(copy), STAGES), SITE).correlation
+    for node in latents:
+        assert node.index is not None
+        assert node.text == (written[node.index].text if node.index in written else None)
+        assert node.fidelity == correlation.of(node.index)
+    assert list(found.without_coder) == [1]
+    assert {"graph.json", "viewer.json", "circuit.html"} <= set(found.files)
+    assert all(path.is_file() for path in found.files.values())
+    assert graph.about["model_fingerprint"] == Workplace(copy, stored_config(copy), STAGES).lm.fingerprint
+
+
+def test_the_same_question_gives_the_same_bytes(copy: Path) -> None:
+    first = {n: p.read_bytes() for n, p in pipeline.trace(copy, PROMPT).files.items()}
+    assert first == {n: p.read_bytes() for n, p in pipeline.trace(copy, PROMPT).files.items()}
+
+
+def test_simulated_activations_are_what_the_sentences_say(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT, simulated=True, node_share=1.0, edge_share=1.0)
+    workplace = Workplace(copy, stored_config(copy), STAGES)
+    circuits = RunCircuits(workplace)
+    ((_, z),) = circuits.simulated(circuits.prompt(PROMPT)).items()
+    nodes = [node for node in found.graph.nodes if node.kind == "latent"]
+    for node in nodes:
+        assert node.activation == pytest.approx(float(z[node.position, node.index]))
+    kept = json.loads(found.files["parting.json"].read_text())
+    assert kept["overlap"] == found.overlap and len(kept["latents"]) == len(found.parts)
+    true = load_graph(found.files["true.json"])
+    assert {node.id for node in true.nodes if node.kind == "latent"} | {node.id for node in nodes} == {
+        part.node.id for part in found.parts
+    }
+
+
+def test_an_edited_sentence_is_the_one_that_is_simulated(copy: Path) -> None:
+    path = copy / "explain" / SITE / CURRENT
+    lines = [json.loads(each) for each in path.read_text().splitlines()]
+    before = pipeline.trace(copy, PROMPT, simulated=True).overlap
+    silenced = [{**each, "text": lines[0]["text"].split(",")[0] if i else each["text"]} for i, each in enumerate(lines)]
+    path.write_text("".join(json.dumps(each) + "\n" for each in silenced))
+    after = pipeline.trace(copy, PROMPT, simulated=True)
+    assert {n.text for n in after.graph.nodes if n.kind == "latent"} <= {each["text"] for each in silenced}
+    assert before is not None and after.overlap is not None
+
+
+def test_paths_with_heads_name_them(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT, heads=True, paths=12)
+    assert any("head " in line for lines in found.paths.values() for line in lines)
+
+
+def test_a_run_with_coders_alone_can_be_traced(copy: Path) -> None:
+    for stage in ("encode", "explain", "simulate", "calibrate", "evaluate", "score", "report", "frontier"):
+        shutil.rmtree(copy / stage, ignore_errors=True)
+    found = pipeline.trace(copy, PROMPT)
+    assert all(node.text is None for node in found.graph.nodes)
+    assert not (copy / "explain").exists()
+
+
+def test_the_verb_prints_paths_and_where_the_drawing_is(copy: Path) -> None:
+    result = call("trace", copy, "--prompt", PROMPT, "--paths", 3)
+    assert result.exit_code == 0, result.output
+    assert "No coder at layer 1" in told(result) and "←" in result.output and "circuit.html" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--prompt", ""], "no text"),
+        (["--prompt", "word " * 200], "shorten it"),
+        (["--prompt", PROMPT, "--target", 'logit:"notoneatall"'], "nearest"),
+        (["--prompt", PROMPT, "--target", "latent:1/0"], "layers with one: 0"),
+        (["--prompt", PROMPT, "--target", "latent:0/99"], "nearest: latent:0/11"),
+        (["--prompt", PROMPT, "--target", "logits@99"], "the last is @"),
+        (["--prompt", PROMPT, "--target", "wherever"], "latent:LAYER/NUMBER@PLACE"),
+    ],
+)
+def test_what_was_asked_wrongly_is_told_and_nothing_is_written(copy: Path, options: list[str], said: str) -> None:
+    result = call("trace", copy, *options)
+    assert result.exit_code == 2 and said in told(result), result.output
+    assert not (copy / "trace").exists()
+
+
+def test_a_coder_of_another_model_is_refused(copy: Path) -> None:
+    workplace = Workplace(copy, stored_config(copy), STAGES)
+    other = replace(workplace.lm, name="another")
+    with torch.no_grad():
+        next(iter(other.model.parameters())).add_(1.0)
+    circuits = RunCircuits(workplace)
+    circuits.lm = replace(other)
+    with pytest.raises(CoderError, match="a coder of another model"):
+        _ = circuits.coders
