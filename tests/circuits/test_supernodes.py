@@ -12,10 +12,12 @@ from families_made import made_coders, made_lm, made_prompt
 from plainspoken.circuits.attribution import attribution_graph, root_of
 from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.graph import Graph, Node
+from plainspoken.circuits.lines import node_words
 from plainspoken.circuits.merge import merged
 from plainspoken.circuits.paths import strongest_paths
 from plainspoken.circuits.supernodes import by_latent, collapsed, grouped
 from plainspoken.circuits.targets import logit_targets
+from plainspoken.circuits.viewer_export import viewer_graph
 from plainspoken.errors import UsageError
 
 TOKENS = tuple(f"t{i}" for i in range(8))
@@ -94,6 +96,15 @@ def test_a_latent_is_grouped_over_the_tokens_at_which_it_stands(graphs: tuple[Gr
         assert len(ids) > 1
     small = collapsed(grouped(graph, groups))
     assert len(small.nodes) == len(graph.nodes) - sum(len(ids) - 1 for ids in groups.values())
+
+
+def test_a_collapsed_graph_goes_where_graphs_go(graphs: tuple[Graph, Graph]) -> None:
+    """Its groups have words, and ids of their own in a public viewer's JSON."""
+    small = collapsed(grouped(graphs[0], by_latent(graphs[0])))
+    words = [node_words(node) for node in small.nodes if node.kind == "group"]
+    assert words and len(set(words)) == len(words)
+    told = viewer_graph(small, "s", "scan")["nodes"]
+    assert len({node["node_id"] for node in told}) == len(told) > len(words)
 
 
 def test_unknown_double_and_empty_members_are_refused(graphs: tuple[Graph, Graph]) -> None:

@@ -167,6 +167,7 @@ def line(contribution: float, nodes: Sequence[Node], tokens: Sequence[str], end:
 def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
     """A node as a reader knows it; of a latent, its explanation where it has one."""
     place = "" if node.position is None else f"@{node.position}"
+    layer = "of all layers" if node.layer is None else f"L{node.layer}"
     match node.kind:
         case "latent":
             return f"L{node.layer}/{node.index}{place}" + (f" {quoted(node.text, LONGEST)}" if node.text else "")
@@ -182,14 +183,14 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
         case "own_bias":
             return f"own bias{place}"
         case "error" | "skip":
-            return f"{node.kind} L{node.layer}{place}"
+            return f"{node.kind} {layer}{place}"
         case "position":
             at = node.position or 0
             return f"position {at}" + (f" of {quoted(tokens[at])}" if at < len(tokens) else "")
         case "attention_bias":
-            return f"bias of attention L{node.layer}"
+            return f"bias of attention {layer}{place}"
         case "ffn_bias":
-            return f"bias of FFN L{node.layer}"
+            return f"bias of FFN {layer}{place}"
 
 
 def signed(value: float) -> str:
