@@ -3,6 +3,7 @@
 #
 #     scripts/peers.sh coders    # .venv-peers: sparsify, SAELens, dictionary_learning (checkpoints, training)
 #     scripts/peers.sh delphi    # .venv-delphi: delphi (encoding, sampling of examples)
+#     scripts/peers.sh circuits  # .venv-tracer: circuit-tracer (attribution graphs)
 #
 # `pytest -m peers` and the benchmarks use them where they are there. About 2 GB each.
 set -euo pipefail
@@ -28,8 +29,12 @@ delphi)
     # Without its dependencies: vllm, which its cache and samplers do not need.
     .venv-delphi/bin/python -m pip install --quiet --no-deps eai-delphi==0.1.3
     ;;
+circuits)
+    environment .venv-tracer
+    .venv-tracer/bin/python -m pip install --quiet torch==2.13.0 circuit-tracer==0.5.0
+    ;;
 *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -178,6 +178,10 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
             return f"{node.kind}{name}{place}"
         case "direction":
             return f"direction {quoted(node.label)}{place}" if node.label else f"direction{place}"
+        case "group":
+            return f"group {quoted(node.label)}{place}"
+        case "own_bias":
+            return f"own bias{place}"
         case "error" | "skip":
             return f"{node.kind} {layer}{place}"
         case "position":
@@ -187,10 +191,6 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
             return f"bias of attention {layer}{place}"
         case "ffn_bias":
             return f"bias of FFN {layer}{place}"
-        case "own_bias":
-            return "its own bias"
-        case "group":
-            return f"group {quoted(node.label)}{place}"
 
 
 def signed(value: float) -> str:
