@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # they bring torch
     from plainspoken.circuits.graph import Node
     from plainspoken.pipeline.tracing import Traced
 
-_PARTS_SHOWN = 8
+_PARTS_SHOWN, _WORDS_SHOWN = 8, 80
 
 
 def trace(
@@ -90,6 +90,8 @@ def trace(
 
 
 def _show(found: "Traced") -> None:
+    from plainspoken.circuits.lines import quoted
+
     graph = found.graph
     if found.without_coder:
         layers = ", ".join(map(str, found.without_coder))
@@ -111,7 +113,7 @@ def _show(found: "Traced") -> None:
             OUT.print(
                 escape(
                     f"  {part.node.id}: z {part.true:.3g} → {part.simulated:.3g}, influence {part.true_share:.1%} → "
-                    f"{part.simulated_share:.1%}  {part.node.text or '(no sentence)'}"
+                    f"{part.simulated_share:.1%}  {quoted(part.node.text, _WORDS_SHOWN) if part.node.text else '(no sentence)'}"
                 ),
                 highlight=False,
                 soft_wrap=True,
