@@ -116,10 +116,11 @@ def past_ffn(
 ) -> Float[Tensor, "t b d"]:
     """Notes what the FFN's sources contribute; the gradient before it."""
     t = len(gradient)
-    out[at.error][:t] = _dot(gradient, layer.error[:t])
     if layer.coder is None and not len(layer.latents):
+        out[at.error][:t] = _dot(gradient, layer.error[:t])
         return gradient
-    out[at.ffn_bias] = _dot(gradient, layer.ffn_bias[:t]).sum(0)
+    both = gradient @ torch.stack([layer.error[:t], layer.ffn_bias[:t]], 2)  # the gradient is read once
+    out[at.error][:t], out[at.ffn_bias] = both[:, :, 0], both[:, :, 1].sum(0)
     start, contributions = layer.latents.start.tolist(), out[at.latents]
     for p in range(t):
         if start[p] < start[p + 1]:
