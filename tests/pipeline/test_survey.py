@@ -1,4 +1,4 @@
-"""The survey is blind: nothing shown before the end tells the coders apart; answers outlive a kill; plans stay plans."""
+"""The survey is blind: nothing shown before the end tells the coders apart; answers outlive a kill; a plan stays."""
 
 import json
 import re

@@ -110,7 +110,7 @@ def drawn_items(firings: Sequence[Int[np.ndarray, "..."]], latents: int, seed: i
         fire = np.flatnonzero(counts > 0)
         if len(fire) < latents:
             raise UsageError(
-                f"of the {'first' if coder == 0 else 'second'} coder {len(fire)} latents fire on the explain documents, "
+                f"of the {'first' if coder == 0 else 'second'} coder {len(fire)} latents fire on explain documents, "
                 f"but {latents} were asked for: ask for fewer with --latents {len(fire)}"
             )
         chosen = np.random.default_rng([seed, coder, 0x5C]).choice(fire, latents, replace=False)
