@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from plainspoken.circuits.study import LOOKS, opened_log
 from plainspoken.cli.app import app
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.chain import STAGES
@@ -74,6 +75,9 @@ def test_nothing_hidden_is_shown_or_lies_in_the_folder_before_it_is_revealed(
         # Tokens are shorter than words; so no quotation marks stand anywhere but in JSON.
         assert not seen(hidden, where) and sentence not in where and "“" not in where
     assert '"' not in screen and "⟦" not in screen
+    for entry in load_log(out).entries[1:]:
+        for said in filter(lambda value: isinstance(value, str), entry.what.values()):
+            assert re.fullmatch(r"[0-9a-f]{64}|\d+/\d+", said) or said in LOOKS, said
     circuits = shown[3].output + shown[4].output
     assert re.search(r"token @\d+", circuits)
     assert ("L0/" in circuits or "error L0" in circuits) is not restricted
@@ -195,8 +199,6 @@ def test_a_run_trained_anew_is_another_latent(both_layers: Path, busiest: dict[i
     assert study("look", moved / "study" / "s", "weights").exit_code == 0  # within its run it moves along
     path = moved / "study" / "s"
     log, head = path / LOG, path / HEAD
-    from plainspoken.circuits.study import opened_log
-
     forged = opened_log({**load_log(path).opened, "coder": "0" * 64}, "now")
     log.write_text(json.dumps(forged.entries[0].record()) + "\n")
     head.unlink()
@@ -225,7 +227,7 @@ def test_bad_input_is_told_with_its_mend(
 ) -> None:
     out, latent = tmp_path / "s", f"latent:1/{busiest[1]}"
     if "STUDY" in arguments or "LATENT" in arguments:
-        opened(both_layers, latent, out)
+        opened(both_layers, latent.removeprefix("latent:"), out)
     place = {"RUN": str(both_layers), "STUDY": str(out), "NOWHERE": str(tmp_path / "no"), "LATENT": latent}
     more = ("--out", str(out)) if arguments[0] == "open" else ()
     found = study(*(place.get(word, word) for word in arguments), *more)
