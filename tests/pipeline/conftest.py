@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def finished(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     run(tiny, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def both_layers(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a coder in each of the two layers, calibrated; not to be changed."""
+    from plainspoken.pipeline import run
+
+    folder = tmp_path_factory.mktemp("runs") / "both"
+    run(replace(tiny, site="gpt_neox.layers.*.mlp"), folder, target="calibrate")
     return folder
 
 

@@ -24,6 +24,8 @@ from plainspoken.cli.show import (
     show_edits,
     show_error,
 )
+from plainspoken.cli.study import study
+from plainspoken.cli.survey import survey
 from plainspoken.cli.trace import trace
 from plainspoken.cli.which import run_folder
 from plainspoken.config import settings_help
@@ -219,6 +221,8 @@ def generate(
 app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="What a run is good for")(trace)
 app.command(rich_help_panel="What a run is good for")(dashboards)
+app.command(rich_help_panel="What a run is good for")(survey)
+app.add_typer(study, name="study", rich_help_panel="What a run is good for")
 app.command(rich_help_panel="Beside runs")(compare_coders)
 app.command(rich_help_panel="Coders of other projects", cls=FormatsCommand)(convert)
 
