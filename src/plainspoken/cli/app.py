@@ -220,7 +220,6 @@ def generate(
 
 app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="What a run is good for")(trace)
-app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="What a run is good for")(survey)
 app.add_typer(study, name="study", rich_help_panel="What a run is good for")
 app.command(rich_help_panel="Beside runs")(compare_coders)
