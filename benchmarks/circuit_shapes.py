@@ -1,10 +1,10 @@
-"""What head attribution and greedy paths cost: python benchmarks/circuit_paths.py.
+"""What head attribution and greedy paths cost on GPT-2's shape; circuits.py runs it.
 
 On a random model of GPT-2's shape (12 layers, d = 768, 12 heads; a small vocabulary, which neither touches) with a
 random transcoder of 3,072 latents at each FFN, one thread, CPU seconds, the best of several rounds, freezing not
 counted. Paths: 3 rounds, 15 kept of 15 extensions each, from the last latent of the last layer; errors and constants of
 the random coders are scaled down, or all paths would end in them at once. Beside a layer's head attribution stands its
-floor: the three matrix products with the direction folded in, and nothing else. Prints a markdown table.
+floor: the three matrix products with the direction folded in, and nothing else.
 """
 
 import time
@@ -80,28 +80,20 @@ def floor(layer: FrozenLayer, direction: torch.Tensor, t: int) -> torch.Tensor:
     return torch.bmm(folded, layer.W_V).view(h, d) @ layer.stream[:t].T
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def measure(latents: int = 32) -> dict[str, float]:
+    """CPU seconds of paths, of one layer's heads and of their floor, by tokens: greedy_16, heads_64, floor_128, …"""
     torch.manual_seed(0)
     lm = made_lm()
-    print("| what | tokens | latents at a token | milliseconds | of the floor |\n| --- | --- | --- | --- | --- |")
-    for activation, k in (("topk", 32), ("relu", None)):
-        coders = made_coders(lm, activation, k)
-        for t in (16, 64):
-            frozen = quieted(freeze(lm, coders, torch.randint(0, VOCABULARY, (t,))))
-            latents = frozen.layers[-1].latents
-            target = firing_targets(frozen, 11, slice(len(latents) - 1, None))
-            root, tokens = Node("latent", 11, t - 1, int(latents.latent[-1])), [""] * t
-            seconds = best(lambda: merged(strongest_paths(frozen, target, root, tokens), tokens), 7)  # noqa: B023
-            print(f"| 3 rounds × 15 paths, to a graph | {t} | {len(latents) / t:.0f} | {seconds * 1e3:.1f} | |")
-        if activation == "topk":
-            frozen = freeze(lm, coders, torch.randint(0, VOCABULARY, (128,)))
-            for t in (16, 64, 128):
-                layer, direction, position = frozen.layers[6], torch.randn(1, D), torch.tensor([t - 1])
-                least = best(lambda: floor(layer, direction, t), 40, 20)  # noqa: B023
-                ours = best(lambda: head_terms(layer, position, direction, t), 40, 20)  # noqa: B023
-                print(f"| a layer's heads | {t} | | {ours * 1e3:.3f} | {ours / least:.2f} |")
-
-
-if __name__ == "__main__":
-    main()
+    coders, found = made_coders(lm, "topk", latents), dict[str, float]()
+    for t in (16, 64):
+        frozen = quieted(freeze(lm, coders, torch.randint(0, VOCABULARY, (t,))))
+        firing = frozen.layers[-1].latents
+        target = firing_targets(frozen, 11, slice(len(firing) - 1, None))
+        root, tokens = Node("latent", 11, t - 1, int(firing.latent[-1])), [""] * t
+        found[f"greedy_{t}"] = best(lambda: merged(strongest_paths(frozen, target, root, tokens), tokens), 7)  # noqa: B023
+    frozen = freeze(lm, coders, torch.randint(0, VOCABULARY, (128,)))
+    for t in (16, 64, 128):
+        layer, direction, position = frozen.layers[6], torch.randn(1, D), torch.tensor([t - 1])
+        found[f"floor_{t}"] = best(lambda: floor(layer, direction, t), 40, 20)  # noqa: B023
+        found[f"heads_{t}"] = best(lambda: head_terms(layer, position, direction, t), 40, 20)  # noqa: B023
+    return found
