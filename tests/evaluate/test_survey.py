@@ -12,6 +12,7 @@ from plainspoken.evaluate.survey import (
     Item,
     Surveyed,
     SurveyPlan,
+    Verdict,
     difference_interval,
     drawn_items,
     result,
@@ -36,7 +37,7 @@ def test_a_wilson_interval_holds_the_shares_from_which_the_count_is_less_than_1_
 
 
 def test_newcombe_s_interval_is_that_of_his_table() -> None:
-    """Newcombe 1998, table II, method 10: 56/70 - 48/80 and 10/10 - 0/10."""
+    """Newcombe 1998, table II, method 10: 56/70 - 48/80, 9/10 - 3/10 and 10/10 - 0/10."""
     assert difference_interval(share(56, 70), share(48, 80)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
     assert difference_interval(share(9, 10), share(3, 10)) == pytest.approx((0.1705, 0.8090), abs=5e-5)
     assert difference_interval(share(10, 10), share(0, 10)) == pytest.approx((0.6075, 1.0), abs=5e-5)
@@ -63,7 +64,7 @@ def made_plan() -> SurveyPlan:
 
 def test_the_result_counts_each_coder_s_own_answers() -> None:
     plan = made_plan()
-    said = ["yes", "no", "yes", "maybe", "yes", "no", "no", "yes"]
+    said: list[Verdict] = ["yes", "no", "yes", "maybe", "yes", "no", "no", "yes"]
     answers = [Answer(i, verdict, i < 3, "", "") for i, verdict in enumerate(said)]
     found = result(plan, answers)
     assert [found.verdicts[0][name].count for name in ("yes", "maybe", "no")] == [3, 0, 1]

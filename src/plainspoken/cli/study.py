@@ -1,6 +1,7 @@
 """The verbs of a study: what a latent does, found out without looking at where it fires."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -180,10 +181,10 @@ def _scored_lines(each: "Scored") -> list[str]:
     return [*lines, f"    {', '.join(told)}"]
 
 
-def _figure(measures: dict[str, float | None], name: str) -> str:
+def _figure(measures: Mapping[str, float | None], name: str) -> str:
     value, low, high = (measures[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None:
-        return f"{name} undefined (its level never changes)"
+        return f"{name} undefined (calibrated, it says the same everywhere)"
     between = "–" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
     return f"{name} {value:.3f} {between}"
 
@@ -194,6 +195,6 @@ def _show(shown: "Studied") -> None:
     OUT.print(f"log: {head.entries} entries, {head.sha256[:12]}", style="dim", highlight=False)
 
 
-def _print(lines: "tuple[str, ...] | list[str]") -> None:
+def _print(lines: Sequence[str]) -> None:
     for line in lines:
         OUT.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False)

@@ -14,6 +14,7 @@ from plainspoken.cli.layout import Row
 from plainspoken.cli.show import OUT, progress_on_terminal, show_rows
 from plainspoken.cli.which import run_folder
 from plainspoken.errors import UsageError
+from plainspoken.language.counted import counted
 
 if TYPE_CHECKING:  # they bring torch
     from plainspoken.evaluate.survey import Share, SurveyPlan, SurveyResult
@@ -174,7 +175,8 @@ def _show(shown: "Exhibit", of: int) -> None:
 
 def _show_result(plan: "SurveyPlan", found: "SurveyResult") -> None:
     names = ("yes", "maybe", "no")
-    OUT.print(f"\n[bold]interpretable?[/] {plan.latents} latents of each coder, 95 % intervals", highlight=False)
+    of = f"{counted(plan.latents, 'latent')} of each coder, 95 % intervals"
+    OUT.print(f"\n[bold]interpretable?[/] {of}", highlight=False)
     rows = [
         Row((coder.run, coder.site), [*(_cell(verdicts[name]) for name in names), _cell(free)])
         for coder, verdicts, free in zip(plan.coders, found.verdicts, found.context_free, strict=True)

@@ -92,7 +92,7 @@ class SurveyResult:
     """By coder, in the plan's order, the shares of each verdict and of context-free ones; and the first coder's share
     of "yes" less the second's, over its interval."""
 
-    verdicts: tuple[Mapping[Verdict, Share], Mapping[Verdict, Share]]
+    verdicts: tuple[Mapping[str, Share], Mapping[str, Share]]
     context_free: tuple[Share, Share]
     difference: float
     low: float

@@ -251,8 +251,8 @@ def _workplace(root: Path, device: str | None, progress: Progress) -> Workplace:
 
 def _bring_up(workplace: Workplace) -> None:
     with workplace.locked():
-        # Its sentences, where it has any: they are scored beside the hypotheses.
-        bring_up(workplace, STAGES, "explain" if workplace.path("explain").exists() else "encode")
+        # No further: a site that was never explained has no sentence to score, and needs none.
+        bring_up(workplace, STAGES, "encode")
 
 
 def _hashes(workplace: Workplace, site: Site) -> dict[str, str]:
