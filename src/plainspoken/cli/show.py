@@ -236,7 +236,10 @@ def show_edits(edits: Sequence[Mapping[str, Any]], in_prompt: int = 1) -> None:
     """What changed sentences did to the loss, each and together; up to `in_prompt` of them stood in one prompt."""
     if edits:
         OUT.print(
-            "\n[bold]edited sentences[/]: loss with the change minus loss without it, nats a token", highlight=False
+            "\n[bold]edited sentences[/]: loss with the change minus loss with the sentence as the explainer wrote it, "
+            "nats a token",
+            highlight=False,
+            soft_wrap=True,
         )
     if in_prompt > 1 and any(edit["latent"] is not None for edit in edits):
         OUT.print(
