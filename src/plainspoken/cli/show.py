@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from plainspoken.cli.hub_warnings import hub_warnings_to
 from plainspoken.cli.layout import Cell, Row, laid_out
 from plainspoken.cli.track import progress_in_lines
 from plainspoken.language.counted import agreeing, counted
@@ -51,17 +52,18 @@ def progress_on_terminal(quiet: bool) -> Iterator[Progress]:
         ERR.print(f"[dim]·[/] {escape(message)}", soft_wrap=True, highlight=False)
 
     if quiet:
-        yield Progress(warn=warn)
+        with hub_warnings_to(warn):
+            yield Progress(warn=warn)
         return
     if not ERR.is_terminal:
-        with progress_in_lines(say, warn) as progress:
+        with hub_warnings_to(warn), progress_in_lines(say, warn) as progress:
             yield progress
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Bars(*columns, console=ERR, transient=True) as bars:
+    with hub_warnings_to(warn), Bars(*columns, console=ERR, transient=True) as bars:
 
         @contextmanager
         def track(label: str, total: int | None) -> Iterator[Advance]:

@@ -115,9 +115,11 @@ class Asker:
 
     def close(self) -> None:
         """Close the wire. Limits that were given, and the cache, are the giver's to close."""
-        self._limits.start(self.wire.close()).result()
-        if self._owns_limits:
-            self._limits.close()
+        try:
+            self._limits.start(self.wire.close()).result()
+        finally:
+            if self._owns_limits:
+                self._limits.close()
 
     def _paid(self, stage: str, answer: Answer) -> Answer:
         self._purse.pay(stage, answer)

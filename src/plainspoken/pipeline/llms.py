@@ -1,7 +1,9 @@
 """The language models that a run asks: opened when they are first asked, within one limit, and what they have cost."""
 
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,12 +11,13 @@ from plainspoken.config import Config, LlmServiceConfig
 from plainspoken.pipeline.progress import Progress
 
 if TYPE_CHECKING:
+    from plainspoken.llm.cache import AnswerCache
     from plainspoken.llm.ledger import Ledger
     from plainspoken.llm.limits import Limits
     from plainspoken.llm.open import Llm
     from plainspoken.llm.spent import Spent
 else:  # a workplace is made before anything is loaded
-    Ledger = Limits = Llm = Spent = Any
+    AnswerCache = Ledger = Limits = Llm = Spent = Any
 
 LLM = "llm"
 PROBE = "_probe"
@@ -25,7 +28,11 @@ Opens = Callable[[LlmServiceConfig, Path, str, str, Limits], Llm]
 
 
 class Llms:
-    """The models that the sections name; two that name the same share it, and all the limits."""
+    """The models that the sections name; two that name the same share it, and all the limits.
+
+    Those that keep their answers in one file share the cache as well: what one section has paid for is not paid, or
+    billed, by another that reaches the model in another way. Other runs in this process share nothing with it.
+    """
 
     def __init__(self, config: Config, folder: Path, progress: Progress, opens: Opens | None) -> None:
         """`folder`: where answers are kept. `opens`: how a model is opened (None: to be asked, as `open_llm` does)."""
@@ -33,6 +40,7 @@ class Llms:
         self._open: dict[LlmServiceConfig, Llm] = {}
         self._of: dict[Section, Llm] = {}
         self._limits: Limits | None = None
+        self._caches: dict[Path, AnswerCache] = {}
         self._spent: dict[str, Spent | None] = {}
         self._ledger: Ledger | None = None
         self._told = set[str]()
@@ -80,7 +88,7 @@ class Llms:
         from plainspoken.llm.limits import Limits
         from plainspoken.llm.open import open_llm
 
-        opens, service = self._opens or open_llm, self._service(section)
+        opens, service = self._opens or partial(open_llm, keeps=self._cache), self._service(section)
         if section not in self._of:
             if self._limits is None:
                 self._limits = Limits(self._config.limits.concurrency, self._config.limits.per_minute)
@@ -105,17 +113,25 @@ class Llms:
         return self._since(stage, key) | self._since(probing(stage), f"{key}{PROBE}")
 
     def close(self) -> None:
-        """Let go of connections."""
-        for llm in self._open.values():
-            llm.close()
-        self._open.clear()
-        self._of.clear()
-        if self._limits is not None:
-            self._limits.close()
-            self._limits = None
-        if self._ledger is not None:  # after all that may still write to it
-            self._ledger.close()
-            self._ledger = None
+        """Let go of connections and files: of each, whatever fails."""
+        with ExitStack() as closing:  # from the last to the first: what may still be written to comes behind who writes
+            if self._ledger is not None:
+                closing.callback(self._ledger.close)
+            for cache in self._caches.values():
+                closing.callback(cache.close)
+            if self._limits is not None:
+                closing.callback(self._limits.close)
+            for llm in self._open.values():
+                closing.callback(llm.close)
+            self._open, self._of, self._caches, self._limits, self._ledger = {}, {}, {}, None, None
+
+    def _cache(self, path: Path) -> AnswerCache:
+        from plainspoken.llm.cache import AnswerCache
+
+        place = path.resolve()
+        if place not in self._caches:
+            self._caches[place] = AnswerCache(path)
+        return self._caches[place]
 
     def _since(self, label: str, key: str) -> dict[str, Any]:
         from plainspoken.llm.spent import Spent
