@@ -3,7 +3,6 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,15 +77,6 @@ class AnswerCache:
             with self._lock:
                 self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, _encode(answer)))
                 self._meet(key)
-        except sqlite3.Error as error:
-            raise self._refusal(error) from error
-
-    def meet(self, keys: Iterable[bytes]) -> None:
-        """Give out the answers to these as met: what they had cost is told by somebody else."""
-        try:
-            with self._lock:
-                for key in keys:
-                    self._meet(key)
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 
