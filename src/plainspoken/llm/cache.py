@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -59,12 +59,6 @@ class AnswerCache:
         with self._in_use():
             self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
             self._meet(key)
-
-    def meet(self, keys: Iterable[bytes]) -> None:
-        """Give out the answers to these as met: what they had cost is told by somebody else."""
-        with self._in_use():
-            for key in keys:
-                self._meet(key)
 
     def __len__(self) -> int:
         with self._in_use():

@@ -1,11 +1,11 @@
 """The language models that a run asks: opened when they are first asked, within one limit, and what they have cost."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from plainspoken.config import Config, LlmServiceConfig
 from plainspoken.pipeline.progress import Progress
@@ -45,33 +45,30 @@ class Llms:
         self._ledger: Ledger | None = None
         self._told = set[str]()
 
-    def take_up(self, is_done: Callable[[str], bool], forced: Collection[str]) -> None:
+    def take_up(self, is_done: Callable[[str], bool]) -> None:
         """Go on with the bill of attempts that were killed, and write down what is paid from here on.
 
-        `is_done`: whether a unit of this name has its manifest. `forced`: stages that are made anew. Where nobody is
-        going to be asked, nothing is paid.
+        `is_done`: whether a unit of this name has its manifest. Where nobody is going to be asked, nothing is paid.
         """
         from plainspoken.llm.ledger import LEDGER, Ledger
+        from plainspoken.llm.spent import probing
 
         if self._opens is None and self._ledger is None:
-            self._ledger = Ledger(
-                self._folder / LEDGER,
-                is_done,
-                # What was paid to a model that is no longer asked would be told as paid to this one.
-                lambda label, model: getattr(self._config, label.partition(" ")[0]).llm.model == model,
-                lambda unit: unit.partition("/")[0] in forced,
-            )
+            models: dict[str, str] = {}
+            for section in get_args(Section):
+                models[section] = models[probing(section)] = self._service(section).model
+            self._ledger = Ledger(self._folder / LEDGER, models, is_done)
+
+    def begun(self, unit: str) -> None:
+        """This unit is made anew: what it had told of is told no longer."""
+        if self._ledger is not None:
+            self._ledger.void(unit)
 
     def billed(self, unit: str) -> None:
         """What `spent` has told since the last unit was billed goes into this one's manifest, now to be written."""
         if self._ledger is not None and self._told:
             self._ledger.taken(unit, self._told)
         self._told = set()
-
-    def settle(self) -> None:
-        """All that was to be done is done."""
-        if self._ledger is not None:
-            self._ledger.settle()
 
     def require_reachable(self, section: Section) -> None:
         """ConfigError where the settings and the environment alone tell that this section's model cannot be reached.
