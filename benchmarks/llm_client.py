@@ -5,7 +5,7 @@ flight: of its HTTP library alone, of the openai package alone, and of the whole
 so that whatever else the machine does falls on all alike; then of the cache alone. Every request is another. Then, each
 round, of `last-token` simulating this page's own text: its prompts are built, sent as token ids, answered with
 log-probabilities, kept and read, all in the one process; with the pocket model's tokenizer.
-`memory`: peak memory over N requests (a million) to a wire that answers at once.
+`memory`: peak memory over N requests (a million) to a wire that answers at once, with a ledger as a run has it.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from plainspoken.config import LlmServiceConfig, SimulateConfig
 from plainspoken.corpus.pieces import Pieces
 from plainspoken.language.text import Text
 from plainspoken.llm import Answer, AnswerCache, Asker, Completion, Limits, Reply, Request, Usage
+from plainspoken.llm.ledger import LEDGER, Ledger
 from plainspoken.llm.open import open_llm
 from plainspoken.llm.openai_wire import OpenAiWire
 from plainspoken.lm.load import load_tokenizer
@@ -169,13 +170,16 @@ class AtOnce:
 
 
 def memory(count: int) -> None:
-    asker = Asker(AtOnce())
-    with measured("asker alone", count):
-        for at, _ in enumerate(asker.ask(Completion(str(at), 1) for at in range(count)), 1):
-            if at % (count // 10) == 0:
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                print(f"{at:>16}: {peak:.1f} MiB at most")
-    asker.close()
+    with tempfile.TemporaryDirectory() as folder:
+        asker, ledger = Asker(AtOnce()), Ledger(Path(folder) / LEDGER, {"asked": AtOnce.model})
+        asker.keep_in(ledger, AtOnce.model)
+        with measured("asker and ledger", count):
+            for at, _ in enumerate(asker.ask((Completion(str(at), 1) for at in range(count)), "asked"), 1):
+                if at % (count // 10) == 0:
+                    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                    print(f"{at:>16}: {peak:.1f} MiB at most")
+        asker.close()
+        ledger.close()
 
 
 if __name__ == "__main__":

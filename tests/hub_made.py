@@ -1,5 +1,6 @@
 """The Hugging Face hub on this machine: its cache's layout made by hand, and a small hub of one repository."""
 
+import asyncio
 import hashlib
 import shutil
 import threading
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
@@ -34,11 +36,12 @@ def cached(cache: Path, name: str, files: Path, commit: str = COMMIT, ref: str =
 
 @dataclass
 class Hub:
-    """One repository's files, and which of them were fetched."""
+    """One repository's files, and which of them were fetched. `delay_s`: every answer takes so long."""
 
     name: str
     files: Path
     url: str = ""
+    delay_s: float = 0.0
     fetched: list[str] = field(default_factory=list)
 
     def info(self, request: Request) -> Response:
@@ -82,7 +85,13 @@ def serve_hub(hub: Hub) -> Iterator[Hub]:
         ),
         Route(f"/api/models/{hub.name}/tree/main/{{below:path}}", hub.tree),
     ]
-    config = uvicorn.Config(Starlette(routes=routes), "127.0.0.1", 0, log_level="critical", access_log=False)
+    app = Starlette(routes=routes)
+
+    async def slowly(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(hub.delay_s if scope["type"] == "http" else 0)
+        await app(scope, receive, send)
+
+    config = uvicorn.Config(slowly, "127.0.0.1", 0, log_level="critical", access_log=False)
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()

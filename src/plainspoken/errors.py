@@ -70,3 +70,7 @@ class LanguageError(PlainspokenError):
 
 class CorpusWarning(UserWarning):
     """Text that was left out of the corpus for a reason, with the count."""
+
+
+class HubWarning(UserWarning):
+    """What the Hugging Face hub's cache on this machine holds may stand for what the hub has now, and why."""

@@ -1,10 +1,12 @@
 """The response cache: what was put in comes out to the bit, whatever happens to the process."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,22 +39,54 @@ def test_replies_are_kept_and_faults_are_not(tmp_path):
     assert len(cache) == 2
 
 
-def test_a_file_that_is_opened_twice_is_one_cache(tmp_path):
-    """Of two sections that reach one model in different ways: nothing is paid twice, nor billed as paid before."""
+def test_two_caches_of_one_file_have_its_answers_and_nothing_else_in_common(tmp_path):
+    """Of two runs in one process, say: what one paid is what the other's bill calls paid earlier."""
     path = tmp_path / "answers.sqlite"
     one, two = AnswerCache(path), AnswerCache(tmp_path / "." / "answers.sqlite")
     one.put(b"a" * 32, Reply("said", "stop"))
-    assert two.get(b"a" * 32) == Reply("said", "stop", Usage(from_cache=True))
+    assert one.get(b"a" * 32) == Reply("said", "stop", Usage(from_cache=True))
+    assert two.get(b"a" * 32) == Reply("said", "stop", Usage(from_cache=True, earlier=True))
+    assert two.get(b"a" * 32) == Reply("said", "stop", Usage(from_cache=True)), "each answer once"
     one.close()
-    one.close()
-    two.put(b"b" * 32, Reply("more", "stop"))
-    three = AnswerCache(path)
-    assert three.get(b"b" * 32).usage == Usage(from_cache=True)
     two.close()
-    three.close()
+
+
+def test_a_closed_cache_gives_out_nothing_whoever_else_has_the_file(tmp_path):
+    one, two = (AnswerCache(tmp_path / "answers.sqlite") for _ in range(2))
+    one.put(b"a" * 32, Reply("said", "stop"))
+    one.close()
+    one.close()
+    asks = (lambda: one.get(b"a" * 32), lambda: one.put(b"b", Reply("", "stop")), one.__len__)
+    for ask in asks:
+        with pytest.raises(StoreError, match=r"answers\.sqlite is closed.*open"):
+            ask()
+    assert two.get(b"a" * 32) is not None
+    two.close()
+
+
+def test_a_cache_that_is_dropped_lets_go_of_its_file(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    dropped = AnswerCache(path)
+    dropped.put(b"a" * 32, Reply("said", "stop"))
+    del dropped
+    gc.collect()
+    if Path("/proc/self/fd").is_dir():
+        assert not [each for each in Path("/proc/self/fd").iterdir() if str(path) in os.path.realpath(each)]
     again = AnswerCache(path)
-    assert again.get(b"a" * 32).usage == Usage(from_cache=True, earlier=True)
+    assert again.get(b"a" * 32) == Reply("said", "stop", Usage(from_cache=True, earlier=True))
     again.close()
+
+
+def test_what_is_moved_away_is_served_no_more(tmp_path):
+    """As the refusal of a damaged file advises."""
+    path = tmp_path / "answers.sqlite"
+    before = AnswerCache(path)
+    before.put(b"a" * 32, Reply("said", "stop"))
+    path.rename(tmp_path / "away.sqlite")
+    after = AnswerCache(path)
+    assert after.get(b"a" * 32) is None and len(after) == 0 and path.exists()
+    after.close()
+    before.close()
 
 
 WRITER = """

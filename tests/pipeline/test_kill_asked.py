@@ -16,7 +16,6 @@ from llm.server import Server, Trouble, serve
 from pipeline.test_explainers import begun
 from plainspoken.config import Config, config_tree
 from plainspoken.llm import Spent
-from plainspoken.llm.ledger import LEDGER
 from plainspoken.pipeline import explanations, run
 from plainspoken.pipeline.asked import llm_costs
 from plainspoken.pipeline.results import Results
@@ -137,8 +136,7 @@ def test_the_bill_of_a_run_that_was_killed_is_what_the_server_counted(
 ) -> None:
     """To the last request and token, probes and all, but for the request that a kill left without an answer.
 
-    What stands in no manifest of a killed attempt is paid earlier. No ledger is left, and what is made anew is billed
-    alone.
+    What stands in no manifest of a killed attempt is paid earlier, and what is made anew is billed alone.
     """
     with serve(telling()) as server:
         config = told_config(tiny, server.url, assistant)
@@ -158,7 +156,6 @@ def test_the_bill_of_a_run_that_was_killed_is_what_the_server_counted(
         assert told.cached_tokens + told.earlier_cached_tokens == server.sent - server.computed
         assert told.requests == standing.requests + server.seen.total() - before, "all else is paid earlier"
         assert told.earlier_requests > 0 and told.earlier_seconds > 0
-        assert not (folder / "llm" / LEDGER).exists()
         reworded(folder, 1)
         asked = server.seen.total()
         run(config, folder, target="simulate")

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from plainspoken.cli.hub_warnings import hub_warnings_to
 from plainspoken.cli.layout import Cell, Row, laid_out
 from plainspoken.cli.track import progress_in_lines
 from plainspoken.language.counted import agreeing, counted
@@ -51,17 +52,18 @@ def progress_on_terminal(quiet: bool) -> Iterator[Progress]:
         ERR.print(f"[dim]·[/] {escape(message)}", soft_wrap=True, highlight=False)
 
     if quiet:
-        yield Progress(warn=warn)
+        with hub_warnings_to(warn):
+            yield Progress(warn=warn)
         return
     if not ERR.is_terminal:
-        with progress_in_lines(say, warn) as progress:
+        with hub_warnings_to(warn), progress_in_lines(say, warn) as progress:
             yield progress
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Bars(*columns, console=ERR, transient=True) as bars:
+    with hub_warnings_to(warn), Bars(*columns, console=ERR, transient=True) as bars:
 
         @contextmanager
         def track(label: str, total: int | None) -> Iterator[Advance]:
@@ -236,7 +238,10 @@ def show_edits(edits: Sequence[Mapping[str, Any]], in_prompt: int = 1) -> None:
     """What changed sentences did to the loss, each and together; up to `in_prompt` of them stood in one prompt."""
     if edits:
         OUT.print(
-            "\n[bold]edited sentences[/]: loss with the change minus loss without it, nats a token", highlight=False
+            "\n[bold]edited sentences[/]: loss with the change minus loss with the sentence as the explainer wrote it, "
+            "nats a token",
+            highlight=False,
+            soft_wrap=True,
         )
     if in_prompt > 1 and any(edit["latent"] is not None for edit in edits):
         OUT.print(

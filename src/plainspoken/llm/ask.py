@@ -19,12 +19,14 @@ AHEAD = 4
 GONE = 3
 """A server is gone after so many requests in a row for each that may be in flight that did not reach it."""
 
-Note = Callable[[str, bytes, Answer], None]
-"""(label, key of the request or nothing, answer): told of what is paid."""
+Note = Callable[[str, bytes, Answer], bool]
+"""(label, key of the request or nothing, answer) to whether what it cost is still to be told: of what is paid, and of
+what comes out of the response cache."""
 
 
-def _nowhere(label: str, key: bytes, answer: Answer) -> None:
-    """What is paid is written down nowhere."""
+def _nowhere(label: str, key: bytes, answer: Answer) -> bool:
+    """What is paid is written down nowhere: whether it was paid before, the response cache tells alone."""
+    return answer.usage.earlier
 
 
 @dataclass
@@ -80,8 +82,6 @@ class Asker:
     def keep_in(self, ledger: Ledger, model: str) -> None:
         """Write down there what is paid from here on, to a model of this name; what stands there is not told again."""
         self._note = lambda stage, key, answer: ledger.note(stage, model, key, answer)
-        if self._cache is not None:
-            self._cache.meet(ledger.met)
 
     def ask(self, requests: Iterable[Request], stage: str = "") -> Iterator[Answer]:
         """The answers in the requests' order; requests are drawn as they are needed, so that a million take no memory.
@@ -115,9 +115,11 @@ class Asker:
 
     def close(self) -> None:
         """Close the wire. Limits that were given, and the cache, are the giver's to close."""
-        self._limits.start(self.wire.close()).result()
-        if self._owns_limits:
-            self._limits.close()
+        try:
+            self._limits.start(self.wire.close()).result()
+        finally:
+            if self._owns_limits:
+                self._limits.close()
 
     def _paid(self, stage: str, answer: Answer) -> Answer:
         self._purse.pay(stage, answer)
@@ -128,9 +130,7 @@ class Asker:
         key = request_key(request, self.wire.model)
         kept = self._cache.get(key) if self._cache is not None else None
         if kept is not None:
-            if kept.usage.earlier:
-                self._note(stage, key, kept)
-            return kept
+            return replace(kept, usage=replace(kept.usage, earlier=self._note(stage, key, kept)))
         sent = self._under_way.get(key)
         first = sent is None
         if sent is None:

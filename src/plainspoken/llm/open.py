@@ -1,6 +1,7 @@
 """From settings to a language model that can be asked: wire, tokens, cache and limits put together."""
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +37,9 @@ _LOADED: WeakValueDictionary[tuple[str, str, str], LanguageModel] = WeakValueDic
 class Llm:
     """A language model that is asked through `asker`, in its own `tokens`. `context`: its most tokens, 0: not known.
 
-    `cache`: where its answers are kept; None: nowhere, as for a dry run. `owns_limits`: nobody else asks within them.
-    `section`: of the settings that name it; what trying it out cost is counted under `probing(section)`.
+    `cache`: where its answers are kept; None: nowhere, as for a dry run. `owns_limits`, `owns_cache`: nobody else asks
+    within the limits, or keeps answers there. `section`: of the settings that name it; what trying it out cost is
+    counted under `probing(section)`.
     """
 
     asker: Asker
@@ -46,6 +48,7 @@ class Llm:
     limits: Limits
     cache: AnswerCache | None
     owns_limits: bool = True
+    owns_cache: bool = True
     section: str = ""
 
     @property
@@ -75,28 +78,36 @@ class Llm:
         return self.limits.start(probe(trying, self.tokens, tuple(answers), abilities)).result()
 
     def close(self) -> None:
-        """Close the connections, the cache and, where the limits are its own, the loop."""
-        self.asker.close()
-        if self.owns_limits:
-            self.limits.close()
-        if self.cache is not None:
-            self.cache.close()
+        """Close the connections and, where they are its own, the loop and the cache: each, whatever fails."""
+        with ExitStack() as closing:  # from the last to the first
+            if self.cache is not None and self.owns_cache:
+                closing.callback(self.cache.close)
+            if self.owns_limits:
+                closing.callback(self.limits.close)
+            closing.callback(self.asker.close)
 
 
 def open_llm(
-    config: LlmServiceConfig, folder: Path, device: str = "auto", dtype: str = "auto", limits: Limits | None = None
+    config: LlmServiceConfig,
+    folder: Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    limits: Limits | None = None,
+    keeps: Callable[[Path], AnswerCache] | None = None,
 ) -> Llm:
     """The language model of these settings. `folder`: where its answers are kept unless `config.cache` says where.
 
     `device` and `dtype`: of a model in process, as `load_lm` has them. Equal models in process are loaded once.
     `limits`: those that other models are asked within as well, the giver's to close; None: its own, the usual ones.
+    `keeps`: gives the cache of a file, the giver's to close, for models that share a bill; None: one of its own.
     Raises ConfigError for a service that cannot be reached as set (key, address, missing package), ModelError for a
     model or tokenizer that cannot be loaded, StoreError for a cache that cannot be read.
     """
     wire, tokens, context = _local(config, device, dtype) if config.service == "local" else _server(config)
     place = Path(config.cache).expanduser() if config.cache else folder
-    cache, within = AnswerCache(place / CACHE_FILE), limits or Limits()
-    return Llm(Asker(wire, cache, within), tokens, context, within, cache, owns_limits=limits is None)
+    cache, within = (keeps or AnswerCache)(place / CACHE_FILE), limits or Limits()
+    asker = Asker(wire, cache, within)
+    return Llm(asker, tokens, context, within, cache, owns_limits=limits is None, owns_cache=keeps is None)
 
 
 def require_reachable(config: LlmServiceConfig, section: str) -> None:

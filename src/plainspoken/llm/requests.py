@@ -89,9 +89,10 @@ class Usage:
 
     `seconds`: from sending to answer; `requests`: calls over the wire, those that failed and were made again included.
     An answer out of our own response cache cost nothing now: its usage is what it cost when it was asked for, and
-    `from_cache` is True; so is `earlier` where this process has neither paid for it nor met it before. `untold`: the
-    server did not tell its tokens, or not all, which then count 0; `cached_untold`: nor how many of them were cached,
-    or not of all prompts, so that `cached_tokens` are so many at least.
+    `from_cache` is True; so is `earlier` where it stands in no bill yet: of the run that has a ledger, else of all
+    that this process has paid for or met. `untold`: the server did not tell its tokens, or not all, which then count 0;
+    `cached_untold`: nor how many of them were cached, or not of all prompts, so that `cached_tokens` are so many at
+    least.
     """
 
     prompt_tokens: int = 0

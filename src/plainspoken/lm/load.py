@@ -14,7 +14,7 @@ import torch
 
 from plainspoken.corpus.pieces import Pieces
 from plainspoken.errors import ModelError
-from plainspoken.hub import why_away
+from plainspoken.hub import quietly, reason, require_readable, tell_cached, why_away
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -156,9 +156,10 @@ def _check_folder(folder: Path) -> None:
 
 def _load_model(source: str, dtype: torch.dtype) -> PreTrainedModel:
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     with _loading("model", source, RuntimeError, SafetensorError) as here_only:
+        from transformers import AutoModelForCausalLM
+
         loaded = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, local_files_only=here_only
         )
@@ -174,10 +175,10 @@ def _load_model(source: str, dtype: torch.dtype) -> PreTrainedModel:
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or of a name on the hub; "pocket" is the bundled one. Raises ModelError without it."""
-    from transformers import AutoTokenizer
-
     place = str(pocket_folder()) if source == "pocket" else source
     with _loading("tokenizer", place, TypeError, ImportError) as here_only:
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(place, local_files_only=here_only)
 
 
@@ -186,10 +187,10 @@ def load_context(name: str, wanted: int = 0) -> int:
 
     Raises ModelError where there is none, and as `context_of` does.
     """
-    from transformers import AutoConfig
-
     place = str(pocket_folder()) if name == "pocket" else name
     with _loading("configuration", place) as here_only:
+        from transformers import AutoConfig
+
         config = AutoConfig.from_pretrained(place, local_files_only=here_only)
     return context_of(config, name, wanted)
 
@@ -221,22 +222,27 @@ def _context(config: PreTrainedConfig, name: str) -> int:
 def _loading(what: str, source: str, *more: type[Exception]) -> Iterator[bool]:
     """Quietly; gives whether only what is on this machine can be had. ModelError for whatever transformers raises.
 
-    `more`: what this loader raises beside the usual.
+    `more`: what this loader raises beside the usual. transformers is to be imported within.
     """
+    require_readable()
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage] (httpx's or httpx2's)
+
     away = None if Path(source).is_dir() else why_away()
-    with _quiet():
+    with _quiet(), quietly():
         try:
             yield away is not None
-        except (OSError, ValueError, KeyError, *more) as error:
+        except (OSError, ValueError, KeyError, HTTPError, *more) as error:
             raise ModelError(_could_not_load(what, source, error, away)) from error
+    if away is not None:
+        tell_cached(source, away)
 
 
 def _could_not_load(what: str, source: str, error: Exception, away: str | None) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = reason(error)
     if away is not None and isinstance(error, OSError):  # other errors are of what the cache does hold
-        reason = f"{away}, and its cache here lacks what is needed"
+        said = f"{away}, and its cache here lacks what is needed"
     mend = "check the folder" if Path(source).is_dir() else "check the name, the connection, or name a local folder"
-    return f"cannot load the {what} of '{source}': {reason} ({mend})"
+    return f"cannot load the {what} of '{source}': {said} ({mend})"
 
 
 @contextmanager

@@ -6,12 +6,11 @@ sites that are asked for are fetched, never a pickle; without a network (or with
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from plainspoken.errors import CoderError
-from plainspoken.hub import why_away
+from plainspoken.hub import quietly, reason, require_readable, tell_cached, why_away
 
 _PART = r"[A-Za-z0-9_][\w.-]*"
 _NAME = re.compile(rf"({_PART}/{_PART})((?:/{_PART})*)(?:@([\w./-]+))?")
@@ -56,15 +55,16 @@ def fetch(name: HubName, modules: Sequence[str]) -> Fetched:
     """The checkpoints of these modules (sites), in folders named after them or the last parts of their paths, or one.
 
     Raises CoderError where the hub cannot be reached and its cache has nothing of it, where there is no such repository
-    or revision, and where it holds no coder for any of the modules.
+    or revision, and where it holds no coder for any of the modules; ConfigError as `require_readable` does.
     """
+    require_readable()
     import huggingface_hub
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage] (httpx's or httpx2's)
 
     wanted = [f"{name.folder}/{file}".removeprefix("/") for file in _files(modules)]
     away = why_away()
     try:
-        with _silently():
+        with quietly():
             snapshot = Path(
                 huggingface_hub.snapshot_download(
                     name.repository, revision=name.revision, allow_patterns=wanted, local_files_only=away is not None
@@ -73,7 +73,7 @@ def fetch(name: HubName, modules: Sequence[str]) -> Fetched:
     except (OSError, ValueError, HTTPError) as error:
         raise CoderError(
             f"there is no {name} here, and the hub's coder of that name is not in the cache and cannot be fetched "
-            f"({away or _first_line(error)}); check the name and the connection, or fetch it elsewhere (hf download "
+            f"({away or reason(error)}); check the name and the connection, or fetch it elsewhere (hf download "
             f"{name.repository} --local-dir FOLDER), copy the folder here and name that"
         ) from error
     if not any((snapshot / file).is_file() for file in wanted):
@@ -82,6 +82,8 @@ def fetch(name: HubName, modules: Sequence[str]) -> Fetched:
             f"{name.at(snapshot.name)} on the hub has no coder for {', '.join(modules)}, or its copy in the cache "
             f"lacks it: none of {shown} and the like; name another site, or the coder's own folder: ORG/NAME/FOLDER"
         )
+    if away is not None:
+        tell_cached(str(name), away)
     return Fetched(name, snapshot / name.folder, snapshot.name)
 
 
@@ -94,21 +96,3 @@ def _files(modules: Sequence[str]) -> Iterator[str]:
     folders = [module.split(".", start)[-1] for module in modules for start in range(module.count(".") + 1)]
     for folder in dict.fromkeys((*folders, "")):
         yield from (f"{folder}/{file}".removeprefix("/") for file in dict.fromkeys(files))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextmanager
-def _silently() -> Iterator[None]:
-    """Without the hub's own progress bars."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()

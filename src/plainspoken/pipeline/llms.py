@@ -1,20 +1,23 @@
 """The language models that a run asks: opened when they are first asked, within one limit, and what they have cost."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from plainspoken.config import Config, LlmServiceConfig
 from plainspoken.pipeline.progress import Progress
 
 if TYPE_CHECKING:
+    from plainspoken.llm.cache import AnswerCache
     from plainspoken.llm.ledger import Ledger
     from plainspoken.llm.limits import Limits
     from plainspoken.llm.open import Llm
     from plainspoken.llm.spent import Spent
 else:  # a workplace is made before anything is loaded
-    Ledger = Limits = Llm = Spent = Any
+    AnswerCache = Ledger = Limits = Llm = Spent = Any
 
 LLM = "llm"
 PROBE = "_probe"
@@ -25,7 +28,11 @@ Opens = Callable[[LlmServiceConfig, Path, str, str, Limits], Llm]
 
 
 class Llms:
-    """The models that the sections name; two that name the same share it, and all the limits."""
+    """The models that the sections name; two that name the same share it, and all the limits.
+
+    Those that keep their answers in one file share the cache as well: what one section has paid for is not paid, or
+    billed, by another that reaches the model in another way. Other runs in this process share nothing with it.
+    """
 
     def __init__(self, config: Config, folder: Path, progress: Progress, opens: Opens | None) -> None:
         """`folder`: where answers are kept. `opens`: how a model is opened (None: to be asked, as `open_llm` does)."""
@@ -33,37 +40,35 @@ class Llms:
         self._open: dict[LlmServiceConfig, Llm] = {}
         self._of: dict[Section, Llm] = {}
         self._limits: Limits | None = None
+        self._caches: dict[Path, AnswerCache] = {}
         self._spent: dict[str, Spent | None] = {}
         self._ledger: Ledger | None = None
         self._told = set[str]()
 
-    def take_up(self, is_done: Callable[[str], bool], forced: Collection[str]) -> None:
+    def take_up(self, is_done: Callable[[str], bool]) -> None:
         """Go on with the bill of attempts that were killed, and write down what is paid from here on.
 
-        `is_done`: whether a unit of this name has its manifest. `forced`: stages that are made anew. Where nobody is
-        going to be asked, nothing is paid.
+        `is_done`: whether a unit of this name has its manifest. Where nobody is going to be asked, nothing is paid.
         """
         from plainspoken.llm.ledger import LEDGER, Ledger
+        from plainspoken.llm.spent import probing
 
         if self._opens is None and self._ledger is None:
-            self._ledger = Ledger(
-                self._folder / LEDGER,
-                is_done,
-                # What was paid to a model that is no longer asked would be told as paid to this one.
-                lambda label, model: getattr(self._config, label.partition(" ")[0]).llm.model == model,
-                lambda unit: unit.partition("/")[0] in forced,
-            )
+            models: dict[str, str] = {}
+            for section in get_args(Section):
+                models[section] = models[probing(section)] = self._service(section).model
+            self._ledger = Ledger(self._folder / LEDGER, models, is_done)
+
+    def begun(self, unit: str) -> None:
+        """This unit is made anew: what it had told of is told no longer."""
+        if self._ledger is not None:
+            self._ledger.void(unit)
 
     def billed(self, unit: str) -> None:
         """What `spent` has told since the last unit was billed goes into this one's manifest, now to be written."""
         if self._ledger is not None and self._told:
             self._ledger.taken(unit, self._told)
         self._told = set()
-
-    def settle(self) -> None:
-        """All that was to be done is done."""
-        if self._ledger is not None:
-            self._ledger.settle()
 
     def require_reachable(self, section: Section) -> None:
         """ConfigError where the settings and the environment alone tell that this section's model cannot be reached.
@@ -80,7 +85,7 @@ class Llms:
         from plainspoken.llm.limits import Limits
         from plainspoken.llm.open import open_llm
 
-        opens, service = self._opens or open_llm, self._service(section)
+        opens, service = self._opens or partial(open_llm, keeps=self._cache), self._service(section)
         if section not in self._of:
             if self._limits is None:
                 self._limits = Limits(self._config.limits.concurrency, self._config.limits.per_minute)
@@ -105,17 +110,25 @@ class Llms:
         return self._since(stage, key) | self._since(probing(stage), f"{key}{PROBE}")
 
     def close(self) -> None:
-        """Let go of connections."""
-        for llm in self._open.values():
-            llm.close()
-        self._open.clear()
-        self._of.clear()
-        if self._limits is not None:
-            self._limits.close()
-            self._limits = None
-        if self._ledger is not None:  # after all that may still write to it
-            self._ledger.close()
-            self._ledger = None
+        """Let go of connections and files: of each, whatever fails."""
+        with ExitStack() as closing:  # from the last to the first: what may still be written to comes behind who writes
+            if self._ledger is not None:
+                closing.callback(self._ledger.close)
+            for cache in self._caches.values():
+                closing.callback(cache.close)
+            if self._limits is not None:
+                closing.callback(self._limits.close)
+            for llm in self._open.values():
+                closing.callback(llm.close)
+            self._open, self._of, self._caches, self._limits, self._ledger = {}, {}, {}, None, None
+
+    def _cache(self, path: Path) -> AnswerCache:
+        from plainspoken.llm.cache import AnswerCache
+
+        place = path.resolve()
+        if place not in self._caches:
+            self._caches[place] = AnswerCache(path)
+        return self._caches[place]
 
     def _since(self, label: str, key: str) -> dict[str, Any]:
         from plainspoken.llm.spent import Spent

@@ -41,17 +41,17 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
     with _storage_errors(workplace.root):
         refuse_other_settings(workplace, chain, forced, as_loaded)
         _require_sources(workplace, chain, forced)
-        workplace.llms.take_up(lambda unit: _has_manifest(workplace, unit), forced)
+        workplace.llms.take_up(lambda unit: _has_manifest(workplace, unit))
         _require_answers(workplace, chain, forced)
         workplace.save_config()
         for stage in stages:
             if stage.name in forced:
                 for unit in workplace.units(stage):
                     workplace.set_aside_edits(unit)
+                    workplace.llms.begun(unit.name)
                     workplace.folder(unit).invalidate()
         for stage in chain:
             _bring_up_stage(workplace, stage)
-        workplace.llms.settle()
 
 
 def refuse_early(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
@@ -174,6 +174,7 @@ def _begin(workplace: Workplace, stage: Stage, unit: Unit, key: StageKey) -> Non
         folder.verify()  # what is kept must be whole: after this its manifest is gone
     if stage.editable:
         workplace.set_aside_edits(unit)
+    workplace.llms.begun(unit.name)
     folder.begin(key, keep=stage.keeps)
 
 
@@ -189,8 +190,9 @@ def _commit(workplace: Workplace, key: StageKey, outcome: Outcome, seconds: floa
 
 
 def _has_manifest(workplace: Workplace, unit: str) -> bool:
+    """Whole or not: one that is altered is refused in its turn, unless it is made anew."""
     stage, _, site = unit.partition("/")
-    return workplace.folder(Unit(stage, site or None)).manifest() is not None
+    return (workplace.path(stage, site or None) / "manifest.json").exists()
 
 
 def _key(workplace: Workplace, stage: Stage, unit: Unit) -> StageKey:

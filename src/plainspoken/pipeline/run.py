@@ -140,10 +140,12 @@ def generate(
     The sentences are taken as they stand in the explanations files now: changed ones are simulated and calibrated anew.
     """
     from plainspoken.pipeline.speak import speak
+    from plainspoken.simulators import require_follows
 
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
     with workplace.locked() if rewritten else nullcontext():
         if rewritten:
+            require_follows(workplace.config.simulate.simulator)
             bring_up(workplace, STAGES, "calibrate")
         return speak(workplace, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed)
 
@@ -258,10 +260,12 @@ def _asked_to_score(root: Path, stored: Config, by: Sequence[str], overrides: Se
     """(settings to score with, settings that stay): who scores after the fact changes nothing of the run itself."""
     for override in overrides:
         name = override.partition("=")[0]
-        if not name.startswith(("score.", "limits.")) or name in ("score.scorers", "score.rank_by", "score.share"):
+        if name == "score.scorers":
+            raise UsageError(f"--set {override}: name scorers with --by {override.partition('=')[2] or 'NAMES'}")
+        if not name.startswith(("score.", "limits.")) or name in ("score.rank_by", "score.share"):
             raise UsageError(
-                f"--set {name}: scoring a run changes settings of score and limits only, and neither score.scorers "
-                "(use --by) nor score.rank_by and score.share; for others use plainspoken run"
+                f"--set {name}: scoring a run changes settings of score and limits only, and neither score.rank_by nor "
+                "score.share; for others use plainspoken run"
             )
     config = stored_config(root, overrides)
     if not by:

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from plainspoken.coders import Coder, load_coder
-from plainspoken.errors import ConfigError
 from plainspoken.explainers import ExplainMeans, explainer_named
 from plainspoken.language.counted import counted
 from plainspoken.language.reading import Reading, read_rows
@@ -17,7 +16,7 @@ from plainspoken.latents import FiringTable
 from plainspoken.latents.named_tokens import LatentTokens, latent_tokens
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite.spans import chance, drawn, spans
-from plainspoken.simulators import SIMULATORS, Simulate, SimulateMeans, simulator_named
+from plainspoken.simulators import Simulate, SimulateMeans, require_follows, simulator_named
 from plainspoken.store.manifest import digest
 from plainspoken.types import Explanation, Failure, Pairs, Rows, Simulation
 
@@ -210,13 +209,7 @@ def simulate_as_written(
     Raises ConfigError for a simulator that cannot follow one.
     """
     lm, name = workplace.lm, workplace.config.simulate.simulator
-    follow = simulator_named(name).follow
-    if follow is None:
-        able = ", ".join(sorted(other for other, entry in SIMULATORS.items() if entry.follow is not None))
-        raise ConfigError(
-            f"simulate.simulator={name} cannot follow a text that is being written, so that this run cannot write "
-            f"rewritten text; those that can: {able}; make a run with one of them, or write with the model as it is"
-        )
+    follow = require_follows(name)
     listen = follow(texts, latents, lm.pieces.table)
     return lambda tokens: listen(tokens, tokens != (-1 if lm.bos_id is None else lm.bos_id))
 

@@ -6,6 +6,7 @@ from plainspoken.simulators.registry import (
     Follow,
     Listen,
     Simulator,
+    require_follows,
     settings_unread,
     simulator_named,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "Simulate",
     "SimulateMeans",
     "Simulator",
+    "require_follows",
     "settings_unread",
     "simulator_named",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from plainspoken.config.named import named
+from plainspoken.errors import ConfigError
 from plainspoken.simulators.all_at_once import open_all_at_once
 from plainspoken.simulators.batched import open_batched
 from plainspoken.simulators.last_token import open_last_token
@@ -65,3 +66,16 @@ def settings_unread(name: str) -> tuple[str, ...]:
 def simulator_named(name: str) -> Simulator:
     """The simulator that `simulate.simulator` names. Raises ConfigError that lists those there are."""
     return named(SIMULATORS, name, "simulate.simulator")
+
+
+def require_follows(name: str) -> Follow:
+    """What follows a text that is being written, by the simulator of this name. Raises ConfigError where it cannot."""
+    follow = simulator_named(name).follow
+    if follow is None:
+        able = ", ".join(sorted(other for other, entry in SIMULATORS.items() if entry.follow is not None))
+        raise ConfigError(
+            f"simulate.simulator={name} cannot follow a text that is being written, so that this run cannot write "
+            f"rewritten text; those that can: {able}; make a run with one of them, or write with the model as it is "
+            "(generate --original)"
+        )
+    return follow
