@@ -110,10 +110,11 @@ def _show(found: "Traced") -> None:
     if found.overlap is not None:
         OUT.print(f"\nTrue and simulated circuit have {found.overlap:.0%} of their latents' influence in common.")
         for part in found.parts[:_PARTS_SHOWN]:
+            text = quoted(part.node.text, _WORDS_SHOWN) if part.node.text else "(no sentence)"
             OUT.print(
                 escape(
                     f"  {part.node.id}: z {part.true:.3g} → {part.simulated:.3g}, influence {part.true_share:.1%} → "
-                    f"{part.simulated_share:.1%}  {quoted(part.node.text, _WORDS_SHOWN) if part.node.text else '(no sentence)'}"
+                    f"{part.simulated_share:.1%}  {text}"
                 ),
                 highlight=False,
                 soft_wrap=True,
