@@ -160,6 +160,7 @@ def trace(
     simulated: bool = False,
     heads: bool = False,
     silent: bool = False,
+    effects: int = 0,
     out: Path | None = None,
     device: str | None = None,
     progress: Progress = SILENT,
@@ -173,7 +174,7 @@ def trace(
     from plainspoken.pipeline.tracing import TraceSettings, trace
 
     asked = parse_target(target)
-    settings = TraceSettings(node_share, edge_share, paths, simulated, heads, silent)
+    settings = TraceSettings(node_share, edge_share, paths, simulated, heads, silent, effects)
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
     with workplace.locked():
         bring_up(workplace, STAGES, "calibrate" if simulated or workplace.path("explain").exists() else "train")
