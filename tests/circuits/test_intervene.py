@@ -146,6 +146,21 @@ def test_interventions_on_what_there_is_not() -> None:
         Intervention(0, 1, kind="set", amount=float("nan"))
 
 
+def test_logits_that_are_no_numbers_are_refused() -> None:
+    """A weight of a decoder that overflows is as good as an amount that does."""
+    scene = made_scene("llama")
+    latent, position, _ = _firing(scene)
+    coder = scene.frozen.layers[0].coder
+    assert coder is not None
+    kept = coder.W_dec.data.clone()
+    try:
+        coder.W_dec.data[latent] = 1e308
+        with pytest.raises(UsageError, match="no numbers any more"):
+            logits_after(scene.frozen, [Intervention(0, latent, (position,), "scale", 1e9)])
+    finally:
+        coder.W_dec.data.copy_(kept)
+
+
 def _steered(scene: Scene, interventions: Sequence[Intervention], new: int = 8, **how: Any) -> list[int]:
     prompt = scene.frozen.tokens[:5].numpy()
     return steered(scene.lm, scene.coders, prompt, interventions, new, **how).tolist()

@@ -11,6 +11,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from plainspoken import pipeline
+from plainspoken.circuits.asking import parse_target, root_asked
+from plainspoken.circuits.attribution import attribution_graph
+from plainspoken.circuits.effects import effects
 from plainspoken.circuits.files import load_graph
 from plainspoken.cli.app import app
 from plainspoken.errors import CoderError
@@ -133,3 +136,39 @@ def test_a_coder_of_another_model_is_refused(copy: Path) -> None:
     circuits.lm = replace(other)
     with pytest.raises(CoderError, match="a coder of another model"):
         _ = circuits.coders
+
+
+def test_effects_are_written_as_the_library_measures_them(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT, node_share=0.5, effects=4)
+    assert found.effects is not None and found.effects.seed == stored_config(copy).seed
+    kept = json.loads(found.files["effects.json"].read_text())
+    circuits = RunCircuits(Workplace(copy, stored_config(copy), STAGES))
+    frozen = circuits.frozen(circuits.prompt(PROMPT))
+    root = root_asked(frozen, parse_target("logits"))
+    graph = attribution_graph(frozen, root, found.graph.tokens, 0.5)
+    again = effects(frozen, root, graph, 4, kept["seed"])
+    assert [each["id"] for each in kept["latents"]] == [node.id for node in again.measured.latents]
+    assert [each["id"] for each in kept["control"]] == [node.id for node in again.control.latents]
+    for row, each in enumerate(kept["latents"]):
+        assert each["direct"] == again.direct[row].tolist() and each["total"] == again.total[row].tolist()
+        assert each["free"] == pytest.approx(again.measured.free[row].tolist(), abs=1e-6)
+        assert each["influence"] == pytest.approx(graph.influence[graph.number[each["id"]]])
+    assert kept["about"] == json.loads(json.dumps(found.graph.about)) and kept["about"]["settings"]["effects"] == 4
+    assert "<svg" in found.files["effects.html"].read_text()
+
+
+def test_effects_of_another_trace_do_not_stay_beside_a_graph(copy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "kept"
+    assert "effects.json" in pipeline.trace(copy, PROMPT, effects=2, out=out).files
+    assert (out / "effects.html").is_file()
+    assert "effects.json" not in pipeline.trace(copy, PROMPT, out=out).files
+    assert not list(out.glob("effects.*"))
+
+
+def test_the_verb_tells_correlations_beside_their_control_or_why_there_are_none(copy: Path) -> None:
+    few = call("trace", copy, "--prompt", PROMPT, "--effects", 2, "--paths", 0)
+    assert few.exit_code == 0 and "too few latents for a correlation: 2" in told(few), few.output
+    whole = call("trace", copy, "--prompt", PROMPT, "--effects", 9, "--nodes", 1, "--edges", 1, "--paths", 0)
+    assert "no correlation is told without a control" in told(whole), whole.output
+    none = call("trace", copy, "--prompt", PROMPT, "--target", "latent:0/0", "--silent", "--effects", 5)
+    assert none.exit_code == 0 and "no latent to ablate" in told(none), none.output

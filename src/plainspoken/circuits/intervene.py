@@ -6,7 +6,6 @@ Later layers are the model's own and answer as they do; attention does too, or m
 a model that is held linear, see `circuits/respond.py`.)
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -39,6 +38,8 @@ class Span:
 Positions = tuple[int, ...] | Span
 """These tokens, or all of a span."""
 
+MOST = 1e9
+"""The largest amount: far above it, norms in 32 bits overflow and what comes out means nothing."""
 KINDS = ("ablate", "scale", "set")
 
 
@@ -59,8 +60,8 @@ class Intervention:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f"no intervention is called '{self.kind}': use {', '.join(KINDS)}")
-        if not math.isfinite(self.amount):
-            raise UsageError(f"a latent cannot be given the amount {self.amount}: name a finite number")
+        if not abs(self.amount) <= MOST:
+            raise UsageError(f"a latent cannot be given the amount {self.amount}: name a number up to ±{MOST:.0e}")
         if self.kind == "ablate" and self.amount != 0:
             raise UsageError(f"what is ablated becomes 0, not {self.amount}: use kind 'set' for another activation")
 
@@ -98,7 +99,8 @@ def require_fitting(
             raise UsageError(f"layer {each.layer} has no coder to intervene in: name a layer that has one ({having})")
         if not 0 <= each.latent < coder.spec.latents:
             raise UsageError(
-                f"no latent {each.latent} in layer {each.layer}, whose coder has 0 to {coder.spec.latents - 1}"
+                f"no latent {each.latent} in layer {each.layer}, whose coder has 0 to {coder.spec.latents - 1}; "
+                f"nearest: {each.layer}/{coder.spec.latents - 1}"
             )
         if isinstance(each.positions, tuple):
             outside = [p for p in each.positions if not -prompt <= p < t]
@@ -179,7 +181,15 @@ def logits_after(
 ) -> Float[Tensor, "t vocabulary"]:
     """The model's logits (after a soft cap, where it has one) at the frozen prompt, with the interventions.
 
-    Raises UsageError as `running` does.
+    Raises UsageError as `running` does, and for amounts so large that the model overflows.
     """
     with running(frozen, interventions, attention) as tokens:
-        return frozen.lm.model(tokens, use_cache=False).logits[0]
+        logits = frozen.lm.model(tokens, use_cache=False).logits[0]
+    require_numbers(logits)
+    return logits
+
+
+def require_numbers(logits: Float[Tensor, "*n vocabulary"]) -> None:
+    """Raises UsageError for logits that no distribution can be made of."""
+    if bool((logits.isnan() | logits.isposinf()).any()):
+        raise UsageError("with these interventions the model's logits are no numbers any more: give smaller amounts")

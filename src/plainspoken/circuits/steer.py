@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 
 from plainspoken.circuits.accepted import accepted_coders, accepted_prompt
-from plainspoken.circuits.intervene import Intervention, intervening, require_fitting
+from plainspoken.circuits.intervene import Intervention, intervening, require_fitting, require_numbers
 from plainspoken.coders import Coder
 from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel, draw
@@ -35,7 +35,7 @@ def steered(
     inverting the distribution function at a uniform number that belongs to the seed and the token's place, so that two
     models that agree write the same; temperature 0 takes the likeliest. `cached` False runs the whole text every time.
     Raises UsageError for a prompt that cannot be continued, a temperature below 0, and an intervention on what there
-    is not; CoderError as `freeze` does.
+    is not or that makes the model overflow; CoderError as `freeze` does.
     """
     of = anatomy(lm)
     found = accepted_coders(of, coders, lm.dtype)
@@ -54,6 +54,7 @@ def steered(
         if cached:
             cache, done = answer.past_key_values, len(tokens)
         logits = answer.logits[0, -1:].double().cpu()
+        require_numbers(logits)
         height = torch.from_numpy(uniform[len(tokens), None])
         token = int(logits.argmax() if temperature == 0 else draw(logits / temperature, height))
         tokens = np.append(tokens, token)

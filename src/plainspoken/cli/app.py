@@ -15,6 +15,7 @@ from plainspoken.cli.coders import compare_coders, convert
 from plainspoken.cli.dashboards import dashboards
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.formats_help import FormatsCommand
+from plainspoken.cli.intervene import intervene
 from plainspoken.cli.score import score
 from plainspoken.cli.show import (
     OUT,
@@ -220,6 +221,7 @@ def generate(
 
 app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="What a run is good for")(trace)
+app.command(rich_help_panel="What a run is good for")(intervene)
 app.command(rich_help_panel="What a run is good for")(survey)
 app.add_typer(study, name="study", rich_help_panel="What a run is good for")
 app.command(rich_help_panel="Beside runs")(compare_coders)

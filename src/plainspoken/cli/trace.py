@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
+from plainspoken.cli.effects import show_effects
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.show import OUT, progress_on_terminal
 from plainspoken.cli.which import run_folder
@@ -48,6 +49,14 @@ def trace(
         float, typer.Option(min=0.01, max=1.0, help="Share of the influence that the kept nodes have.")
     ] = 0.8,
     edges: Annotated[float, typer.Option(min=0.01, max=1.0, help="The same of the edges between them.")] = 0.98,
+    effects: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Ablate so many latents of most influence, and as many others as a control: what edges predict, what "
+            "happens.",
+        ),
+    ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for graph and drawing; default: RUN/trace/ and a name made of the prompt."),
@@ -77,16 +86,24 @@ def trace(
     plainspoken trace runs/all --prompt "class A:\n    def f(" --target 'logit-diff:"self","x"'
 
     plainspoken trace runs/all --prompt "for i in range(10" --target latent:2/17@-1 --simulated
+
+    Whether to believe it: --effects 20 ablates latents and tells what edges predicted (docs/interventions.md):
+
+    plainspoken trace runs/all --prompt "def greet(self, name" --target 'logit:")"' --effects 20
     """
     folder = run_folder(run, 'trace {} --prompt "def f(" --target \'logit:")"\'')
     with reporting_errors(folder, "trace"), progress_on_terminal(quiet) as progress:
         found = pipeline.trace(
             folder, prompt, target, node_share=nodes, edge_share=edges, paths=paths, simulated=simulated, heads=heads,
-            silent=silent, out=out, device=device, progress=progress,
+            silent=silent, effects=effects, out=out, device=device, progress=progress,
         )  # fmt: skip
     if quiet:
         return
     _show(found)
+    if effects:
+        show_effects(found.effects)
+    for name, path in found.files.items():
+        OUT.print(f"{name}: {path}", highlight=False, soft_wrap=True)
 
 
 def _show(found: "Traced") -> None:
@@ -119,8 +136,6 @@ def _show(found: "Traced") -> None:
                 highlight=False,
                 soft_wrap=True,
             )
-    for name, path in found.files.items():
-        OUT.print(f"{name}: {path}", highlight=False, soft_wrap=True)
 
 
 def _named(node: "Node", tokens: tuple[str, ...]) -> str:

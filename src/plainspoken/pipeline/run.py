@@ -20,9 +20,10 @@ from plainspoken.pipeline.workplace import Workplace
 if TYPE_CHECKING:
     from plainspoken.pipeline.dashboard import Made
     from plainspoken.pipeline.dry import DryRun
+    from plainspoken.pipeline.intervening import Intervened
     from plainspoken.pipeline.tracing import Traced
 else:  # they bring torch
-    DryRun = Made = Traced = Any
+    DryRun = Intervened = Made = Traced = Any
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def trace(
     simulated: bool = False,
     heads: bool = False,
     silent: bool = False,
+    effects: int = 0,
     out: Path | None = None,
     device: str | None = None,
     progress: Progress = SILENT,
@@ -174,11 +176,41 @@ def trace(
     from plainspoken.pipeline.tracing import TraceSettings, trace
 
     asked = parse_target(target)
-    settings = TraceSettings(node_share, edge_share, paths, simulated, heads, silent)
+    settings = TraceSettings(node_share, edge_share, paths, simulated, heads, silent, effects)
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
     with workplace.locked():
         bring_up(workplace, STAGES, "calibrate" if simulated or workplace.path("explain").exists() else "train")
         return trace(workplace, prompt, asked, settings, out)
+
+
+def intervene(
+    root: Path | str,
+    prompt: str,
+    *,
+    ablate: Sequence[str] = (),
+    scale: Sequence[str] = (),
+    set_to: Sequence[str] = (),
+    hold_attention: bool = False,
+    tokens: int = 0,
+    temperature: float = 1.0,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress = SILENT,
+) -> Intervened:
+    """What the run's model says next at a prompt with latents ablated, scaled or set, beside what it says as it is.
+
+    ablate, scale, set_to: as `circuits.intervention_words.parse_interventions` has them. The rest: as
+    `InterveningSettings` has it. Nothing is written down. The run is brought up as `trace` does.
+    """
+    from plainspoken.circuits.intervention_words import parse_interventions
+    from plainspoken.pipeline.intervening import InterveningSettings, intervene
+
+    asked = parse_interventions(ablate, scale, set_to)
+    settings = InterveningSettings(hold_attention, tokens, temperature, seed)
+    workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
+    with workplace.locked():
+        bring_up(workplace, STAGES, "calibrate" if workplace.path("explain").exists() else "train")
+        return intervene(workplace, prompt, asked, settings)
 
 
 def scores(

@@ -10,6 +10,8 @@ import torch
 
 from plainspoken.circuits.asking import Asked, root_asked
 from plainspoken.circuits.attribution import Root, attribution_graph
+from plainspoken.circuits.effects import Effects, effects
+from plainspoken.circuits.effects_told import record
 from plainspoken.circuits.files import save_graph
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Graph
@@ -20,10 +22,13 @@ from plainspoken.circuits.viewer_export import save_viewer_graph
 from plainspoken.pipeline.circuit import Prompt, RunCircuits
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report.circuit_page import write_circuit_page
+from plainspoken.report.effects_page import write_effects_page
 from plainspoken.store import write_json
 from plainspoken.store.manifest import digest
 
 MOST_PARTINGS = 50
+OPTIONAL = ("true.json", "parting.json", "effects.json", "effects.html")
+"""Files of a trace that it has only where they were asked for."""
 HEAD_ROUNDS = 4
 """Steps of a path with its heads, at most."""
 
@@ -44,11 +49,16 @@ class TraceSettings:
     """Show the heads that paths pass, as a greedy search finds them, in the place of the graph's strongest paths."""
     silent: bool = False
     """A latent may be explained where it does not fire: what holds it down."""
+    effects: int = 0
+    """Latents of most influence to ablate, and as many others as a control: what edges predict against what happens."""
 
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A circuit and where it was written. `parts`: true against simulated, where that was asked for."""
+    """A circuit and where it was written. `parts`: true against simulated, where that was asked for.
+
+    `effects`: predicted and measured, where that was asked for and the graph has a latent to ablate.
+    """
 
     graph: Graph
     prompt: Prompt
@@ -57,6 +67,7 @@ class Traced:
     without_coder: Sequence[int]
     parts: Sequence[Parting]
     overlap: float | None
+    effects: Effects | None
     files: Mapping[str, Path]
 
 
@@ -75,9 +86,10 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     show = _with_heads if settings.heads else _through_heads
     paths = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
     folder = out or workplace.path("trace") / _slug(text, target, settings)
-    files = _written(folder, graph, parts, true.graph if settings.simulated else None)
+    measured = _effects(workplace, circuits, found, settings.effects)
+    files = _written(folder, graph, parts, true.graph if settings.simulated else None, measured)
     common = overlap(true.graph, graph) if settings.simulated else None
-    return Traced(graph, prompt, paths, circuits.without_coder(), parts, common, files)
+    return Traced(graph, prompt, paths, circuits.without_coder(), parts, common, measured, files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +130,23 @@ def _with_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> S
     ]
 
 
-def _written(folder: Path, graph: Graph, parts: Sequence[Parting], true: Graph | None) -> dict[str, Path]:
+def _effects(workplace: Workplace, circuits: RunCircuits, found: _Found, n: int) -> Effects | None:
+    """None where none were asked for, or the graph has no latent below its roots."""
+    below = found.graph.nodes[len(found.root.nodes) :]
+    if n == 0 or not any(node.kind == "latent" for node in below):
+        return None
+    with workplace.progress.track("ablating latents", None) as advance:
+        measured = effects(found.frozen, found.root, found.graph, n, workplace.config.seed, advance)
+    control = replace(measured.control, latents=tuple(map(circuits.tell, measured.control.latents)))
+    return replace(measured, control=control)
+
+
+def _written(
+    folder: Path, graph: Graph, parts: Sequence[Parting], true: Graph | None, measured: Effects | None
+) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
+    for name in OPTIONAL:  # of another trace that was written here
+        (folder / name).unlink(missing_ok=True)
     files = {name: folder / name for name in ("graph.json", "viewer.json", "circuit.html")}
     save_graph(graph, files["graph.json"])
     save_viewer_graph(graph, files["viewer.json"], slug=folder.name)
@@ -127,6 +154,11 @@ def _written(folder: Path, graph: Graph, parts: Sequence[Parting], true: Graph |
         files["true.json"], files["parting.json"] = folder / "true.json", folder / "parting.json"
         save_graph(true, files["true.json"])
         write_json(files["parting.json"], {"overlap": overlap(true, graph), "latents": [_told(p) for p in parts]})
+    if measured is not None:
+        files["effects.json"], files["effects.html"] = folder / "effects.json", folder / "effects.html"
+        influence = [float(graph.influence[graph.number[node.id]]) for node in measured.measured.latents]
+        write_json(files["effects.json"], record(measured, influence, graph.about))
+        write_effects_page(measured, graph.tokens, graph.about, files["effects.html"])
     write_circuit_page(graph, files["circuit.html"], parts[:MOST_PARTINGS])
     return files
 

@@ -1,0 +1,47 @@
+"""Edges against effects on the terminal: correlations with their intervals, sizes beside the control's."""
+
+from typing import TYPE_CHECKING
+
+from plainspoken.cli.layout import Cell, Row
+from plainspoken.cli.show import OUT, UNBOUNDED, show_rows
+from plainspoken.language.counted import counted
+
+if TYPE_CHECKING:  # it brings torch
+    from plainspoken.circuits.effects import Correlation, Effects
+
+
+def show_effects(effects: "Effects | None") -> None:
+    """Predicted against measured; None: the graph had no latent to ablate."""
+    if effects is None:
+        OUT.print(
+            "\nThe graph has no latent to ablate, so that there are no effects to measure: keep more with --nodes"
+        )
+        return
+    from plainspoken.circuits.effects_told import SHORT, compared, withheld
+
+    n, control = (len(each.latents) for each in (effects.measured, effects.control))
+    OUT.print(
+        f"\n[bold]edges against effects[/]: {counted(n, 'latent')} of the graph ablated one by one, and "
+        f"{counted(control, 'latent')} outside it at random (control); r of predicted with measured, over latents",
+        highlight=False,
+        soft_wrap=True,
+    )
+    head = Row(
+        ("measured in", ""),
+        [("r, direct", "[95 %]"), ("r, total", "[95 %]"), ("mean |change|", ""), ("of control", "")],
+    )
+    rows = [
+        Row((SHORT[row.measured], ""), [_r(row.direct), _r(row.total), (_size(row.size), ""), (_size(row.control), "")])
+        for row in compared(effects)
+    ]
+    show_rows(head, rows)
+    if (why := withheld(effects)) is not None:
+        OUT.print(why, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _r(found: "Correlation | None") -> Cell:
+    return (UNBOUNDED, "") if found is None else (f"{found.value:.2f}", f"[{found.low:.2f}, {found.high:.2f}]")
+
+
+def _size(value: float | None) -> str:
+    return UNBOUNDED if value is None else f"{value:.3g}"
