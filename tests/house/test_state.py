@@ -31,7 +31,7 @@ def written(tree: ast.Module) -> Iterator[tuple[int, str]]:
             for node in ast.walk(function):
                 if isinstance(node, ast.Global):
                     yield from ((node.lineno, name) for name in node.names)
-                elif (name := _changed(node)) in bound - own and name is not None:
+                elif isinstance(node, ast.expr) and (name := _changed(node)) is not None and name in bound - own:
                     yield node.lineno, name
 
 
@@ -41,7 +41,7 @@ def _targets(node: ast.stmt) -> list[ast.expr]:
     return [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign) else []
 
 
-def _changed(node: ast.AST) -> str | None:
+def _changed(node: ast.expr) -> str | None:
     """The name that is changed in place here: NAME[...] = , NAME.part = , del NAME[...], NAME.append(...)."""
     if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
         owner = node.value

@@ -177,6 +177,27 @@ def test_where_the_second_call_fails_the_first_is_counted_too(status: int, retri
     assert isinstance(told, Fault) and (told.usage.requests, told.usage.untold) == (requests, True)
 
 
+def test_where_the_second_call_is_given_up_every_try_of_it_and_the_first_call_are_counted() -> None:
+    calls = list[int]()
+
+    def fails(body: dict[str, Any]) -> int:
+        calls.append(200 if body.get("post_sampling_probs") else 503)
+        return calls[-1]
+
+    async def given_up(url: str) -> Answer:
+        wire = LlamaWire("tiny", url, timeout_s=5.0, retries=20)
+        wire.patience_s = 2.5
+        try:
+            return await wire.send(ASKED)
+        finally:
+            await wire.close()
+
+    with serving(honest, fails) as url:
+        told = asyncio.run(given_up(url))
+    assert isinstance(told, Fault) and "raise timeout_s" in told.reason
+    assert (told.usage.requests, told.usage.untold) == (len(calls), True) and len(calls) > 2
+
+
 def test_a_pause_that_the_server_asks_for_fits_within_its_patience() -> None:
     words, both = (kind("tiny", "http://127.0.0.1:9/v1", "", 1.0, 2).patience_s for kind in (OpenAiWire, LlamaWire))
     assert words == 3 * 1.0 + 2 * 120.0 and both == 2 * words

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -310,3 +311,9 @@ def test_a_coder_that_was_not_steered_to_its_k_is_told_of(tiny: Config, tmp_path
         run(config, tmp_path / activation, target="measure", progress=Progress(warn=warned.append))
     assert [line for line in told["relu"] if f"where coder.k asks for {tiny.coder.k}" in line]
     assert not [line for line in told["topk"] if "coder.k" in line]
+
+
+def test_results_that_were_copied_alone_are_read(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "evaluate", tmp_path / "evaluate")
+    alone = Results.read(tmp_path)
+    assert (alone.conditions, alone.in_prompt) == (Results.read(finished).conditions, 1)

@@ -17,6 +17,7 @@ from jaxtyping import Integer
 from plainspoken.corpus.document import Document
 from plainspoken.corpus.stdlib import standard_library_files
 from plainspoken.errors import CorpusError
+from plainspoken.hub import hidden
 
 # A line of its own that ends a text in a plain-text corpus of many (TinyStories is published so).
 END_OF_TEXT = b"<|endoftext|>"
@@ -237,7 +238,7 @@ def _hub(source: str, text_field: str, characters: int) -> Iterator[Document]:
             if 0 < characters <= read:
                 return
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise CorpusError(f"cannot read the hub dataset '{source}': {_first_line(error)}") from error
+        raise CorpusError(f"cannot read the hub dataset '{source}': {hidden(_first_line(error))}") from error
 
 
 def _datasets(source: str) -> Any:

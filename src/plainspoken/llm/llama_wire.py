@@ -15,10 +15,11 @@ import numpy as np
 from plainspoken.llm.fit import misfit
 from plainspoken.llm.key import Key
 from plainspoken.llm.openai_answers import BadAnswer, odds_of
-from plainspoken.llm.openai_faults import fault_of, tries
-from plainspoken.llm.openai_wire import NO_KEY, OpenAiWire, patience_s
+from plainspoken.llm.openai_faults import fault_of
+from plainspoken.llm.openai_wire import NO_KEY, OpenAiWire, open_client, patience_s
 from plainspoken.llm.requests import Ability, Answer, AtPositions, Fault, NextToken, Odds, Request, Usage
 from plainspoken.llm.tokens import LlmTokens
+from plainspoken.llm.tries import Sent
 from plainspoken.llm.whole import miscounted
 
 LIFT = 100.0
@@ -47,13 +48,9 @@ class LlamaWire:
         self._words = OpenAiWire(
             model, f"{self._root}/v1", key_variable, timeout_s, retries, tokens=tokens, context=context
         )
-        from openai import AsyncOpenAI
-
         self._key, self._timeout_s, self._context = Key.of(key_variable), timeout_s, context
         self._tokens, self.patience_s = tokens, 2 * patience_s(timeout_s, retries)
-        self._client = AsyncOpenAI(
-            api_key=self._key.value or NO_KEY, base_url=self._root, timeout=timeout_s, max_retries=retries
-        )
+        self._client = open_client(self._root, self._key.value or NO_KEY, timeout_s, retries)
 
     @property
     def model(self) -> str:
@@ -70,28 +67,27 @@ class LlamaWire:
             return await self._words.send(request)
         if fault := misfit(request, self._tokens, self._context, drawn=1):
             return fault
-        begun, count, done = time.perf_counter(), len(set(request.answers)), list[int]()
+        begun, count, sent = time.perf_counter(), len(set(request.answers)), Sent.counted()
         try:
             async with asyncio.timeout(self.patience_s):
-                shares = await self._post(request, done, samplers=[], n_probs=count, post_sampling_probs=True)
-                drawn = await self._post(request, done, -1, samplers=["top_k"], top_k=1, n_probs=1)
-            answer = _read(request, shares, drawn, Usage(requests=sum(done), seconds=time.perf_counter() - begun))
+                shares = await self._post(request, samplers=[], n_probs=count, post_sampling_probs=True)
+                drawn = await self._post(request, -1, samplers=["top_k"], top_k=1, n_probs=1)
+            answer = _read(request, shares, drawn, Usage(requests=sent.tries, seconds=time.perf_counter() - begun))
             if not isinstance(answer, Fault):
                 return answer
             fault = answer
         except OpenAIError as error:
             fault = fault_of(error, self._root, self._key, self._timeout_s, time.perf_counter() - begun)
-            usage, before = fault.usage, sum(done)  # the call before this one was paid for, too
-            usage = replace(usage, requests=usage.requests + before, untold=usage.untold or before > 0)
+            # The call before this one was paid for, too, and its tokens are not told.
+            usage = replace(fault.usage, requests=sent.tries, untold=fault.usage.untold or sent.before > 0)
             return replace(fault, usage=usage)
         except TimeoutError:
-            done.append(1)  # that which was under way
             fault = Fault("server", f"did not end its answers in {self.patience_s:g} s; raise timeout_s")
         except BadAnswer as error:
             fault = Fault(error.kind, str(error))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             fault = Fault("server", f"the body is not llama-server's ({error!r}); is it one?")
-        usage = Usage(requests=sum(done), seconds=time.perf_counter() - begun, untold=True)
+        usage = Usage(requests=sent.tries, seconds=time.perf_counter() - begun, untold=sent.tries > 0)
         return Fault(fault.kind, self._key.hide(f"{self._root}/completion: {fault.reason}"), usage)
 
     async def close(self) -> None:
@@ -99,11 +95,8 @@ class LlamaWire:
         await self._words.close()
         await self._client.close()
 
-    async def _post(self, request: NextToken, done: list[int], step: int = 1, **sampling: Any) -> list[dict[str, Any]]:
-        """One answer a prompt, in their order; with step -1 the server reads the last first: a prefix of it is kept.
-
-        `done` is told how many tries the call took, as soon as it has an answer.
-        """
+    async def _post(self, request: NextToken, step: int = 1, **sampling: Any) -> list[dict[str, Any]]:
+        """One answer a prompt, in their order; with step -1 the server reads the last first: a prefix of it is kept."""
         from httpx2 import Response
 
         body = {
@@ -114,7 +107,6 @@ class LlamaWire:
             "response_fields": FIELDS,
         }
         response = await self._client.post("/completion", cast_to=Response, body=body | sampling)
-        done.append(tries(response.request))
         told = response.json()
         rows = sorted(told if isinstance(told, list) else [told], key=lambda row: row["index"])
         if [row["index"] for row in rows] != list(range(len(request.prompts))):

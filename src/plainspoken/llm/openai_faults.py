@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from plainspoken.llm.key import Key
 from plainspoken.llm.requests import Fault, Usage
+from plainspoken.llm.tries import tries
 
 if TYPE_CHECKING:
-    from httpx2 import Request
     from openai import APIStatusError, OpenAIError
 
 TOO_LONG = ("context_length", "context length", "maximum context", "context size", "context window", "too long")
@@ -48,11 +48,6 @@ def fault_of(error: "OpenAIError", url: str, key: Key, timeout_s: float, seconds
         )
     said = key.hide(str(error))[:QUOTED]
     return Fault("server", f"{url}: {type(error).__name__}: {said}", Usage(seconds=seconds))
-
-
-def tries(request: "Request") -> int:
-    """How often a request has been sent, by the count that the `openai` package puts in its header."""
-    return 1 + int(request.headers.get("x-stainless-retry-count", 0))
 
 
 def _of_status(error: "APIStatusError", url: str, key: Key, seconds: float) -> Fault:

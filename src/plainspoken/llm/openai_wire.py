@@ -19,7 +19,7 @@ from plainspoken.llm.openai_answers import (
     read_positions,
     with_tokens,
 )
-from plainspoken.llm.openai_faults import fault_of, tries
+from plainspoken.llm.openai_faults import fault_of
 from plainspoken.llm.requests import (
     Ability,
     Answer,
@@ -33,6 +33,7 @@ from plainspoken.llm.requests import (
     Usage,
 )
 from plainspoken.llm.tokens import LlmTokens
+from plainspoken.llm.tries import Sent, count, tries
 from plainspoken.llm.whole import Count, counter, misread
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class OpenAiWire:
         # The package waits so long for each piece of an answer: one that trickles in would never be given up.
         self.patience_s = patience_s(timeout_s, retries)
         self._key = Key.of(key_variable)
-        self._client = _client(base_url, self._key.value or NO_KEY, timeout_s, retries)
+        self._client = open_client(base_url, self._key.value or NO_KEY, timeout_s, retries)
 
     @property
     def model(self) -> str:
@@ -106,13 +107,14 @@ class OpenAiWire:
         if fault := misfit(request, self._tokens, self._context, drawn=1):
             return fault
         path, body = self._body(request)
-        begun = time.perf_counter()
+        begun, sent = time.perf_counter(), Sent.counted()
         try:
             async with asyncio.timeout(self.patience_s):
                 response = await self._post(path, body)
         except TimeoutError:
             reason = f"{self._url} did not end its answer in {self.patience_s:g} s, all tries together; raise timeout_s"
-            return Fault("server", reason, Usage(seconds=time.perf_counter() - begun, untold=True))
+            cost = Usage(requests=sent.tries, seconds=time.perf_counter() - begun, untold=sent.tries > 0)
+            return Fault("server", reason, cost)
         except OpenAIError as error:
             return self._hidden(fault_of(error, self._url, self._key, self._timeout_s, time.perf_counter() - begun))
         cost = Usage(requests=tries(response.request), seconds=time.perf_counter() - begun)
@@ -222,9 +224,12 @@ def require_package() -> None:
         raise ConfigError("asking a server needs the openai package: pip install 'plainspoken[llm]'")
 
 
-def _client(base_url: str, key: str, timeout_s: float, retries: int) -> "AsyncOpenAI":
+def open_client(base_url: str, key: str, timeout_s: float, retries: int) -> "AsyncOpenAI":
+    """The package's client, which counts what it sends (`Sent`). Raises ConfigError as `require_address` does, and
+    `require_package`."""
     require_address(base_url)
     require_package()
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-    return AsyncOpenAI(api_key=key, base_url=base_url, timeout=timeout_s, max_retries=retries)
+    sends = DefaultAsyncHttpxClient(event_hooks={"request": [count]}, timeout=timeout_s)
+    return AsyncOpenAI(api_key=key, base_url=base_url, timeout=timeout_s, max_retries=retries, http_client=sends)

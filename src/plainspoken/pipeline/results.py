@@ -60,13 +60,16 @@ class Results:
     report: Path | None
     """The report's file, if it is written."""
     in_prompt: int = 1
-    """How many latents stood in one prompt of the simulator, at most: the effect of one edit is of its own levels."""
+    """How many latents stood in one prompt of the simulator, at most: the effect of one edit is of its own levels.
+
+    1 as well where the results stand alone, without the run's settings.
+    """
 
     @staticmethod
     def read(folder: Path) -> "Results":
         """The results of a run folder; RunError where it has not been evaluated."""
         from plainspoken.pipeline.company import latents_in_prompt
-        from plainspoken.pipeline.stored import stored_config
+        from plainspoken.pipeline.stored import is_run_folder, stored_config
 
         path = Path(folder) / "evaluate" / "results.json"
         if not path.is_file():
@@ -74,7 +77,7 @@ class Results:
         report = Path(folder) / "report.html"
         content = read_json(path)
         conditions, edits = tuple(content["conditions"]), tuple(content["edits"])
-        in_prompt = latents_in_prompt(stored_config(Path(folder)))
+        in_prompt = latents_in_prompt(stored_config(Path(folder))) if is_run_folder(folder) else 1
         return Results(Path(folder), conditions, edits, report if report.is_file() else None, in_prompt)
 
     def record(
