@@ -117,7 +117,7 @@ def test_a_models_graph_is_what_viewers_read_and_adds_up() -> None:
             assert whole == pytest.approx(own["value"], rel=1e-9, abs=1e-12)
     first, second = exported["nodes"][:2]
     assert first["clerp"] == 'Output " a" (p=0.500)' and first["token_prob"] == 0.5 and first["is_target_logit"]
-    assert second["clerp"].endswith("(p=unknown)") and second["token_prob"] == 0.3 and not second["is_target_logit"]
+    assert second["clerp"].endswith("(p=unknown)") and second["token_prob"] == 0.0 and not second["is_target_logit"]
 
 
 def test_the_threshold_of_viewers_keeps_the_strongest_share() -> None:
@@ -147,7 +147,7 @@ def test_every_kind_of_node_has_an_id_of_its_own(tmp_path: Path) -> None:
     )
     exported = viewer_graph(graph, "g", "m")
     check(exported)
-    assert exported["qParams"]["supernodes"] == [["pair", "1_4_1", "3_-1_0"]]
+    assert exported["qParams"]["supernodes"] == [["pair", "1_4_1", "3_-100000000_0"]]
     ids = {node["plainspoken"]["id"]: node["node_id"] for node in exported["nodes"]}
     assert ids["error:1@1"] == "1_-1_1" and ids["token:4@1"] == "E_4_1" and ids["latent:0/4@1"] == "0_4_1"
     save_viewer_graph(graph, tmp_path / "g.json", "g", "m")

@@ -88,7 +88,7 @@ def test_every_latent_is_explained_or_says_why_not(name: str, ask, table: Firing
         assert isinstance(found[latent], Failure)
         assert (found[latent].stage, found[latent].kind) == ("explain", "not explained")
     assert "never fires" in found[NEVER].reason
-    assert "fires in 1 texts, fewer than explain.least_examples = 2" in found[RARE].reason
+    assert "fires in 1 text, fewer than explain.least_examples = 2" in found[RARE].reason
     if name == "token_list":
         assert found[CONTEXT].kind == "not explained"
         assert "no single token's latent" in found[CONTEXT].reason

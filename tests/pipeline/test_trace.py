@@ -77,6 +77,7 @@ def test_simulated_activations_are_what_the_sentences_say(copy: Path) -> None:
     assert {node.id for node in true.nodes if node.kind == "latent"} | {node.id for node in nodes} == {
         part.node.id for part in found.parts
     }
+    assert kept["overlap_shuffled"] == found.shuffled is not None
 
 
 def test_an_edited_sentence_is_the_one_that_is_simulated(copy: Path) -> None:
@@ -118,6 +119,7 @@ def test_the_verb_prints_paths_and_where_the_drawing_is(copy: Path) -> None:
         (["--prompt", PROMPT, "--target", "latent:1/0"], "layers with one: 0"),
         (["--prompt", PROMPT, "--target", "latent:0/99"], "nearest: latent:0/11"),
         (["--prompt", PROMPT, "--target", "logits@99"], "the last is @"),
+        (["--prompt", f"{PROMPT}<|endoftext|>"], "special token"),
         (["--prompt", PROMPT, "--target", "wherever"], "latent:LAYER/NUMBER@PLACE"),
     ],
 )
@@ -172,3 +174,17 @@ def test_the_verb_tells_correlations_beside_their_control_or_why_there_are_none(
     assert "no correlation is told without a control" in told(whole), whole.output
     none = call("trace", copy, "--prompt", PROMPT, "--target", "latent:0/0", "--silent", "--effects", 5)
     assert none.exit_code == 0 and "no latent to ablate" in told(none), none.output
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_the_mend(copy: Path) -> None:
+    (copy / "file").write_text("")
+    result = call("trace", copy, "--prompt", PROMPT, "--out", copy / "file")
+    assert result.exit_code == 1 and "choose another folder with --out" in told(result), result.output
+
+
+def test_viewers_are_told_probabilities_and_not_influence(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT)
+    kept = json.loads(found.files["viewer.json"].read_text())
+    logits = [node["token_prob"] for node in kept["nodes"] if node["feature_type"] == "logit"]
+    assert logits and 0 < sum(logits) <= 1
+    assert all("p=unknown" not in node["clerp"] for node in kept["nodes"])

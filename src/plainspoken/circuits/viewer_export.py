@@ -27,7 +27,7 @@ LATENT, ERROR, EMBEDDING, LOGIT = "cross layer transcoder", "mlp reconstruction 
 # and token that it writes at.
 _SLOTS = {"error": -1, "attention_bias": -2, "ffn_bias": -3, "skip": -4, "position": -2}
 _FIRST_HEAD = -10
-_FIRST_GROUP = -(10**9)
+_FIRST_GROUP, _FIRST_DIRECTION = -(10**9), -(10**8)
 
 
 def viewer_graph(
@@ -99,7 +99,9 @@ def save_viewer_graph(
 
 
 def _is_root(graph: Graph, i: int) -> bool:
-    return graph.nodes[i].kind in ("logit", "direction")
+    """What is explained: a logit, a direction, or a latent that adds to nothing."""
+    latent = graph.nodes[i].kind == "latent" and i in graph.target and i not in graph.source
+    return latent or graph.nodes[i].kind in ("logit", "direction")
 
 
 def _layers(graph: Graph) -> int:
@@ -115,7 +117,7 @@ def _slot(graph: Graph, node: Node) -> int:
     if node.kind in ("direction", "group"):
         # These have no number; they are told apart by their order, below the vocabulary (groups below all heads).
         order = [other.id for other in graph.nodes if other.kind == node.kind].index(node.id)
-        return -1 - order if node.kind == "direction" else _FIRST_GROUP - order
+        return (_FIRST_DIRECTION if node.kind == "direction" else _FIRST_GROUP) - order
     slot = node.index if node.kind in ("latent", "token", "logit") else _SLOTS[node.kind]
     assert slot is not None, f"{node.id} has no number"
     return slot
@@ -152,7 +154,7 @@ def _node(
         "activation": _finite(node.activation if node.kind == "latent" else None),
     }
     if _is_root(graph, i):
-        told["token_prob"] = probability.get(node.id, _finite(float(graph.influence[i])) or 0.0)
+        told["token_prob"] = probability.get(node.id, 0.0)
     own = {"id": node.id, "value": node.value, "own_bias": float(graph.offset[i]), "rest": float(graph.rest[i])}
     own |= {"explained": float(graph.explained[i]), "share": float(graph.influence[i]), "fidelity": node.fidelity}
     told["plainspoken"] = {name: v if isinstance(v, str) else _finite(v) for name, v in own.items()}

@@ -11,6 +11,7 @@ from plainspoken.cli import options as o
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.show import OUT, progress_on_terminal
 from plainspoken.cli.which import run_folder
+from plainspoken.language.counted import counted
 
 if TYPE_CHECKING:
     from plainspoken.pipeline.dashboard import Made
@@ -64,7 +65,7 @@ def dashboards(
 
 def _show(folder: Path, made: Made) -> None:
     said = f"{made.explained:,} with a sentence" if made.explained else "none explained yet"
-    OUT.print(f"[bold]{escape(made.site)}[/]: {made.latents:,} latents, {said}", highlight=False)
+    OUT.print(f"[bold]{escape(made.site)}[/]: {counted(made.latents, 'latent')}, {said}", highlight=False)
     for name, path in (("page", made.page), ("data", made.file)):
         OUT.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
     if not made.explained:

@@ -125,14 +125,16 @@ def _show(found: "Traced") -> None:
         for line in found.paths[node.id]:
             OUT.print(escape(f"  {line}"), highlight=False, soft_wrap=True)
     if found.overlap is not None:
-        OUT.print(f"\nTrue and simulated circuit have {found.overlap:.0%} of their latents' influence in common.")
+        control = "" if found.shuffled is None else f"; with the sentences shuffled among latents, {found.shuffled:.0%}"
+        OUT.print(
+            f"\nTrue and simulated circuit have {found.overlap:.0%} of their latents' influence in common{control}.",
+            highlight=False,
+        )
         for part in found.parts[:_PARTS_SHOWN]:
+            shares = f"{_share(part.true_share)} → {_share(part.simulated_share)}"
             says = quoted(part.node.text, _WORDS_SHOWN) if part.node.text else "(no sentence)"
             OUT.print(
-                escape(
-                    f"  {part.node.id}: z {part.true:.3g} → {part.simulated:.3g}, influence {part.true_share:.1%} → "
-                    f"{part.simulated_share:.1%}  {says}"
-                ),
+                escape(f"  {part.node.id}: z {part.true:.3g} → {part.simulated:.3g}, influence {shares}  {says}"),
                 highlight=False,
                 soft_wrap=True,
             )
@@ -146,3 +148,7 @@ def _named(node: "Node", tokens: tuple[str, ...]) -> str:
     return (
         f"{what} after {tokens[place]!r} @{place}" if node.kind != "latent" else f"{what} at {tokens[place]!r} @{place}"
     )
+
+
+def _share(share: float | None) -> str:
+    return "none: pruned" if share is None else f"{share:.1%}"

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from plainspoken.errors import UsageError
+from plainspoken.language.counted import counted
 
 Verdict = Literal["yes", "maybe", "no"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -109,9 +110,10 @@ def drawn_items(firings: Sequence[Int[np.ndarray, "..."]], latents: int, seed: i
     for coder, counts in enumerate(firings):
         fire = np.flatnonzero(counts > 0)
         if len(fire) < latents:
+            fires = counted(len(fire), "latent fires", "latents fire")
             raise UsageError(
-                f"of the {'first' if coder == 0 else 'second'} coder {len(fire)} latents fire on explain documents, "
-                f"but {latents} were asked for: ask for fewer with --latents {len(fire)}"
+                f"of the {'first' if coder == 0 else 'second'} coder {fires} on explain documents, but {latents} were "
+                f"asked for: ask for fewer with --latents {len(fire)}"
             )
         chosen = np.random.default_rng([seed, coder, 0x5C]).choice(fire, latents, replace=False)
         items += [Item(coder, int(latent)) for latent in chosen]
@@ -124,7 +126,7 @@ def result(plan: SurveyPlan, answers: Sequence[Answer]) -> SurveyResult:
     by_item = {answer.item: answer for answer in answers}
     lacking = len(plan.items) - len(by_item)
     if lacking:
-        raise UsageError(f"{lacking} of the survey's {len(plan.items)} latents are not judged yet: go on with it first")
+        raise UsageError(f"{lacking} of {len(plan.items)} in the survey are not judged yet: go on with it first")
     of = [[by_item[i] for i, item in enumerate(plan.items) if item.coder == coder] for coder in (0, 1)]
     verdicts = [
         {verdict: share(sum(a.interpretable == verdict for a in mine), len(mine)) for verdict in VERDICTS}

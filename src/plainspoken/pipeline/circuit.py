@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plainspoken.circuits.asking import piece
 from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.graph import Node
 from plainspoken.coders import Coder, load_coder, read_extra
+from plainspoken.corpus.pieces import special_ids
 from plainspoken.errors import CoderError, RunError, UsageError
+from plainspoken.language.counted import counted
 from plainspoken.lm.anatomy import anatomy
 from plainspoken.pipeline import explanations
+from plainspoken.pipeline.dashboard import is_of
 from plainspoken.pipeline.shelves import latents_of, load_calibration, load_scores
 from plainspoken.pipeline.speech import opened_simulator, text_of
 from plainspoken.pipeline.stage import Unit
@@ -24,7 +27,7 @@ from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite.prediction import Prediction
 from plainspoken.scorers.simulation import SimulationScores
 from plainspoken.store.manifest import versions
-from plainspoken.types import Explanation, Rows, Site
+from plainspoken.types import Explanation, Rows, Simulation, Site
 
 FIDELITY = "correlation"
 """Which score of the stage calibrate tells how well a latent's sentence foretells it."""
@@ -58,10 +61,16 @@ class RunCircuits:
         start = [self.lm.bos_id] if begun and self.lm.bos_id is not None else []
         if not ids:
             raise UsageError('the prompt has no text: give some with --prompt "..."')
+        special = special_ids(self.lm.tokenizer)
+        if found := [i for i in ids if i in special]:
+            raise UsageError(
+                f"the prompt's text spells {piece(self.lm, found[0])!r}, a special token that no row of text holds: "
+                "leave it out (a BOS is put before the text where the run's rows have one)"
+            )
         tokens = (*start, *ids)
         if len(tokens) > self.lm.context:
             raise UsageError(
-                f"the prompt has {len(tokens)} tokens and {self.lm.name} takes {self.lm.context}: shorten it"
+                f"the prompt has {counted(len(tokens), 'token')} and {self.lm.name} takes {self.lm.context}: shorten it"
             )
         return Prompt(tokens, (*[False] * len(start), *[True] * len(ids)), tuple(piece(self.lm, i) for i in tokens))
 
@@ -88,18 +97,43 @@ class RunCircuits:
         layers = {of.layer_of(site.module): site for site in self._workplace.sites}
         return {layer: site for layer, site in layers.items() if layer is not None}
 
-    def frozen(self, prompt: Prompt, dtype: torch.dtype = torch.float32, *, simulated: bool = False) -> Frozen:
-        """The model at the prompt; `simulated`: with what the sentences say in the place of the true activations."""
-        given = self.simulated(prompt) if simulated else None
+    def frozen(
+        self, prompt: Prompt, dtype: torch.dtype = torch.float32, *, simulated: bool = False, shuffled: bool = False
+    ) -> Frozen:
+        """The model at the prompt; `simulated`: with what the sentences say in the place of the true activations.
+
+        `shuffled`: each latent by the sentence of another of its site, the control.
+        """
+        given = self.simulated(prompt, shuffled=shuffled) if simulated else None
         text = torch.tensor(prompt.text)
         with self._workplace.progress.track("freezing the model at the prompt", None):
             return freeze(self.lm, self.coders, list(prompt.tokens), dtype, given, text)
 
-    def simulated(self, prompt: Prompt) -> dict[Site, Float[Tensor, "t latents"]]:
+    def simulated(self, prompt: Prompt, *, shuffled: bool = False) -> dict[Site, Float[Tensor, "t latents"]]:
         """What the run's simulator and calibrator make of the sentences at each token of the prompt, as activations.
 
-        Raises RunError for a run that is not calibrated.
+        `shuffled`: what was said of one latent is taken for another's, drawn by the run's seed. Each prompt is
+        simulated once.
         """
+        key = f"simulated at {prompt.tokens}"
+        said = self._workplace.remembered(key, lambda: self._simulations(prompt))
+        found = {}
+        for site, (simulation, explained) in said.items():
+            if shuffled:
+                mine = np.flatnonzero(explained)
+                permutation = np.arange(len(explained))
+                permutation[mine] = np.random.default_rng([self._workplace.config.seed, 0xC1]).permutation(mine)
+                simulation = simulation.permuted(permutation)
+            curves = load_calibration(self._workplace, site.module)
+            mask = np.array([prompt.text])
+            values = Prediction(simulation, curves, curves, explained).values(np.zeros(1, np.int64), mask)
+            out = torch.zeros(len(prompt.tokens), len(explained), dtype=values.dtype)
+            out[torch.tensor(prompt.text)] = values
+            found[site] = out.to(self.lm.device)
+        return found
+
+    def _simulations(self, prompt: Prompt) -> dict[Site, tuple[Simulation, Bool[np.ndarray, " latents"]]]:
+        """(levels at the prompt, which latents have a sentence that could be read) by site."""
         rows = Rows(
             np.array([prompt.tokens], np.int64), np.array([prompt.text]), np.zeros(1, np.int64), ("prompt",), "evaluate"
         )
@@ -114,11 +148,7 @@ class RunCircuits:
                 self._workplace.progress.warn(f"{site.module}, latent {failure.latent}: {failure.reason}")
             explained = np.zeros(latents, bool)
             explained[[latent for latent in texts if latent not in unread]] = True
-            curves = load_calibration(self._workplace, site.module)
-            values = Prediction(simulation, curves, curves, explained).values(np.zeros(1, np.int64), rows.mask)
-            out = torch.zeros(len(prompt.tokens), latents, dtype=values.dtype)
-            out[torch.tensor(prompt.text)] = values
-            found[site] = out.to(self.lm.device)
+            found[site] = simulation, explained
         return found
 
     def sentences(self, site: Site) -> Mapping[int, Explanation]:
@@ -129,8 +159,16 @@ class RunCircuits:
         return explanations.read_explanations(folder, latents_of(self._workplace, site.module))
 
     def _scores(self, site: Site) -> SimulationScores | None:
-        done = self._workplace.folder(Unit("calibrate", site.module)).manifest() is not None
-        return load_scores(self._workplace, site.module) if done else None
+        """None where nothing was scored, or where sentences were changed since, which is said."""
+        if self._workplace.folder(Unit("calibrate", site.module)).manifest() is None:
+            return None
+        if not is_of(self._workplace, "simulate", "explain", site):
+            self._workplace.progress.warn(
+                f"sentences of {site.module} were changed since they were scored, so that no fidelity is shown; score "
+                f"them with: plainspoken score {self._workplace.root}"
+            )
+            return None
+        return load_scores(self._workplace, site.module)
 
     @cached_property
     def _said(self) -> dict[int, tuple[Mapping[int, Explanation], SimulationScores | None]]:

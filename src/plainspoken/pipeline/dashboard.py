@@ -82,14 +82,14 @@ def _require_encoded(workplace: Workplace, site: Site) -> None:
             f"{workplace.root}"
         )
     folder.verify()
-    if not _is_of(workplace, "encode", "train", site):
+    if not is_of(workplace, "encode", "train", site):
         raise RunError(
             f"{workplace.root} has firings of {site.module} by another coder than the one it holds now; make them anew "
             f"with: plainspoken encode {workplace.root}"
         )
 
 
-def _is_of(workplace: Workplace, stage: str, before: str, site: Site) -> bool:
+def is_of(workplace: Workplace, stage: str, before: str, site: Site) -> bool:
     """Whether a stage has read what an earlier one holds now, sentences that were changed since among it."""
     manifest = workplace.folder(Unit(stage, site.module)).manifest()
     source = Unit(before, site.module)
@@ -179,7 +179,7 @@ def _fidelity(
     """The simulation's scores on the scorers' documents, NaN where a latent has no sentence or none that was scored."""
     if workplace.folder(Unit("calibrate", site.module)).manifest() is None:
         return {}
-    if not _is_of(workplace, "simulate", "explain", site):
+    if not is_of(workplace, "simulate", "explain", site):
         workplace.progress.warn(
             f"sentences of {site.module} were changed since they were scored, so the dashboards show no scores; score "
             f"them with: plainspoken score {workplace.root}"

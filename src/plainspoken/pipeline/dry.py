@@ -167,7 +167,7 @@ def _notes(workplace: Workplace, asking: Sequence[str], estimates: Sequence[Esti
     if first := sum(one.requests.value for one in estimates if one.section == "explain"):
         yield (
             f"explanations that come back too long are asked for once more, which is not counted: at most "
-            f"{ceil(first):,} requests more, one for each that asks for an explanation"
+            f"{counted(ceil(first), 'request')} more, one for each that asks for an explanation"
         )
     yield "computed: prompt tokens that a prefix cache would not have, at most: the whole shares more than a sample"
     yield "answers: tokens, at most"

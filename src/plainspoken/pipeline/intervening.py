@@ -87,7 +87,7 @@ def intervene(
     t = len(prompt.tokens)
     most = t + max(min(settings.tokens, circuits.lm.context - t), 0)
     if settings.tokens and most == t:
-        raise UsageError(f"the prompt's {t} tokens fill the context of {circuits.lm.name}: shorten it to have text")
+        raise UsageError(f"the prompt fills the context of {circuits.lm.name} ({t}): shorten it to have text")
     by_layer = {layer: circuits.coders[site] for layer, site in circuits.site_of_layer.items()}
     interventions = [placed(each, t, most, prompt.begun) for each in interventions]
     require_fitting(by_layer, interventions, t, most)

@@ -170,7 +170,7 @@ def trace(
     """The circuit behind a target at a prompt, written down as a graph and a drawing.
 
     target: as `circuits.asking.parse_target` has it. The rest: as `TraceSettings` has it. The sentences are taken as
-    they stand now; a run that was never explained is brought up to its coders alone, unless `simulated`.
+    they stand now; a run is brought up to its coders alone, and to `calibrate` where `simulated`.
     """
     from plainspoken.circuits.asking import parse_target
     from plainspoken.pipeline.tracing import TraceSettings, trace
@@ -179,7 +179,7 @@ def trace(
     settings = TraceSettings(node_share, edge_share, paths, simulated, heads, silent, effects)
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
     with workplace.locked():
-        bring_up(workplace, STAGES, "calibrate" if simulated or workplace.path("explain").exists() else "train")
+        bring_up(workplace, STAGES, "calibrate" if simulated else "train")
         return trace(workplace, prompt, asked, settings, out)
 
 

@@ -24,6 +24,7 @@ from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report.circuit_page import write_circuit_page
 from plainspoken.report.effects_page import write_effects_page
 from plainspoken.store import write_json
+from plainspoken.store.atomic import storage_error
 from plainspoken.store.manifest import digest
 
 MOST_PARTINGS = 50
@@ -67,6 +68,8 @@ class Traced:
     without_coder: Sequence[int]
     parts: Sequence[Parting]
     overlap: float | None
+    shuffled: float | None
+    """The overlap where each latent is simulated by another's sentence: the control."""
     effects: Effects | None
     files: Mapping[str, Path]
 
@@ -82,14 +85,17 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     true = _traced(workplace, circuits, prompt, target, text, plain)
     found = _traced(workplace, circuits, prompt, target, text, settings) if settings.simulated else true
     graph = found.graph
-    parts = parting(true.graph, graph) if settings.simulated else []
+    parts, common, control = _parted(workplace, circuits, prompt, target, text, settings, true, found)
     show = _with_heads if settings.heads else _through_heads
     paths = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
     folder = out or workplace.path("trace") / _slug(text, target, settings)
     measured = _effects(workplace, circuits, found, settings.effects)
-    files = _written(folder, graph, parts, true.graph if settings.simulated else None, measured)
-    common = overlap(true.graph, graph) if settings.simulated else None
-    return Traced(graph, prompt, paths, circuits.without_coder(), parts, common, measured, files)
+    overlaps = {"overlap": common, "overlap_shuffled": control}
+    try:
+        files = _written(folder, found, parts, overlaps, true.graph if settings.simulated else None, measured)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    return Traced(graph, prompt, paths, circuits.without_coder(), parts, common, control, measured, files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +105,38 @@ class _Found:
     graph: Graph
 
 
+def _parted(
+    workplace: Workplace,
+    circuits: RunCircuits,
+    prompt: Prompt,
+    target: Asked,
+    text: str,
+    settings: TraceSettings,
+    true: _Found,
+    found: _Found,
+) -> tuple[list[Parting], float | None, float | None]:
+    """(where true and simulated circuit part, what they have in common, the same of shuffled sentences)."""
+    if not settings.simulated:
+        return [], None, None
+    control = _traced(workplace, circuits, prompt, target, text, settings, shuffled=True)
+    parts = parting((true.frozen, true.graph), (found.frozen, found.graph))
+    return parts, overlap(true.graph, found.graph), overlap(true.graph, control.graph)
+
+
 def _traced(
-    workplace: Workplace, circuits: RunCircuits, prompt: Prompt, target: Asked, text: str, settings: TraceSettings
+    workplace: Workplace,
+    circuits: RunCircuits,
+    prompt: Prompt,
+    target: Asked,
+    text: str,
+    settings: TraceSettings,
+    *,
+    shuffled: bool = False,
 ) -> _Found:
-    frozen = circuits.frozen(prompt, torch.float32, simulated=settings.simulated)
-    root = root_asked(frozen, target, silent=settings.silent)
+    frozen = circuits.frozen(prompt, torch.float32, simulated=settings.simulated, shuffled=shuffled)
+    root = root_asked(frozen, target, silent=settings.silent or shuffled)
     label = "tracing with simulated activations" if settings.simulated else "tracing"
+    label = "tracing with shuffled sentences" if shuffled else label
     with workplace.progress.track(f"{label} (rows)", None) as advance:
         graph = attribution_graph(frozen, root, prompt.spelled, settings.node_share, settings.edge_share, advance)
     about = circuits.about(text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes))
@@ -142,18 +174,24 @@ def _effects(workplace: Workplace, circuits: RunCircuits, found: _Found, n: int)
 
 
 def _written(
-    folder: Path, graph: Graph, parts: Sequence[Parting], true: Graph | None, measured: Effects | None
+    folder: Path,
+    found: _Found,
+    parts: Sequence[Parting],
+    overlaps: Mapping[str, float | None],
+    true: Graph | None,
+    measured: Effects | None,
 ) -> dict[str, Path]:
+    graph = found.graph
     folder.mkdir(parents=True, exist_ok=True)
     for name in OPTIONAL:  # of another trace that was written here
         (folder / name).unlink(missing_ok=True)
     files = {name: folder / name for name in ("graph.json", "viewer.json", "circuit.html")}
     save_graph(graph, files["graph.json"])
-    save_viewer_graph(graph, files["viewer.json"], slug=folder.name)
+    save_viewer_graph(graph, files["viewer.json"], slug=folder.name, probability=_probabilities(found))
     if true is not None:
         files["true.json"], files["parting.json"] = folder / "true.json", folder / "parting.json"
         save_graph(true, files["true.json"])
-        write_json(files["parting.json"], {"overlap": overlap(true, graph), "latents": [_told(p) for p in parts]})
+        write_json(files["parting.json"], {**overlaps, "latents": [_told(p) for p in parts]})
     if measured is not None:
         files["effects.json"], files["effects.html"] = folder / "effects.json", folder / "effects.html"
         influence = [float(graph.influence[graph.number[node.id]]) for node in measured.measured.latents]
@@ -161,6 +199,12 @@ def _written(
         write_effects_page(measured, graph.tokens, graph.about, files["effects.html"])
     write_circuit_page(graph, files["circuit.html"], parts[:MOST_PARTINGS])
     return files
+
+
+def _probabilities(found: _Found) -> dict[str, float]:
+    """Of each next token that is explained, how likely the model has it; of a difference or a latent there is none."""
+    logits = [node for node in found.root.nodes if node.kind == "logit"]
+    return {node.id: float(found.frozen.probabilities[node.position, node.index]) for node in logits}
 
 
 def _told(part: Parting) -> dict[str, Any]:

@@ -72,9 +72,9 @@ class Parted(Protocol):
     @property
     def simulated(self) -> float: ...
     @property
-    def true_share(self) -> float: ...
+    def true_share(self) -> float | None: ...
     @property
-    def simulated_share(self) -> float: ...
+    def simulated_share(self) -> float | None: ...
 
 
 def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") -> str:
@@ -259,7 +259,8 @@ def _row(graph: Graph, edge: int) -> tuple[str, str, str]:
 
 def _parted(graph: Graph, part: Parted) -> tuple[str, ...]:
     activations = (numbers.fixed(part.true, 3), numbers.fixed(part.simulated, 3))
-    shares = (numbers.percent(part.true_share, 1), numbers.percent(part.simulated_share, 1))
+    told = (part.true_share, part.simulated_share)
+    shares = ("pruned" if share is None else numbers.percent(share, 1) for share in told)
     return node_words(part.node, graph.tokens), *activations, *shares
 
 

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from plainspoken.circuits.dashboard import Connections, TokenEffects
 from plainspoken.circuits.dashboard_file import Dashboards
+from plainspoken.language.counted import counted
 from plainspoken.report import numbers
 from plainspoken.report.tokens import ends, unfinished, visible
 from plainspoken.store import write_text
@@ -43,8 +44,8 @@ def render_dashboards(dashboards: Dashboards) -> str:
     statistics = dashboards.activity.statistics
     page = environment.get_template("dashboards.html").render(
         about=dashboards.about,
-        latents=numbers.count(dashboards.latents),
-        tokens=numbers.count(dashboards.about.tokens),
+        latents=counted(dashboards.latents, "latent"),
+        tokens=counted(dashboards.about.tokens, "token"),
         silent=numbers.count(int((statistics.firings == 0).sum())),
         explained=numbers.count(len(dashboards.explanations)),
         scored=bool(dashboards.fidelity),
