@@ -91,6 +91,29 @@ def neuron_contributions(
     return _gathered(behaviour, sizes, lambda prompt: with_neurons(freeze(lm, {}, prompt, dtype)), progress)
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What latents and neurons contribute, at the prompts on which the circuit is found."""
+
+    latents: Contributions
+    neurons: Contributions
+
+
+def find(
+    lm: LanguageModel,
+    coders: Mapping[Site, Coder],
+    behaviour: Behaviour,
+    progress: Callable[[int], object] | None = None,
+) -> Found:
+    """`progress` is told of prompts done, of twice their number. Raises as `freeze` does."""
+    of = anatomy(lm)
+    layers = sorted(layer for site in coders if (layer := of.layer_of(site.module)) is not None)
+    return Found(
+        latent_contributions(lm, coders, behaviour, progress=progress),
+        neuron_contributions(lm, layers, behaviour, progress=progress),
+    )
+
+
 def _gathered(
     behaviour: Behaviour,
     sizes: Mapping[int, int],
