@@ -4,7 +4,7 @@ The embeddings are codes of +1 and -1, and the first layer's FFN reads them as t
 latent can be planted that fires at one token with one value, exactly.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, islice
 
 import numpy as np
@@ -71,6 +71,15 @@ def make_rows(part: Part, seed: int = 0, documents: int = 6, t: int = 16) -> Row
             owner.append(document)
     keys = tuple(f"{part}-{i}" for i in range(documents))
     return Rows(np.stack(tokens), np.stack(mask), np.array(owner, np.int32), keys, part)
+
+
+def own_words(lm: LanguageModel, rows: Rows) -> Rows:
+    """The same rows filled with what the model itself says: any harm to it is harm to its loss on them."""
+    text = torch.from_numpy(rows.tokens.astype(np.int64))
+    with torch.no_grad():
+        for i in range(2, text.shape[1]):
+            text[:, i] = torch.multinomial(lm.model(text[:, :i]).logits[:, -1].softmax(-1), 1)[:, 0]
+    return replace(rows, tokens=np.where(rows.mask, text.numpy(), 0).astype(np.int32))
 
 
 def make_simulation(rows: Rows, level: np.ndarray) -> Simulation:

@@ -16,7 +16,7 @@ from plainspoken.lm import resolve_sites
 from plainspoken.lm.hooks import splice
 from plainspoken.lm.loss import token_nll
 from plainspoken.types import Site
-from planted import LATENTS, SITE, fires, make_rows
+from planted import LATENTS, SITE, fires, make_rows, own_words
 
 OUTPUT = Site(SITE.module, "resid", SITE.d_out, SITE.d_out)
 
@@ -46,15 +46,6 @@ def vectors(lm, site, rows):
         owner = rows.document[batch.first_row : batch.first_row + len(batch.tokens)]
         document.append(np.repeat(owner, batch.mask.sum(1).numpy()))
     return torch.cat(x), torch.cat(y), np.concatenate(document)
-
-
-def own_words(lm, rows):
-    """The same rows filled with what the model itself says: any harm to it is harm to its loss on them."""
-    text = torch.from_numpy(rows.tokens.astype(np.int64))
-    with torch.no_grad():
-        for i in range(2, text.shape[1]):
-            text[:, i] = torch.multinomial(lm.model(text[:, :i]).logits[:, -1].softmax(-1), 1)[:, 0]
-    return replace(rows, tokens=np.where(rows.mask, text.numpy(), 0).astype(np.int32))
 
 
 def test_a_perfect_coder_leaves_nothing_unexplained_and_the_model_as_it_is(planted):

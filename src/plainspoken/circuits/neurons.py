@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from plainspoken.circuits.frozen import Frozen, FrozenLayer, Latents
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.anatomy import Anatomy
+from plainspoken.lm.patterns import eager_attention
 
 
 @torch.no_grad()
@@ -23,14 +24,15 @@ def with_neurons(frozen: Frozen) -> Frozen:
 
     `pre` of a neuron is its activation, which is not a sum of contributions: neurons are sources, and no targets.
     """
-    with capture_neurons(frozen.lm, frozen.anatomy) as seen:
+    # Attention computed as it was when the model was frozen: other kernels round otherwise.
+    with eager_attention(frozen.lm), _capture(frozen.lm, frozen.anatomy) as seen:
         frozen.lm.model(frozen.tokens[None], use_cache=False)
     layers = tuple(_of_neurons(at, each[0].to(frozen.dtype)) for at, each in zip(frozen.layers, seen, strict=True))
     return replace(frozen, layers=layers)
 
 
 @contextmanager
-def capture_neurons(lm: LanguageModel, of: Anatomy) -> Iterator[list[Float[Tensor, "b t neurons"]]]:
+def _capture(lm: LanguageModel, of: Anatomy) -> Iterator[list[Float[Tensor, "b t neurons"]]]:
     """Within it, a forward pass appends each layer's neurons' activations, the first layer's first."""
     seen: list[Tensor] = []
 

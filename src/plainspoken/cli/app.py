@@ -16,6 +16,7 @@ from plainspoken.cli.dashboards import dashboards
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.formats_help import FormatsCommand
 from plainspoken.cli.intervene import intervene
+from plainspoken.cli.replace import replace
 from plainspoken.cli.score import score
 from plainspoken.cli.show import (
     OUT,
@@ -224,6 +225,7 @@ app.command(rich_help_panel="What a run is good for")(trace)
 app.command(rich_help_panel="What a run is good for")(intervene)
 app.command(rich_help_panel="What a run is good for")(survey)
 app.add_typer(study, name="study", rich_help_panel="What a run is good for")
+app.command(rich_help_panel="What a run is good for")(replace)
 app.command(rich_help_panel="Beside runs")(compare_coders)
 app.command(rich_help_panel="Coders of other projects", cls=FormatsCommand)(convert)
 

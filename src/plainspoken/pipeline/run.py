@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from plainspoken.pipeline.dashboard import Made
     from plainspoken.pipeline.dry import DryRun
     from plainspoken.pipeline.intervening import Intervened
+    from plainspoken.pipeline.replacing import Measured
     from plainspoken.pipeline.tracing import Traced
 else:  # they bring torch
-    DryRun = Intervened = Made = Traced = Any
+    DryRun = Intervened = Made = Measured = Traced = Any
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,21 @@ def intervene(
     with workplace.locked():
         bring_up(workplace, STAGES, "calibrate" if workplace.path("explain").exists() else "train")
         return intervene(workplace, prompt, asked, settings)
+
+
+def replace_ffns(
+    root: Path | str, *, tokens: int | None = None, device: str | None = None, progress: Progress = SILENT
+) -> Measured:
+    """Every FFN that has a coder replaced by it at once, and each alone, on calibrate documents; written down.
+
+    tokens: of text, at most; None: `measure.tokens`. A run without coders is brought up to them first.
+    """
+    from plainspoken.pipeline.replacing import replace_ffns
+
+    workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
+    with workplace.locked():
+        bring_up(workplace, STAGES, "train")
+        return replace_ffns(workplace, tokens)
 
 
 def scores(

@@ -3,6 +3,7 @@
 from plainspoken.report.figures.coders import coder_picture
 from plainspoken.report.figures.frame import Picture
 from plainspoken.report.figures.frontier import frontier_picture
+from plainspoken.report.figures.kept import kept_picture
 from plainspoken.report.figures.losses import loss_picture
 from plainspoken.report.figures.recovered import conditions_picture, sites_picture
 from plainspoken.report.figures.scores import scores_picture
@@ -12,6 +13,7 @@ __all__ = [
     "coder_picture",
     "conditions_picture",
     "frontier_picture",
+    "kept_picture",
     "loss_picture",
     "scores_picture",
     "sites_picture",

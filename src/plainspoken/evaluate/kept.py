@@ -1,0 +1,142 @@
+"""A behaviour by its circuit alone: the strongest latents kept as they fire, all others at their mean.
+
+Beside them as many neurons kept likewise, and random units, as the number kept grows. (The greater-than study of
+Dunefsky et al., arXiv 2406.11944, section 5.)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from plainspoken.circuits.behaviour import Behaviour, difference
+from plainspoken.circuits.contributions import Contributions, Found, Unit
+from plainspoken.circuits.draws import random_order
+from plainspoken.circuits.keeping import only_latents, only_neurons
+from plainspoken.coders import Coder
+from plainspoken.evaluate.by_prompt import over_prompts, share_of_gap
+from plainspoken.evaluate.statistics import samples, with_interval
+from plainspoken.lm import LanguageModel
+from plainspoken.types import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Logit differences by prompt with so many units kept, and all others at their mean over the finding prompts.
+
+    `strongest`: those that contribute most; `random`: the same units in orders drawn at random, of which every
+    beginning has as many of each layer.
+    """
+
+    numbers: tuple[int, ...]
+    strongest: Float[np.ndarray, "numbers prompts"]
+    random: Float[np.ndarray, "draws numbers prompts"]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The curves of latents and of neurons, beside the model as it is and with every FFN replaced by its coder."""
+
+    original: Float[np.ndarray, " prompts"]
+    coders: Float[np.ndarray, " prompts"]
+    latents: Curve
+    neurons: Curve
+
+    def record(self, bootstrap: int, seed: int) -> dict[str, Any]:
+        """Of each curve at each number: the mean difference, and the share recovered, with 95 % intervals.
+
+        Recovered: of the gap between no neuron kept (every FFN at its mean output) and the model as it is; one gap for
+        latents and neurons, so that the two can be compared. `apart`: latents less neurons, where both keep as many.
+        """
+        counts = samples(len(self.original), bootstrap, seed)
+        floor = self.neurons.strongest[0]
+        record: dict[str, Any] = {
+            "prompts": len(self.original),
+            **over_prompts({"original": self.original, "coders": self.coders, "mean_ablated": floor}, counts),
+            **with_interval("recovered_coders", share_of_gap(counts, floor, self.original, self.coders)),
+        }
+        for name, curve in (("latents", self.latents), ("neurons", self.neurons)):
+            lines = {"strongest": curve.strongest, "random": curve.random.mean(axis=0)}
+            record[name] = {
+                order: [
+                    {
+                        "kept": number,
+                        **over_prompts({"difference": line[i]}, counts),
+                        **with_interval("recovered", share_of_gap(counts, floor, self.original, line[i])),
+                    }
+                    for i, number in enumerate(curve.numbers)
+                ]
+                for order, line in lines.items()
+            }
+        latents, neurons = (
+            dict(zip(curve.numbers, curve.strongest, strict=True)) for curve in (self.latents, self.neurons)
+        )
+        record["apart"] = [
+            {"kept": number, **over_prompts({"difference": latents[number] - neurons[number]}, counts)}
+            for number in latents
+            if number in neurons
+        ]
+        return record
+
+
+def kept(
+    lm: LanguageModel,
+    coders: Mapping[Site, Coder],
+    behaviour: Behaviour,
+    found: Found,
+    draws: int,
+    seed: int,
+    progress: Callable[[int], object] | None = None,
+) -> Kept:
+    """Measured at these prompts, with the order that was found on others. `progress` is told of conditions done.
+
+    Of latents those that never fired at the finding prompts come last in every order.
+    """
+    begun = behaviour.begun
+
+    def of_latents(units: Sequence[Unit]) -> Float[np.ndarray, " prompts"]:
+        with only_latents(lm, coders, units, found.latents.mean, begun):
+            return difference(lm, behaviour)
+
+    def of_neurons(units: Sequence[Unit]) -> Float[np.ndarray, " prompts"]:
+        with only_neurons(lm, units, found.neurons.mean, begun):
+            return difference(lm, behaviour)
+
+    latents = _curve(of_latents, found.latents, draws, seed, progress)
+    neurons = _curve(of_neurons, found.neurons, draws, seed, progress)
+    return Kept(difference(lm, behaviour), latents.strongest[-1], latents, neurons)
+
+
+def numbers_of(units: int) -> tuple[int, ...]:
+    """0, 1, 2, 4, … and all."""
+    return (0, *(2**i for i in range(units.bit_length()) if 2**i < units), units)
+
+
+def conditions_of(found: Found, draws: int) -> int:
+    """How many conditions `kept` measures."""
+    return sum((1 + draws) * len(numbers_of(len(each.everything()))) for each in (found.latents, found.neurons))
+
+
+def _curve(
+    measured: Callable[[Sequence[Unit]], Float[np.ndarray, " prompts"]],
+    found: Contributions,
+    draws: int,
+    seed: int,
+    progress: Callable[[int], object] | None,
+) -> Curve:
+    firing, everything = found.strongest(), found.everything()
+    numbers = numbers_of(len(everything))
+
+    def along(order: Sequence[Unit]) -> Float[np.ndarray, "numbers prompts"]:
+        lines = []
+        for number in numbers:
+            lines.append(measured(order[:number]))
+            if progress is not None:
+                progress(1)
+        return np.stack(lines)
+
+    silent = everything[len(firing) :]
+    orders = [random_order(firing, np.random.default_rng([seed, i])) + silent for i in range(draws)]
+    return Curve(numbers, along(everything), np.stack([along(order) for order in orders]))
