@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from families_made import CONTEXT, FAMILIES, Scene, made_scene, relative
+from families_made import CONTEXT, FAMILIES, Scene, made_coders, made_scene, relative
 from plainspoken.circuits.adjoint import columns, rows
 from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.intervene import Intervention, Span, exchanged, logits_after
-from plainspoken.circuits.respond import respond
+from plainspoken.circuits.respond import Answer, respond
 from plainspoken.circuits.steer import steered
 from plainspoken.circuits.targets import firing_targets, logit_targets
 from plainspoken.errors import UsageError
@@ -83,6 +83,42 @@ def test_all_frozen_an_ablation_takes_the_edge_away(family: str) -> None:
         for targets, row in by_target:
             edge = row[where.layers[0].latents.start + entry]
             assert float((response.of(targets) + edge).abs().max()) < 1e-9 * float(row.abs().max())
+
+
+def _partly_read(family: str, seed: int = 0) -> Scene:
+    """The coders, all with a skip, are read at some tokens only."""
+    lm, tokens = made_scene(family).lm, made_scene(family).frozen.tokens
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        coders, text = made_coders(lm, skips=(0, 2)), torch.rand(9) < 0.6
+    text[0], text[1], text[-1] = False, True, False
+    return Scene(lm, coders, freeze(lm, coders, tokens, torch.float64, text=text))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_edges_are_the_effects_where_coders_are_read_at_some_tokens_only(family: str, seed: int) -> None:
+    frozen = _partly_read(family, seed).frozen
+    where, latents = columns(frozen), frozen.layers[0].latents
+    for targets in (firing_targets(frozen, 2), logit_targets(frozen, 8, None, [3, 5])):
+        row = rows(frozen, targets)
+        for entry in range(0, len(latents), 5):
+            ablated = [Intervention(0, int(latents.latent[entry]), (int(latents.position[entry]),))]
+            edge = row[where.layers[0].latents.start + entry]
+            off = respond(frozen, ablated, "held").of(targets) + edge
+            assert float(off.abs().max()) < 1e-9 * float(row.abs().max())
+
+
+@pytest.mark.parametrize("answer", ["held", "linear", "free"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox-serial", "llama", "gemma2"])
+def test_where_no_coder_is_read_none_answers(family: str, answer: Answer) -> None:
+    """What the last FFN adds to the change there is nothing, though what it reads has changed."""
+    frozen = _partly_read(family).frozen
+    latent, position = (int(each[0]) for each in (frozen.layers[0].latents.latent, frozen.layers[0].latents.position))
+    found = respond(frozen, [Intervention(0, latent, (position,), "scale", 3.0)], answer)
+    added, text = found.attention[3] - found.middle[2], frozen.text
+    assert bool(added[text].any())
+    assert bool(found.middle[2][~text].any()) and not bool(added[~text].any())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
