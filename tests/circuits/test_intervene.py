@@ -121,6 +121,27 @@ def test_where_no_coder_is_read_none_answers(family: str, answer: Answer) -> Non
     assert bool(found.middle[2][~text].any()) and not bool(added[~text].any())
 
 
+@pytest.mark.parametrize("attention", ["held", "free"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_span_leaves_the_tokens_at_which_no_coder_is_read(family: str, attention) -> None:
+    frozen = _partly_read(family).frozen
+    read = tuple(frozen.text.nonzero().squeeze(1).tolist())
+    everywhere, there = (
+        [Intervention(layer, 3, positions, "set", 4.0) for layer in (0, 2)] for positions in (Span(), read)
+    )
+    before, after = logits_after(frozen, [], attention), logits_after(frozen, everywhere, attention)
+    assert torch.equal(after, logits_after(frozen, there, attention))
+    # Nothing stands before the first token, at which no coder is read: it is as it was.
+    assert relative(after[:1], before[:1]) < 1e-6 < relative(after[1:], before[1:])
+
+
+def test_a_token_at_which_no_coder_is_read_cannot_be_named() -> None:
+    frozen = _partly_read("llama").frozen
+    for run in (logits_after, respond):
+        with pytest.raises(UsageError, match=r"no coder is read at token 0.*name one of \(1"):
+            run(frozen, [Intervention(0, 3, (1, -9))])
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_change_too_small_to_turn_a_latent_on_or_off_is_answered_linearly(family: str) -> None:
     frozen = made_scene(family).frozen
@@ -208,6 +229,23 @@ def test_a_text_is_the_same_with_a_cache_and_without(family: str) -> None:
     on = [Intervention(0, 3, Span(3), "set", 4.0), Intervention(2, 5, (1, 6), "set", 3.0)]
     cached, whole = (_steered(scene, on, 4, seed=1, cached=cached) for cached in (True, False))
     assert cached == whole and len(cached) == 9
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_text_is_steered_from_where_coders_are_read(cached: bool) -> None:
+    scene = made_scene("gpt2")
+    strong: dict[str, Any] = {"kind": "set", "amount": 100.0}
+    text = torch.tensor([False, True, True, True, False])
+    on, there = ([Intervention(2, 4, positions, **strong)] for positions in (Span(0, 5), (1, 2, 3)))
+    whole, masked, wanted = (
+        _steered(scene, each, temperature=0.0, cached=cached, text=mask)
+        for each, mask in ((on, None), (on, text), (there, None))
+    )
+    assert masked == wanted != whole
+    with pytest.raises(UsageError, match="no coder is read at token 4"):
+        _steered(scene, [Intervention(0, 4, (-1,))], text=text)
+    with pytest.raises(UsageError, match=r"a mask of 4 for a prompt of 5 tokens"):
+        _steered(scene, on, text=text[1:])
 
 
 def test_a_text_belongs_to_its_seed() -> None:

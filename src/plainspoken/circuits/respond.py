@@ -43,7 +43,7 @@ class Response:
 def respond(frozen: Frozen, interventions: Sequence[Intervention], latents: Answer = "free") -> Response:
     """The change that interventions make in the frozen model. Raises UsageError for one on what there is not."""
     coders = {i: layer.coder for i, layer in enumerate(frozen.layers) if layer.coder is not None}
-    require_fitting(coders, interventions, frozen.t)
+    require_fitting(coders, interventions, frozen.t, text=frozen.text)
     change = torch.zeros_like(frozen.embedded)
     before, middles = [change], []
     for i, layer in enumerate(frozen.layers):
