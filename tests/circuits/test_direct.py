@@ -6,6 +6,7 @@ import torch
 from families_made import FAMILIES, made_coders, made_lm, made_prompt, relative
 from plainspoken.circuits.direct import Readers, direct, head_terms, joined, readers_of
 from plainspoken.circuits.frozen import Frozen, freeze
+from plainspoken.circuits.neurons import with_neurons
 from plainspoken.circuits.targets import firing_targets, logit_targets, value_of
 
 
@@ -20,6 +21,15 @@ def test_all_direct_terms_and_the_offset_make_up_latents_and_logits(family: str)
     for targets in (firing_targets(frozen, 0), firing_targets(frozen, 2), logit_targets(frozen, 9, None, [3, 5])):
         found = direct(frozen, readers_of(frozen, targets))
         assert relative(found.values.sum(1) + targets.offset, value_of(frozen, targets)) < 1e-9
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_neurons_are_sources_of_terms_too(family: str) -> None:
+    frozen = made_frozen(family)
+    for targets in (firing_targets(frozen, 2), logit_targets(frozen, 9, None, [3, 5])):
+        found = direct(with_neurons(frozen), readers_of(frozen, targets))
+        assert relative(found.values.sum(1) + targets.offset, value_of(frozen, targets)) < 1e-6
+        assert bool(found.latents.any(1).all())
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma3"])

@@ -11,6 +11,7 @@ from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.circuits.intervene import Intervention, logits_after
 from plainspoken.circuits.respond import respond
+from plainspoken.circuits.supernodes import collapsed, grouped
 from plainspoken.circuits.targets import firing_targets, logit_targets
 from plainspoken.circuits.totals import totals
 from plainspoken.errors import UsageError
@@ -149,3 +150,19 @@ def test_totals_need_edges_in_their_own_units() -> None:
     graph = Graph((), none.astype(int), none.astype(int), none, none, none, none, none, (), unit="root")
     with pytest.raises(UsageError, match="build the graph with unit 'own'"):
         totals(graph, 0)
+
+
+def test_totals_through_what_is_no_latent_are_refused() -> None:
+    """A group hands on what enters it by no one factor; one that is only a source is as good as its members."""
+    frozen = made_scene("gpt2").frozen
+    _, graph = _logits(frozen, 1.0, 1.0)
+    between = [n.id for n in graph.nodes if n.kind == "latent" and n.layer == 2]
+    small = collapsed(grouped(graph, {"between": between}))
+    with pytest.raises(UsageError, match=r"group:2:between@8.*before its supernodes are collapsed"):
+        totals(small, 0)
+    errors = [n.id for n in graph.nodes if n.kind == "error"]
+    small, whole = collapsed(grouped(graph, {"errors": errors})), totals(graph, 0)
+    found = totals(small, 0)
+    for i, node in enumerate(small.nodes):
+        members = errors if node.kind == "group" else [node.id]
+        assert found[i] == pytest.approx(sum(whole[graph.number[each]] for each in members), rel=1e-9, abs=1e-9)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from families_made import CONTEXT, FAMILIES, Scene, made_scene, relative
+from families_made import CONTEXT, FAMILIES, Scene, made_coders, made_scene, relative
 from plainspoken.circuits.adjoint import columns, rows
 from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.intervene import Intervention, Span, exchanged, logits_after
-from plainspoken.circuits.respond import respond
+from plainspoken.circuits.respond import Answer, respond
 from plainspoken.circuits.steer import steered
 from plainspoken.circuits.targets import firing_targets, logit_targets
 from plainspoken.errors import UsageError
@@ -83,6 +83,63 @@ def test_all_frozen_an_ablation_takes_the_edge_away(family: str) -> None:
         for targets, row in by_target:
             edge = row[where.layers[0].latents.start + entry]
             assert float((response.of(targets) + edge).abs().max()) < 1e-9 * float(row.abs().max())
+
+
+def _partly_read(family: str, seed: int = 0) -> Scene:
+    """The coders, all with a skip, are read at some tokens only."""
+    lm, tokens = made_scene(family).lm, made_scene(family).frozen.tokens
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        coders, text = made_coders(lm, skips=(0, 2)), torch.rand(9) < 0.6
+    text[0], text[1], text[-1] = False, True, False
+    return Scene(lm, coders, freeze(lm, coders, tokens, torch.float64, text=text))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_edges_are_the_effects_where_coders_are_read_at_some_tokens_only(family: str, seed: int) -> None:
+    frozen = _partly_read(family, seed).frozen
+    where, latents = columns(frozen), frozen.layers[0].latents
+    for targets in (firing_targets(frozen, 2), logit_targets(frozen, 8, None, [3, 5])):
+        row = rows(frozen, targets)
+        for entry in range(0, len(latents), 5):
+            ablated = [Intervention(0, int(latents.latent[entry]), (int(latents.position[entry]),))]
+            edge = row[where.layers[0].latents.start + entry]
+            off = respond(frozen, ablated, "held").of(targets) + edge
+            assert float(off.abs().max()) < 1e-9 * float(row.abs().max())
+
+
+@pytest.mark.parametrize("answer", ["held", "linear", "free"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox-serial", "llama", "gemma2"])
+def test_where_no_coder_is_read_none_answers(family: str, answer: Answer) -> None:
+    """What the last FFN adds to the change there is nothing, though what it reads has changed."""
+    frozen = _partly_read(family).frozen
+    latent, position = (int(each[0]) for each in (frozen.layers[0].latents.latent, frozen.layers[0].latents.position))
+    found = respond(frozen, [Intervention(0, latent, (position,), "scale", 3.0)], answer)
+    added, text = found.attention[3] - found.middle[2], frozen.text
+    assert bool(added[text].any())
+    assert bool(found.middle[2][~text].any()) and not bool(added[~text].any())
+
+
+@pytest.mark.parametrize("attention", ["held", "free"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_span_leaves_the_tokens_at_which_no_coder_is_read(family: str, attention) -> None:
+    frozen = _partly_read(family).frozen
+    read = tuple(frozen.text.nonzero().squeeze(1).tolist())
+    everywhere, there = (
+        [Intervention(layer, 3, positions, "set", 4.0) for layer in (0, 2)] for positions in (Span(), read)
+    )
+    before, after = logits_after(frozen, [], attention), logits_after(frozen, everywhere, attention)
+    assert torch.equal(after, logits_after(frozen, there, attention))
+    # Nothing stands before the first token, at which no coder is read: it is as it was.
+    assert relative(after[:1], before[:1]) < 1e-6 < relative(after[1:], before[1:])
+
+
+def test_a_token_at_which_no_coder_is_read_cannot_be_named() -> None:
+    frozen = _partly_read("llama").frozen
+    for run in (logits_after, respond):
+        with pytest.raises(UsageError, match=r"no coder is read at token 0.*name one of \(1"):
+            run(frozen, [Intervention(0, 3, (1, -9))])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -172,6 +229,23 @@ def test_a_text_is_the_same_with_a_cache_and_without(family: str) -> None:
     on = [Intervention(0, 3, Span(3), "set", 4.0), Intervention(2, 5, (1, 6), "set", 3.0)]
     cached, whole = (_steered(scene, on, 4, seed=1, cached=cached) for cached in (True, False))
     assert cached == whole and len(cached) == 9
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_text_is_steered_from_where_coders_are_read(cached: bool) -> None:
+    scene = made_scene("gpt2")
+    strong: dict[str, Any] = {"kind": "set", "amount": 100.0}
+    text = torch.tensor([False, True, True, True, False])
+    on, there = ([Intervention(2, 4, positions, **strong)] for positions in (Span(0, 5), (1, 2, 3)))
+    whole, masked, wanted = (
+        _steered(scene, each, temperature=0.0, cached=cached, text=mask)
+        for each, mask in ((on, None), (on, text), (there, None))
+    )
+    assert masked == wanted != whole
+    with pytest.raises(UsageError, match="no coder is read at token 4"):
+        _steered(scene, [Intervention(0, 4, (-1,))], text=text)
+    with pytest.raises(UsageError, match=r"a mask of 4 for a prompt of 5 tokens"):
+        _steered(scene, on, text=text[1:])
 
 
 def test_a_text_belongs_to_its_seed() -> None:

@@ -199,13 +199,13 @@ def _fed(layer: FrozenLayer, readers: Readers, found: Direct, i: int, positions:
         return
     position, direction = readers.position[some], readers.direction[some]
     found.error[some, i] = _dot(direction, layer.error[position])
-    if layer.coder is None:
-        return
     found.ffn_bias[some, i] = _dot(direction, layer.ffn_bias[position])
     if layer.skipped is not None:
         found.skip[some, i] = _dot(direction, layer.skipped[position])
     start, latents = layer.latents.start.tolist(), found.latents
-    many = sum(start[p + 1] - start[p] for p in positions) > 2 * layer.coder.spec.latents
+    # A layer's sources may be neurons, which stand there without a coder.
+    coder, count = layer.coder, sum(start[p + 1] - start[p] for p in positions)
+    many = coder is not None and count > 2 * coder.spec.latents
     at_once = _all_latents(layer, position, direction) if many else None
     for p in positions:
         here = (position == p).nonzero().squeeze(1)

@@ -87,6 +87,8 @@ class Frozen:
     lm: LanguageModel
     anatomy: Anatomy
     tokens: Int[Tensor, " t"]
+    text: Bool[Tensor, " t"]
+    """The tokens at which coders are read; at the others nothing of a coder is in the stream."""
     embedded: Float[Tensor, "t d"]
     placed: Float[Tensor, "t d"] | None
     """Learned positions, where the model has them."""
@@ -153,7 +155,7 @@ def freeze(
     replayed = _biased(of.final, of.final.linear(x, factor)) @ of.W_U.to(dtype).T
     replayed = replayed if of.b_U is None else replayed + of.b_U.to(dtype)
     _require_same(lm, capped(replayed, of.softcap), logits)
-    return Frozen(lm, of, ids, embedded, placed, tuple(layers), x, factor, replayed)
+    return Frozen(lm, of, ids, coded, embedded, placed, tuple(layers), x, factor, replayed)
 
 
 def _layer(

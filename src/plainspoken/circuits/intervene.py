@@ -85,13 +85,18 @@ def _from_start(position: int, prompt: int) -> int:
 
 
 def require_fitting(
-    coders: Mapping[int, Coder], interventions: Sequence[Intervention], prompt: int, last: int | None = None
+    coders: Mapping[int, Coder],
+    interventions: Sequence[Intervention],
+    prompt: int,
+    last: int | None = None,
+    text: Bool[Tensor, " prompt"] | None = None,
 ) -> None:
-    """Raises UsageError for an intervention on what there is not: a layer's coder, a latent, a token.
+    """Raises UsageError for an intervention on what there is not: a layer's coder, a latent, a token, a coder there.
 
-    `last`: the most tokens that there will be, where some are generated.
+    `last`: the most tokens that there will be, where some are generated. `text`: as `freeze` takes it.
     """
     t = prompt if last is None else last
+    silent = set() if text is None else set((~text).nonzero().squeeze(1).tolist())
     for each in interventions:
         coder = coders.get(each.layer)
         if coder is None:
@@ -106,6 +111,10 @@ def require_fitting(
             outside = [p for p in each.positions if not -prompt <= p < t]
             if outside:
                 raise UsageError(f"no token {outside[0]} here: name one from {-prompt} to {t - 1}")
+            for at in (_from_start(p, prompt) for p in each.positions):
+                if at in silent:
+                    read = ", ".join(str(p) for p in range(t) if p not in silent) or "none"
+                    raise UsageError(f"no coder is read at token {at}, such as a BOS: name one of ({read})")
 
 
 def exchanged(
@@ -126,11 +135,13 @@ def intervening(
     interventions: Sequence[Intervention],
     prompt: int,
     done: int = 0,
+    text: Bool[Tensor, " prompt"] | None = None,
 ) -> Iterator[None]:
     """Within it, the model given a row's tokens from `done` on has these latents exchanged.
 
-    `sites`: by layer, the FFN and its coder. `prompt`: how many tokens the row's prompt has. The model is as before
-    once the block is left, by whatever exception.
+    `sites`: by layer, the FFN and its coder. `prompt`: how many tokens the row's prompt has. `text`: those of them at
+    which coders are read (None: all); at the others, such as a BOS that no coder was trained on, nothing is exchanged.
+    The model is as before once the block is left, by whatever exception.
     """
 
     def exchange(coder: Coder, mine: list[Intervention]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -139,6 +150,8 @@ def intervening(
         def replaced(x: Float[Tensor, "1 s d_in"], y: Float[Tensor, "1 s d_out"]) -> Float[Tensor, "1 s d_out"]:
             z = coder.dense(coder.encode(x[0]))
             more = (exchanged(mine, z, prompt, done) - z)[:, concerned] @ coder.W_dec[concerned]
+            if text is not None:
+                more[: max(prompt - done, 0)][~text[done:].to(more.device)] = 0
             return y + more.to(y)
 
         return replaced
@@ -168,10 +181,10 @@ def running(
     was when the model was frozen. Raises UsageError for an intervention on what there is not.
     """
     sites = sites_of(frozen)
-    require_fitting({i: coder for i, (_, coder) in sites.items()}, interventions, frozen.t)
+    require_fitting({i: coder for i, (_, coder) in sites.items()}, interventions, frozen.t, text=frozen.text)
     patterns = [layer.pattern for layer in frozen.layers]
     held = hold_patterns(frozen.lm, frozen.anatomy, patterns) if attention == "held" else nullcontext()
-    with eager_attention(frozen.lm), held, intervening(frozen.lm, sites, interventions, frozen.t):
+    with eager_attention(frozen.lm), held, intervening(frozen.lm, sites, interventions, frozen.t, text=frozen.text):
         yield frozen.tokens[None]
 
 

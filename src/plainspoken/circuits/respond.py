@@ -1,9 +1,10 @@
 """How the frozen model answers an intervention: the change of the stream, walked up through the layers.
 
 The counterpart of `circuits/adjoint.py`: that walks a target's gradient down, this walks a source's change up, by maps
-that are written out another time. Attention patterns, norm factors and errors are held; what later latents do is the
-choice: nothing ("held": the change is that of direct edges), go along with their pre-activations while those that fire
-do so and no others ("linear": the sum over all paths), or fire anew ("free": the model with its FFNs replaced).
+that are written out another time. Attention patterns, norm factors and errors are held, and the whole FFN where no
+coder is read; what later latents do is the choice: nothing ("held": the change is that of direct edges), go along with
+their pre-activations while those that fire do so and no others ("linear": the sum over all paths), or fire anew
+("free": the model with its FFNs replaced).
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ class Response:
 def respond(frozen: Frozen, interventions: Sequence[Intervention], latents: Answer = "free") -> Response:
     """The change that interventions make in the frozen model. Raises UsageError for one on what there is not."""
     coders = {i: layer.coder for i, layer in enumerate(frozen.layers) if layer.coder is not None}
-    require_fitting(coders, interventions, frozen.t)
+    require_fitting(coders, interventions, frozen.t, text=frozen.text)
     change = torch.zeros_like(frozen.embedded)
     before, middles = [change], []
     for i, layer in enumerate(frozen.layers):
@@ -74,6 +75,7 @@ def _ffn_change(
         now = _fired_anew(frozen, i, z, entering)
     y = (exchanged(mine, now, len(now)) - z) @ coder.W_dec
     y = y if coder.W_skip is None else y + entering @ coder.W_skip.T
+    y = y * frozen.text[:, None]  # elsewhere no coder is read: what the FFN puts out is error, which is held
     after, factor = layer.layer.ffn_out, layer.ffn_out_factor
     return y if after is None or factor is None else after.linear(y, factor)
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from plainspoken.circuits.accepted import accepted_coders, accepted_prompt
 from plainspoken.circuits.intervene import Intervention, intervening, require_fitting, require_numbers
@@ -27,6 +28,7 @@ def steered(
     temperature: float = 1.0,
     stop: int | None = None,
     cached: bool = True,
+    text: Bool[Tensor, " prompt"] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Int[np.ndarray, " t_new"]:
     """The prompt's tokens and up to `new_tokens` after them, fewer where the context is full or `stop` is drawn.
@@ -34,6 +36,7 @@ def steered(
     Interventions act on the prompt's tokens, on new ones, or on both, as their positions say. Each token is drawn by
     inverting the distribution function at a uniform number that belongs to the seed and the token's place, so that two
     models that agree write the same; temperature 0 takes the likeliest. `cached` False runs the whole text every time.
+    `text`: the prompt's tokens at which coders are read, as `freeze` takes it; at the others nothing is exchanged.
     Raises UsageError for a prompt that cannot be continued, a temperature below 0, and an intervention on what there
     is not or that makes the model overflow; CoderError as `freeze` does.
     """
@@ -45,11 +48,13 @@ def steered(
     if temperature < 0:
         raise UsageError(f"a temperature of {temperature} means nothing: 0 takes the likeliest token, 1 samples as is")
     t, room = len(tokens), min(new_tokens, lm.context - len(tokens))
-    require_fitting(found, interventions, t, t + max(room, 0))
+    if text is not None and len(text) != t:
+        raise UsageError(f"a mask of {len(text)} for a prompt of {t} tokens: give text one entry for each token")
+    require_fitting(found, interventions, t, t + max(room, 0), text)
     uniform, cache, done = np.random.default_rng(seed).random(lm.context), None, 0
     for _ in range(room):
         fresh = torch.from_numpy(tokens[None, done:]).to(lm.device)
-        with intervening(lm, sites, interventions, t, done):
+        with intervening(lm, sites, interventions, t, done, text):
             answer = lm.model(fresh, past_key_values=cache, use_cache=cached)
         if cached:
             cache, done = answer.past_key_values, len(tokens)

@@ -164,6 +164,7 @@ def _texts(
             tokens = steered(
                 lm, coders, prompt.tokens, changes, settings.tokens, seed=settings.seed,
                 temperature=settings.temperature, stop=end if isinstance(end, int) else None, progress=advance,
+                text=torch.tensor(prompt.text),
             )  # fmt: skip
         return text + lm.pieces.text(tokens[len(prompt.tokens) :])
 
