@@ -1,7 +1,7 @@
 """Every FFN that has a coder replaced at once: loss and divergence, beside zero- and mean-ablation of the same FFNs.
 
-Each FFN replaced alone stands beside it: what is missing at one reaches the next, so that together they cost more than
-the sum. (Dunefsky et al., arXiv 2406.11944, section 3.2 and appendix: 11 of the 12 FFNs of GPT2-small replaced
+Each FFN replaced alone stands beside it: what is missing at one reaches the next, so that together they may cost more
+than the sum. (Dunefsky et al., arXiv 2406.11944, section 3.2 and appendix: 11 of the 12 FFNs of GPT2-small replaced
 together.)
 """
 
