@@ -60,17 +60,29 @@ def test_promoted_and_suppressed_are_the_ends_of_a_dense_product(lm: LanguageMod
 
 
 def test_exciting_tokens_are_those_whose_embedding_moves_the_pre_activation_most(lm: LanguageModel) -> None:
-    """The FFN's own norm applied to the embedding alone, without its bias and its factor, is read by the coder."""
+    """The FFN's own norm, as the model has it, applied to the embedding alone, is read by the coder."""
     coders = made_coders(lm)
     of = anatomy(lm)
     for site, coder in coders.items():
         layer = layer_at(of, site)
-        x = of.W_E * of.scale
-        ones = torch.ones(len(x), dtype=x.dtype)
-        dense = (coder.W_enc @ layer.ffn_norm.linear(x, ones).T).detach()
+        decoder = lm.model.get_submodule(layer.module)
+        name = {"gpt2": "ln_2"}.get(lm.model.config.model_type, "post_attention_layernorm")
+        name = "pre_feedforward_layernorm" if hasattr(decoder, "pre_feedforward_layernorm") else name
+        dense = (coder.W_enc @ getattr(decoder, name)(of.W_E * of.scale).T).detach()
         found = wiring(of, coders, site, K).exciting
         assert found is not None
         holds(found, dense, torch.clone)
+
+
+def test_tokens_without_text_are_left_out(lm: LanguageModel) -> None:
+    """And the others are ranked as if they were all, by what they are with them."""
+    coders, of = made_coders(lm), anatomy(lm)
+    site = next(iter(coders))
+    pieces = [b"" if i % 3 else b"t" for i in range(len(of.W_E) - 20)]
+    every, found = wiring(of, coders, site, len(of.W_E)), wiring(of, coders, site, K, pieces=pieces)
+    for name in ("promoted", "suppressed", "exciting"):
+        kept = [[i for i in row if i < len(pieces) and pieces[i]][:K] for row in getattr(every, name).token.tolist()]
+        assert getattr(found, name).token.tolist() == kept
 
 
 def test_sources_and_targets_are_the_largest_of_all_pairs_and_meet_each_other(lm: LanguageModel) -> None:

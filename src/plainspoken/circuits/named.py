@@ -24,9 +24,7 @@ def promoted(of: Anatomy, layer: int, coder: Coder, latent: int) -> Float[Tensor
 @torch.no_grad()
 def deembedded(of: Anatomy, layer: int, coder: Coder, latent: int) -> Float[Tensor, " vocabulary"]:
     """The latent's pre-activation less its bias, where the stream holds a token's embedding alone."""
-    x, norm = of.scale * of.W_E.detach().float(), of.layers[layer].ffn_norm
-    y = norm.linear(x, norm.factor(x))
-    y = y if norm.bias is None else y + norm.bias.float()
+    y = of.layers[layer].ffn_norm.whole(of.scale * of.W_E.detach().float())
     return y @ coder.W_enc.detach()[latent].float()
 
 
