@@ -9,6 +9,7 @@ from torch import Tensor
 
 import plainspoken.circuits.dashboard as module
 from families_made import FAMILIES, made_coders, made_lm
+from plainspoken.circuits import named
 from plainspoken.circuits.dashboard import Connections, TokenEffects, ranked, wiring
 from plainspoken.coders import Coder, CoderSpec
 from plainspoken.lm import LanguageModel
@@ -83,6 +84,19 @@ def test_tokens_without_text_are_left_out(lm: LanguageModel) -> None:
     for name in ("promoted", "suppressed", "exciting"):
         kept = [[i for i in row if i < len(pieces) and pieces[i]][:K] for row in getattr(every, name).token.tolist()]
         assert getattr(found, name).token.tolist() == kept
+
+
+def test_dashboards_and_studies_name_the_same_tokens_with_the_same_scores(lm: LanguageModel) -> None:
+    coders, of = made_coders(lm), anatomy(lm)
+    for site, coder in coders.items():
+        layer, found = of.layers.index(layer_at(of, site)), wiring(of, coders, site, K)
+        assert found.exciting is not None
+        for latent in (0, 17):
+            promoted, read = named.promoted(of, layer, coder, latent), named.deembedded(of, layer, coder, latent)
+            for shown, scores in ((found.promoted, promoted), (found.suppressed, promoted), (found.exciting, read)):
+                order = scores.argsort(descending=shown is not found.suppressed)[:K]
+                assert shown.token[latent].tolist() == order.tolist()
+                np.testing.assert_allclose(shown.effect[latent], scores[order].numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_sources_and_targets_are_the_largest_of_all_pairs_and_meet_each_other(lm: LanguageModel) -> None:
