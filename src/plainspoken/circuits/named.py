@@ -1,9 +1,10 @@
 """One latent's weights as tokens and other latents know them, without any prompt: signed, both ends of each list.
 
 As the dashboards have it for all latents of a coder at once: promoted is what `vocabulary.unembedding` makes of its
-decoder row (less the mean over the vocabulary), through the norm that stands after the FFN, if any; read is its encoder row on the norm of each token's embedding.
-Between latents, the decoder row of the earlier, as it is added to the stream, meets the encoder row of the later, with
-the norm before it folded in but for its factor, which is a prompt's (arXiv 2406.11944, section 4.1).
+decoder row (less the mean over the vocabulary), through the norm that stands after the FFN, if any; read is its encoder
+row on the norm of each token's embedding. Between latents, the decoder row of the earlier, as it is added to the
+stream, meets the encoder row of the later, with the norm before it folded in but for its factor, which is a prompt's
+(arXiv 2406.11944, section 4.1).
 """
 
 import torch
