@@ -9,6 +9,7 @@ from torch import Tensor
 
 import plainspoken.circuits.dashboard as module
 from families_made import FAMILIES, made_coders, made_lm
+from plainspoken.circuits import named
 from plainspoken.circuits.dashboard import Connections, TokenEffects, ranked, wiring
 from plainspoken.coders import Coder, CoderSpec
 from plainspoken.lm import LanguageModel
@@ -60,17 +61,42 @@ def test_promoted_and_suppressed_are_the_ends_of_a_dense_product(lm: LanguageMod
 
 
 def test_exciting_tokens_are_those_whose_embedding_moves_the_pre_activation_most(lm: LanguageModel) -> None:
-    """The FFN's own norm applied to the embedding alone, without its bias and its factor, is read by the coder."""
+    """The FFN's own norm, as the model has it, applied to the embedding alone, is read by the coder."""
     coders = made_coders(lm)
     of = anatomy(lm)
     for site, coder in coders.items():
         layer = layer_at(of, site)
-        x = of.W_E * of.scale
-        ones = torch.ones(len(x), dtype=x.dtype)
-        dense = (coder.W_enc @ layer.ffn_norm.linear(x, ones).T).detach()
+        decoder = lm.model.get_submodule(layer.module)
+        name = {"gpt2": "ln_2"}.get(lm.model.config.model_type, "post_attention_layernorm")
+        name = "pre_feedforward_layernorm" if hasattr(decoder, "pre_feedforward_layernorm") else name
+        dense = (coder.W_enc @ getattr(decoder, name)(of.W_E * of.scale).T).detach()
         found = wiring(of, coders, site, K).exciting
         assert found is not None
         holds(found, dense, torch.clone)
+
+
+def test_tokens_without_text_are_left_out(lm: LanguageModel) -> None:
+    """And the others are ranked as if they were all, by what they are with them."""
+    coders, of = made_coders(lm), anatomy(lm)
+    site = next(iter(coders))
+    pieces = [b"" if i % 3 else b"t" for i in range(len(of.W_E) - 20)]
+    every, found = wiring(of, coders, site, len(of.W_E)), wiring(of, coders, site, K, pieces=pieces)
+    for name in ("promoted", "suppressed", "exciting"):
+        kept = [[i for i in row if i < len(pieces) and pieces[i]][:K] for row in getattr(every, name).token.tolist()]
+        assert getattr(found, name).token.tolist() == kept
+
+
+def test_dashboards_and_studies_name_the_same_tokens_with_the_same_scores(lm: LanguageModel) -> None:
+    coders, of = made_coders(lm), anatomy(lm)
+    for site, coder in coders.items():
+        layer, found = of.layers.index(layer_at(of, site)), wiring(of, coders, site, K)
+        assert found.exciting is not None
+        for latent in (0, 17):
+            promoted, read = named.promoted(of, layer, coder, latent), named.deembedded(of, layer, coder, latent)
+            for shown, scores in ((found.promoted, promoted), (found.suppressed, promoted), (found.exciting, read)):
+                order = scores.argsort(descending=shown is not found.suppressed)[:K]
+                assert shown.token[latent].tolist() == order.tolist()
+                np.testing.assert_allclose(shown.effect[latent], scores[order].numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_sources_and_targets_are_the_largest_of_all_pairs_and_meet_each_other(lm: LanguageModel) -> None:

@@ -57,7 +57,7 @@ def test_only_latents_that_fire_are_drawn_each_once_and_a_coder_s_do_not_depend_
 
 
 def made_plan() -> SurveyPlan:
-    coder = Surveyed("a", "mlp", "c", "t")
+    coder = Surveyed("a", "mlp", "c", "t", "m", "r")
     items = tuple(Item(i % 2, i) for i in range(8))
     return SurveyPlan((coder, replace(coder, run="b")), 0, 4, 2, 1, 8, items)
 

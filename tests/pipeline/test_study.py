@@ -144,6 +144,25 @@ def test_the_score_tells_what_was_known_when_and_scores_alike(
     assert json.loads((out / SCORE).read_text())["explanation"]["text"] == sentence
 
 
+def test_a_sentence_that_does_not_read_is_not_quoted_before_it_is_revealed(
+    both_layers: Path, busiest: dict[int, int], tmp_path: Path
+) -> None:
+    run, latent = Path(shutil.copytree(both_layers, tmp_path / "run")), busiest[1]
+    out = opened(run, f"1/{latent}", tmp_path / "s")
+    path = run / "explain" / SITES[1] / explanations.CURRENT
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [{**line, "text": "zebra" if line["latent"] == latent else f"quagga {line['latent']}"} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = study("score", out)
+    assert found.exit_code == 0, found.output
+    for where in (found.output, (out / SCORE).read_text()):
+        assert "zebra" not in where and "quagga" not in where
+        assert where.count("does not read it") == 2
+    study("reveal", out, "explanation")
+    found = study("score", out)
+    assert "does not read it: " in told(found) and "zebra" in found.output and "quagga" not in found.output
+
+
 def test_a_restricted_study_of_layer_0_hides_all_of_it_at_prompts(
     both_layers: Path, busiest: dict[int, int], tmp_path: Path
 ) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from plainspoken import pipeline
 from plainspoken.cli.app import app
+from plainspoken.config import Config
 from plainspoken.pipeline.survey import ANSWERS, PLAN, RESULTS, load_plan, save_plan
 
 SITES = ("gpt_neox.layers.0.mlp", "gpt_neox.layers.1.mlp")
@@ -162,3 +164,18 @@ def test_two_runs_are_two_coders(both_layers: Path, finished: Path, tmp_path: Pa
     shown = CliRunner().invoke(app, [str(a) for a in (*arguments, "--quiet", "--out", tmp_path / "s")], input=TYPED * 2)
     assert shown.exit_code == 0, shown.output
     assert str(other) in told(shown) or other.name in shown.output
+    assert "warning" not in told(shown) and json.loads((tmp_path / "s" / RESULTS).read_text())["differs"] == []
+
+
+def test_coders_on_other_text_are_told(both_layers: Path, tiny: Config, corpus: Path, tmp_path: Path) -> None:
+    text = tmp_path / "other.jsonl"
+    text.write_text(corpus.read_text().replace("Story", "Tale"))
+    pipeline.run(replace(tiny, corpus=replace(tiny.corpus, source=str(text))), tmp_path / "other", target="encode")
+    arguments = ["survey", both_layers, tmp_path / "other", "--site", SITES[1], "--site", SITES[0], "--latents", N]
+    more = ["--seed", 4, "--quiet", "--device", "cpu", "--out", tmp_path / "s"]
+    shown = CliRunner().invoke(app, [str(a) for a in (*arguments, *more)], input=TYPED * 2)
+    assert shown.exit_code == 0, shown.output
+    assert "not of the same text, which may betray" in told(shown)
+    assert json.loads((tmp_path / "s" / RESULTS).read_text())["differs"] == ["text"]
+    first, second = load_plan(tmp_path / "s").coders
+    assert first.lm == second.lm and first.rows != second.rows

@@ -2,9 +2,10 @@
 
 A latent writes f = W_dec[i] into the residual stream (through the norm that Gemma 2 puts there). To the logits it adds
 W_U N f of the final norm N, its factor held: less the mean over the vocabulary, for a shift of all logits changes
-nothing. What it reads is n = its encoder row with the norm before it folded in, so that a token's embedding excites it
-by W_E n, and a latent before it by f' · n. All but for norm factors, which are positive and the same for all tokens and
-latents at a place: they change no order. (Dunefsky et al., arXiv 2406.11944, section 4.)
+nothing. A token's embedding e excites it by its encoder row on norm(e), the norm before the FFN applied as it is: its
+factor differs from token to token. A latent before it moves it by f' · n, n = its encoder row with that norm folded in.
+The factors of the final norm and of this are left out: positive, and the same for all tokens or latents at a place,
+they change no order. (Dunefsky et al., arXiv 2406.11944, section 4.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plainspoken.coders import Coder
@@ -48,9 +49,9 @@ class Connections:
 class Wiring:
     """What the weights say of the latents of one site.
 
-    `exciting`: the tokens whose embedding excites a latent most; None where the coder does not read the stream (an SAE
-    at an FFN's output). `sites`: the modules that `sources` (latents whose output it reads) and `targets` (those that
-    read its output) index.
+    `exciting`: the tokens whose embedding alone, through the norm, excites a latent most; None where the coder does not
+    read the stream (an SAE at an FFN's output). `sites`: the modules that `sources` (latents whose output it reads) and
+    `targets` (those that read its output) index.
     """
 
     promoted: TokenEffects
@@ -68,18 +69,19 @@ def wiring(
     site: Site,
     k: int = 10,
     progress: Callable[[int], object] | None = None,
+    pieces: Sequence[bytes] | None = None,
 ) -> Wiring:
     """What the weights say of the latents at `site`, beside the coders of the other sites.
 
     `k`: tokens, and sources and targets, that are kept of each latent; fewer where there are fewer. `progress` is told
-    of each of `STEPS` steps that is done.
+    of each of `STEPS` steps that is done. `pieces`: what tokens spell, by id: those without text are left out.
     """
     done = progress or (lambda more: None)
     logits = anatomy.final.unfolded(written(anatomy, site, coders[site]))
-    promoted, suppressed = ranked(logits, [anatomy.W_U], k, (torch.clone, torch.neg), centred=True)
+    spelled = None if pieces is None else _spelled(pieces, anatomy.W_U)
+    promoted, suppressed = ranked(logits, [anatomy.W_U], k, (torch.clone, torch.neg), centred=True, kept=spelled)
     done(1)
-    reads = read(anatomy, site, coders[site])
-    [exciting] = [None] if reads is None else ranked(reads * anatomy.scale, [anatomy.W_E], k, (torch.clone,))
+    exciting = _exciting(anatomy, site, coders[site], k, pieces)
     done(1)
     sources = _sources(anatomy, coders, site, k)
     done(1)
@@ -88,11 +90,34 @@ def wiring(
     return Wiring(
         promoted=TokenEffects(promoted.index, promoted.value),
         suppressed=TokenEffects(suppressed.index, suppressed.value),
-        exciting=None if exciting is None else TokenEffects(exciting.index, exciting.value),
+        exciting=exciting,
         sites=tuple(each.module for each in coders),
         sources=sources,
         targets=targets,
     )
+
+
+def _exciting(
+    anatomy: Anatomy, site: Site, coder: Coder, k: int, pieces: Sequence[bytes] | None
+) -> TokenEffects | None:
+    """The tokens with the largest W_enc · norm(scale · W_E); without a norm where the coder reads the stream itself."""
+    layer, W_E = anatomy.layer_of(site.module), anatomy.W_E
+    if site.kind != "mlp" and layer is not None:
+        return None
+    norm = None if site.kind != "mlp" or layer is None else anatomy.layers[layer].ffn_norm
+
+    def entering(some: Float[Tensor, "c d"]) -> Float[Tensor, "c d"]:
+        x = some * anatomy.scale
+        return x if norm is None else norm.whole(x)
+
+    kept = None if pieces is None else _spelled(pieces, W_E)
+    [found] = ranked(_float(coder.W_enc), [W_E], k, (torch.clone,), kept=kept, entering=entering)
+    return TokenEffects(found.index, found.value)
+
+
+def _spelled(pieces: Sequence[bytes], matrix: Float[Tensor, "vocabulary d"]) -> Bool[Tensor, " vocabulary"]:
+    """Which rows are of a token that has text."""
+    return torch.tensor([i < len(pieces) and bool(pieces[i]) for i in range(len(matrix))], device=matrix.device)
 
 
 def written(anatomy: Anatomy, site: Site, coder: Coder) -> Float[Tensor, "latents d"]:
@@ -135,11 +160,14 @@ def ranked(
     k: int,
     by: Sequence[Callable[[Tensor], Tensor]],
     centred: bool = False,
+    kept: Bool[Tensor, " columns"] | None = None,
+    entering: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Ranked]:
     """For each measure in `by` the k products row · column that are largest by it; columns count on over the matrices.
 
-    centred: products less their mean over all columns of their matrix. Computed in blocks: what is held at a time does
-    not grow with rows x columns.
+    centred: products less their mean over all columns of their matrix. kept: the columns, over all matrices, that may
+    be among the k (None: all). entering: what becomes of columns before they are multiplied, some at a time; not with
+    centred. Computed in blocks: what is held at a time does not grow with rows x columns.
     """
     nothing = torch.zeros(len(rows), 0, dtype=torch.long, device=rows.device)
     best = [Best(rows.new_zeros(len(rows), 0), nothing) for _ in by]
@@ -147,7 +175,10 @@ def ranked(
     for matrix in columns:
         mean = rows @ matrix.mean(0, dtype=rows.dtype) if centred else None
         for piece in matrix.split(ACROSS):
-            best = _with_piece(best, rows, piece.to(rows), mean, first, k, by)
+            ids = torch.arange(first, first + len(piece), device=rows.device)
+            ids = ids if kept is None else ids[kept[ids]]
+            some = piece.to(rows)[ids - first]
+            best = _with_piece(best, rows, some if entering is None else entering(some), mean, ids, k, by)
             first += len(piece)
     return [Ranked(each.index.cpu().numpy().astype(np.int32), each.value.float().cpu().numpy()) for each in best]
 
@@ -160,12 +191,12 @@ class Best:
     index: Int[Tensor, "n m"]
 
     def with_products(
-        self, products: Float[Tensor, "n c"], first: int, k: int, measure: Callable[[Tensor], Tensor]
+        self, products: Float[Tensor, "n c"], ids: Int[Tensor, " c"], k: int, measure: Callable[[Tensor], Tensor]
     ) -> "Best":
-        """The k largest of these and of products whose columns count from `first`."""
+        """The k largest of these and of products with the columns `ids`."""
         here = measure(products).topk(min(k, products.shape[1]), dim=1).indices
         value = torch.cat([self.value, products.gather(1, here)], 1)
-        index = torch.cat([self.index, here + first], 1)
+        index = torch.cat([self.index, ids[here]], 1)
         kept = measure(value).topk(min(k, value.shape[1]), dim=1).indices
         return Best(value.gather(1, kept), index.gather(1, kept))
 
@@ -175,18 +206,18 @@ def _with_piece(
     rows: Float[Tensor, "n d"],
     piece: Float[Tensor, "c d"],
     mean: Float[Tensor, " n"] | None,
-    first: int,
+    ids: Int[Tensor, " c"],
     k: int,
     by: Sequence[Callable[[Tensor], Tensor]],
 ) -> list[Best]:
     """Each measure's largest, with those of the rows with some more columns: a block of rows at a time."""
     found: list[list[Best]] = [[] for _ in by]
-    for some in torch.arange(len(rows), device=rows.device).split(max(1, BLOCK // len(piece))):
+    for some in torch.arange(len(rows), device=rows.device).split(max(1, BLOCK // max(1, len(piece)))):
         products = rows[some] @ piece.T
         if mean is not None:
             products -= mean[some, None]
         for each, old, measure in zip(found, best, by, strict=True):
-            each.append(Best(old.value[some], old.index[some]).with_products(products, first, k, measure))
+            each.append(Best(old.value[some], old.index[some]).with_products(products, ids, k, measure))
     return [Best(torch.cat([p.value for p in parts]), torch.cat([p.index for p in parts])) for parts in found]
 
 

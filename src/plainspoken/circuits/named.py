@@ -1,32 +1,31 @@
 """One latent's weights as tokens and other latents know them, without any prompt: signed, both ends of each list.
 
-As `latents.named_tokens` has it for all latents of a coder at once: promoted is W_U γ (d - mean d) of its decoder row
-d, through the norm that stands after the FFN, if any; read is its encoder row on the norm of each token's embedding.
-Between latents, the decoder row of the earlier, as it is added to the stream, meets the encoder row of the later, with
-the norm before it folded in but for its factor, which is a prompt's (arXiv 2406.11944, section 4.1).
+As the dashboards have it for all latents of a coder at once: promoted is what `vocabulary.unembedding` makes of its
+decoder row (less the mean over the vocabulary), through the norm that stands after the FFN, if any; read is its encoder
+row on the norm of each token's embedding. Between latents, the decoder row of the earlier, as it is added to the
+stream, meets the encoder row of the later, with the norm before it folded in but for its factor, which is a prompt's
+(arXiv 2406.11944, section 4.1).
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from plainspoken.circuits.vocabulary import unembedding
 from plainspoken.coders import Coder
 from plainspoken.lm.anatomy import Anatomy
 
 
 @torch.no_grad()
 def promoted(of: Anatomy, layer: int, coder: Coder, latent: int) -> Float[Tensor, " vocabulary"]:
-    """What an activation of 1 adds to each token's logit, where the final norm's factor is 1."""
-    d = written_rows(of, layer, coder)[latent]
-    return of.W_U.detach().float() @ of.final.unfolded(d)
+    """What an activation of 1 adds to each token's logit, less their mean, where the final norm's factor is 1."""
+    return unembedding(of, written_rows(of, layer, coder)[latent][None])[0]
 
 
 @torch.no_grad()
 def deembedded(of: Anatomy, layer: int, coder: Coder, latent: int) -> Float[Tensor, " vocabulary"]:
     """The latent's pre-activation less its bias, where the stream holds a token's embedding alone."""
-    x, norm = of.scale * of.W_E.detach().float(), of.layers[layer].ffn_norm
-    y = norm.linear(x, norm.factor(x))
-    y = y if norm.bias is None else y + norm.bias.float()
+    y = of.layers[layer].ffn_norm.whole(of.scale * of.W_E.detach().float())
     return y @ coder.W_enc.detach()[latent].float()
 
 

@@ -24,17 +24,28 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Surveyed:
-    """One of the two coders. `table`: hash of the firing table that its examples are from; `coder`: of its weights."""
+    """One of the two coders. `table`: hash of the firing table that its examples are from; `coder`: of its weights.
+
+    `lm`, `rows`: fingerprints of the model and of the text that is shown.
+    """
 
     run: str
     site: str
     coder: str
     table: str
+    lm: str
+    rows: str
 
     @property
     def label(self) -> str:
         """How the table at the end calls it."""
         return f"{self.run}: {self.site}"
+
+
+def differing(first: Surveyed, second: Surveyed) -> list[str]:
+    """What besides the coders is not the same for both: `model`, `text`; it may betray of which a latent is."""
+    what = {"model": first.lm != second.lm, "text": first.rows != second.rows}
+    return [name for name, other in what.items() if other]
 
 
 @dataclass(frozen=True)

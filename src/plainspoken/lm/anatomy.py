@@ -40,6 +40,11 @@ class Norm:
         x = x - x.mean(-1, keepdim=True) if self.centred else x
         return x * factor[..., None] * self.weight.to(x)
 
+    def whole(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        """The norm as the model applies it, its bias included."""
+        y = self.linear(x, self.factor(x))
+        return y if self.bias is None else y + self.bias.to(y)
+
     def adjoint(self, g: Float[Tensor, "*n d"], factor: Float[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
         """The gradient at x of g · linear(x, factor)."""
         return self.folded(g) * factor[..., None]

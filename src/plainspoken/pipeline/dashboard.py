@@ -155,7 +155,7 @@ def _wiring(workplace: Workplace, site: Site, coders: dict[Site, Coder]) -> Wiri
         workplace.progress.warn(f"{error}; until then dashboards have no promoted tokens, sources or targets")
         return None
     with workplace.progress.track(f"weights of {site.module}", STEPS) as advance:
-        return wiring(of, coders, site, KEPT, advance)
+        return wiring(of, coders, site, KEPT, advance, workplace.lm.pieces.table)
 
 
 def _tokens(firings: Activity, wires: Wiring | None) -> list[int]:

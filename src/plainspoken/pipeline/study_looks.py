@@ -4,7 +4,7 @@ Every function gives lines of text, and looks at nothing else than it says: what
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from plainspoken.circuits import named
 from plainspoken.circuits.asking import Asked, piece, root_asked
 from plainspoken.circuits.attribution import attribution_graph
+from plainspoken.circuits.frozen import Frozen, Latents
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.circuits.lines import node_words, signed, strongest_paths
 from plainspoken.circuits.study import Known, Look, require_visible
@@ -142,6 +143,7 @@ def circuit_lines(circuits: RunCircuits, prompt: Prompt, subject: Subject, known
     sentences nothing is told. With layer 0 hidden the sum is not told either: what is left of it would be the hidden.
     """
     frozen = circuits.frozen(prompt)
+    frozen = _without_coder_0(frozen) if known.layer_0_hidden else frozen
     root = root_asked(frozen, Asked("latent", -1, subject.layer, subject.latent))
     graph = attribution_graph(frozen, root, prompt.spelled)
 
@@ -158,12 +160,32 @@ def circuit_lines(circuits: RunCircuits, prompt: Prompt, subject: Subject, known
     direct = [e for e in graph.incoming(0).tolist() if shown([int(graph.source[e])])][:PATHS]
     lines.append("directly from:")
     lines += [f"  {signed(float(graph.weight[e]))}  {words(int(graph.source[e]))}" for e in direct]
-    paths = [path for path in strongest_paths(graph, 0, _TRIED) if shown(path.nodes)][:PATHS]
+    tried = strongest_paths(graph, 0, _TRIED)
+    paths = [path for path in tried if shown(path.nodes)][:PATHS]
     lines.append("by the paths:")
     lines += [f"  {signed(path.contribution)}  {' ← '.join(map(words, path.nodes[1:]))}" for path in paths]
+    if len(paths) < PATHS and len(tried) == _TRIED:
+        lines.append(f"  (of the {_TRIED} strongest paths all others are hidden; weaker ones were not looked through)")
     if known.layer_0_hidden:
         lines.append("what layer 0's FFN does is hidden (restricted), and is in none of these")
     return lines
+
+
+def _without_coder_0(frozen: Frozen) -> Frozen:
+    """All that layer 0's FFN puts out as error, as if it had no coder.
+
+    Else its skip would be within what is told of a token: edges pass through it.
+    """
+    first = frozen.layers[0]
+    none, d = first.latents.position[:0], frozen.embedded.shape[1]
+    zero = frozen.embedded.new_zeros(0)
+    error = first.error + first.ffn_bias + (0 if first.skipped is None else first.skipped)
+    error = error.index_add(0, first.latents.position, first.latents.written)
+    hidden = replace(
+        first, coder=None, W_skip=None, skipped=None, error=error, ffn_bias=torch.zeros_like(error),
+        latents=Latents(none, none, zero, zero, zero.view(0, d), none.new_zeros(frozen.t + 1)),
+    )  # fmt: skip
+    return replace(frozen, layers=(hidden, *frozen.layers[1:]))
 
 
 def _of_layer_0(node: Node) -> bool:

@@ -1,6 +1,6 @@
 """A study's score: what was known when, and how well each hypothesis foretells the latent on documents of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +58,12 @@ def score_study(study: Study) -> StudyScore:
     other = _another(sentences, study.subject.latent, study.log.opened["seed"])
     own = sentences.get(study.subject.latent)
     texts = [*(entry.what["text"] for entry in written), own, None if other is None else sentences[other]]
+    shown = {"explanation", "everything"} & {*study.log.known().revealed}
+    hidden = {len(written) + 1} if shown else {len(written), len(written) + 1}
     with study.workplace.locked():  # what it asks is let go of at the end
-        found = measured(study.workplace, study.site.module, study.subject.latent, texts)
+        found = measured(study.workplace, study.site.module, study.subject.latent, texts, hidden)
         spent = study.workplace.llms.spent("simulate")
     labels = [f"{entry.number} ({study.log.known(entry.number).told})" for entry in written]
-    shown = {"explanation", "everything"} & {*study.log.known().revealed}
     scored = [
         Scored(label, entry.what["text"], *each) for label, entry, each in zip(labels, written, found[:-2], strict=True)
     ]
@@ -75,9 +76,12 @@ def score_study(study: Study) -> StudyScore:
 
 
 def measured(
-    workplace: Workplace, module: str, latent: int, texts: Sequence[str | None]
+    workplace: Workplace, module: str, latent: int, texts: Sequence[str | None], hidden: Collection[int]
 ) -> list[tuple[dict[str, float | None] | None, str | None]]:
-    """(scores, None) of each sentence as one about this latent, or (None, why it has none)."""
+    """(scores, None) of each sentence as one about this latent, or (None, why it has none).
+
+    `hidden`: of which sentences the reason must not quote a word.
+    """
     said = {i: text for i, text in enumerate(texts) if text is not None}
     lacks: dict[int, str] = {i: "the run has no such sentence" for i in range(len(texts)) if i not in said}
     rows, fitted = scoring_rows(workplace), calibrate_rows(workplace)
@@ -85,14 +89,13 @@ def measured(
         heard, failures = _simulated(workplace, said, len(texts), rows)
         learned, more = _simulated(workplace, said, len(texts), fitted)
     except (LlmError, ConfigError) as error:  # nobody answers, which is no score
-        return [(None, str(error)) for _ in texts]
+        return [(None, "no simulator answers" if i in hidden else str(error)) for i in range(len(texts))]
     reasons = {failure.latent: failure.reason for failure in (*failures, *more)}
     name = workplace.config.simulate.simulator
     for i in unread_latents([*failures, *more]):
-        lacks[i] = (
-            f"the run's simulator ({name}) does not read it: {reasons[i]}; write it down anew as it would, e.g. "
-            "Fires at 9 on “her” after “with”."
-        )
+        lacks[i] = f"the run's simulator ({name}) does not read it"
+        if i not in hidden:
+            lacks[i] += f": {reasons[i]}; write it down anew as it would, e.g. Fires at 9 on “her” after “with”."
     truth, other = (_repeated(load_table(workplace, module, r), latent, len(texts)) for r in (rows, fitted))
     largest = np.full(len(texts), maximum(workplace, module)[latent])
     calibration = calibrator_named(workplace.config.calibrate.calibrator).fit(Evidence.over(learned, other), largest)

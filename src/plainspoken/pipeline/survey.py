@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from plainspoken.errors import RunError, StoreError, UsageError
-from plainspoken.evaluate.survey import VERDICTS, Answer, Item, Surveyed, SurveyPlan, SurveyResult, drawn_items, result
+from plainspoken.evaluate.survey import (
+    VERDICTS,
+    Answer,
+    Item,
+    Surveyed,
+    SurveyPlan,
+    SurveyResult,
+    differing,
+    drawn_items,
+    result,
+)
 from plainspoken.latents import FiringTable
 from plainspoken.latents.examples import Example, examples
 from plainspoken.latents.windows import Windows
@@ -122,6 +132,7 @@ class Survey:
         found = result(self.plan, list(self._answers.values()))
         record = {
             "coders": [asdict(coder) for coder in self.plan.coders],
+            "differs": differing(*self.plan.coders),
             "settings": {name: getattr(self.plan, name) for name in _FIXED},
             "plan_sha256": self._hash,
             "intervals": "95 %: Wilson's of shares, Newcombe's of their difference",
@@ -175,6 +186,11 @@ def _two_coders(
     first, second = (_fired(root, site, device, progress) for root, site in zip(roots, wanted, strict=True))
     if (first.about.coder, first.about.table) == (second.about.coder, second.about.table):
         raise UsageError("both coders are the same: name another run or another --site for one of them")
+    if differs := differing(first.about, second.about):
+        progress.warn(
+            f"the two coders are not of the same {' and '.join(differs)}, which may betray of which one a latent is; "
+            "results.json says so; for a blind survey name coders of one model, encoded on the same text"
+        )
     return first, second
 
 
@@ -191,7 +207,8 @@ def _fired(root: Path, site: str | None, device: str | None, progress: Progress)
         trained, encoded = (workplace.folder(Unit(stage, module)).verify() for stage in ("train", "encode"))
         table = load_table(workplace, module, load_rows(workplace, "explain"))
         explained = {path: entry["sha256"] for path, entry in encoded.outputs.items() if path.startswith("explain/")}
-        about = Surveyed(str(root), module, trained.output_digest, digest(explained))
+        rows = table.rows.fingerprint
+        about = Surveyed(str(root), module, trained.output_digest, digest(explained), workplace.lm.fingerprint, rows)
         return Fired(about, table, workplace.lm.pieces.table)
 
 

@@ -219,7 +219,7 @@ function showDetail(latent) {
   const text = data.text[latent];
   const effects = {
     promoted: ["Promotes", "logit, less the mean"], suppressed: ["Suppresses", "logit, less the mean"],
-    exciting: ["Excited by", "embedding on its encoder row"],
+    exciting: ["Excited by", "embedding, through the norm, on its encoder row"],
   };
   const wires = { sources: ["Sources", "latents before it"], targets: ["Targets", "latents after it"] };
   detail.replaceChildren(
