@@ -148,3 +148,12 @@ def test_what_cannot_be_told_is_refused() -> None:
     )
     with pytest.raises(UsageError, match=r"puts out 0\.0"):
         strongest_paths(dead, 0)
+
+
+def test_a_graph_with_a_circle_has_no_paths_and_says_why() -> None:
+    nodes = (Node("logit", value=1.0, label="x"), Node("group", label="a", activation=1.0, value=1.0))
+    nodes = (*nodes, Node("latent", 1, 0, 0, value=1.0, activation=1.0))
+    zero = np.zeros(3)
+    circle = Graph(nodes, np.array([1, 2, 1]), np.array([0, 1, 2]), np.ones(3), zero, zero, zero, np.ones(3), ("a",))
+    with pytest.raises(UsageError, match="group nodes of one layer"):
+        strongest_paths(circle, 0)

@@ -120,6 +120,7 @@ def test_the_verb_prints_paths_and_where_the_drawing_is(copy: Path) -> None:
         (["--prompt", PROMPT, "--target", "latent:0/99"], "nearest: latent:0/11"),
         (["--prompt", PROMPT, "--target", "logits@99"], "the last is @"),
         (["--prompt", f"{PROMPT}<|endoftext|>"], "special token"),
+        (["--prompt", PROMPT, "--simulated", "--effects", "3"], "ask for one of the two"),
         (["--prompt", PROMPT, "--target", "wherever"], "latent:LAYER/NUMBER@PLACE"),
     ],
 )

@@ -94,7 +94,11 @@ class _Search:
                 stack.append((node, True))
                 for edge in self._entering.get(node, ()):
                     source = int(self._graph.source[edge])
-                    assert state.get(source, True), "a graph with a circle"
+                    if not state.get(source, True):
+                        raise UsageError(
+                            "what leaves a node of this graph comes back to it, so that it has no paths: a supernode "
+                            "holds nodes that others stand between; group nodes of one layer, or all between as well"
+                        )
                     stack.append((source, False))
         return found
 

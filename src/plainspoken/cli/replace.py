@@ -32,7 +32,8 @@ def replace(
 
     Cross-entropy and KL from the model as it is, nats a token: with every FFN's output from its coder, with the
     zero vector in its place, with its mean. Recovered is the share of what the ablation costs that the coders
-    save. Each FFN alone stands beneath: what is missing at one reaches the next, so that together they may cost more than the sum.
+    save. Each FFN alone stands beneath: what is missing at one reaches the next, so that together they may cost more
+    than the sum.
 
     Measured on calibrate documents, on which no coder was trained; intervals are 95 %, over documents. Written to
     RUN/replace/replaced.json.

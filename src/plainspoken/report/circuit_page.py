@@ -25,6 +25,7 @@ from markupsafe import Markup
 from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.graph import Graph, Node, NodeKind
 from plainspoken.circuits.lines import node_words, path_lines, signed, strongest_paths
+from plainspoken.errors import UsageError
 from plainspoken.report import numbers
 from plainspoken.report.circuit_layout import HEIGHT, WIDE, Box, Layout, layout
 from plainspoken.report.tokens import visible
@@ -249,7 +250,10 @@ def _roots(graph: Graph) -> str:
 def _paths(graph: Graph) -> list[str]:
     """The strongest paths to the root of most influence."""
     roots = sorted(set(graph.target.tolist()) - set(graph.source.tolist()), key=lambda i: (-graph.influence[i], i))
-    return list(path_lines(graph, strongest_paths(graph, roots[0], PATHS))) if roots else []
+    try:
+        return list(path_lines(graph, strongest_paths(graph, roots[0], PATHS))) if roots else []
+    except UsageError as error:  # of a graph with a circle, which is drawn all the same
+        return [str(error)]
 
 
 def _row(graph: Graph, edge: int) -> tuple[str, str, str]:
