@@ -172,7 +172,9 @@ def test_a_server_that_dies_in_the_middle_ends_the_run_which_then_asks_only_for_
         run(config, folder)
     cost, probe = llm_costs(folder)
     answered = 2 * PROBES + 1 - probe.spent.requests
-    assert cost.spent.from_cache == cost.spent.earlier_requests == answered > 0
+    assert cost.spent.from_cache == answered > 0
+    # What was lost is in the bill as well, but for what was in flight when the run gave up.
+    assert answered < cost.spent.earlier_requests <= died - probe.spent.earlier_requests
     assert cost.spent.requests == server.seen.total() - died - probe.spent.requests == cost.spent.asked - answered
 
 
