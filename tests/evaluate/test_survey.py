@@ -71,5 +71,5 @@ def test_the_result_counts_each_coder_s_own_answers() -> None:
     assert [found.verdicts[1][name].count for name in ("yes", "maybe", "no")] == [1, 1, 2]
     assert [each.count for each in found.context_free] == [2, 1]
     assert found.difference == 0.5 and found.low < 0.5 < found.high
-    with pytest.raises(UsageError, match="1 of the survey's 8 latents are not judged"):
+    with pytest.raises(UsageError, match="1 of 8 in the survey are not judged"):
         result(plan, answers[1:])
