@@ -124,7 +124,8 @@ def _explained(
     least = np.bincount(graph.target, size, n) + np.abs(graph.rest)
     entering = np.divide(by_clean, graph.explained, out=least, where=told)
     own = np.bincount(graph.target[inner], size[inner], n)
-    seen = np.bincount(number, by_clean - own, m)
+    own_clean = np.bincount(graph.target[inner & clean], size[inner & clean], n)  # errors may be members, too
+    seen = np.maximum(np.bincount(number, by_clean - own_clean, m), 0.0)
     total = np.bincount(number, entering - own, m)
     inputs = np.bincount(number, np.isfinite(graph.explained), m) > 0
     share = np.divide(seen, total, out=np.full(m, np.nan), where=inputs & (total > 0))
