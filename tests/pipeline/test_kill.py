@@ -129,12 +129,13 @@ def test_kill_9_at_random_moments_and_resume_gives_the_same_results(
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(tiny: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_scheduler_are_told_how_to_go_on(tiny: Config, tmp_path: Path, sent: signal.Signals) -> None:
     run = start(tiny, tmp_path / "run")
     wait_until_begun(run, tmp_path / "run")
-    run.send_signal(signal.SIGINT)
+    run.send_signal(sent)
     _, told = run.communicate()
-    assert run.returncode == 130
-    assert f"plainspoken run {tmp_path / 'run'}" in told.replace("\n", "")
+    assert run.returncode == 128 + sent
+    assert told.replace("\n", "").endswith(f"Go on with: plainspoken run {tmp_path / 'run'}"), told
     again = subprocess.run([sys.executable, "-m", "plainspoken", "corpus", str(tmp_path / "run")], check=False)
     assert again.returncode == 0

@@ -13,7 +13,7 @@ from plainspoken.cli import options as o
 from plainspoken.cli.asked import show_costs, show_dry_run, show_failures, show_stand_in
 from plainspoken.cli.coders import compare_coders, convert
 from plainspoken.cli.dashboards import dashboards
-from plainspoken.cli.ending import reporting_errors
+from plainspoken.cli.ending import reporting_errors, stop_on_sigterm
 from plainspoken.cli.formats_help import FormatsCommand
 from plainspoken.cli.intervene import intervene
 from plainspoken.cli.replace import replace
@@ -271,4 +271,5 @@ def main() -> None:
     if words and is_run_folder(Path(words[0])):
         show_error(f"{words[0]} is a run folder: say what to do with it, e.g. plainspoken run {shlex.quote(words[0])}")
         sys.exit(2)
+    stop_on_sigterm()
     app(prog_name="plainspoken")
