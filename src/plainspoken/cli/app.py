@@ -207,6 +207,8 @@ def generate(
 ) -> None:
     """Let the model write, with its sites rewritten in English: from the sentences as they stand in the file now.
 
+    A run that is not done yet is brought up to its calibration first, which may take as long as the run would.
+
     plainspoken generate runs/stories --prompt "Once upon a time"
 
     plainspoken generate runs/stories --original --prompt "Once upon a time"

@@ -30,7 +30,7 @@ def stop_on_sigterm() -> None:
 
 @contextmanager
 def reporting_errors(out: Path | None, verb: str = "run") -> Iterator[None]:
-    """Errors of ours become a message and an exit code; Ctrl-C and SIGTERM say how to go on, with the verb that does."""
+    """Errors of ours become a message and an exit code; Ctrl-C and SIGTERM say how to go on, and with what verb."""
     try:
         yield
     except PlainspokenError as error:

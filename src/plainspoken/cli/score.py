@@ -92,6 +92,10 @@ def score(
         return
     with reporting_errors(folder), progress_on_terminal(quiet) as progress:
         table = pipeline.scores(folder, site=site, sort=sort, by=scorers, overrides=overrides or (), progress=progress)
-    for module, lines in table.rows.items():
-        show_scores(f"{module}: {counted(len(lines), 'latent')}", table.columns, lines[:rows] if rows else lines)
+    for module, every in table.rows.items():
+        lines = table.with_sentence(module)
+        told = f"{module}: {counted(len(every), 'latent')}"
+        if len(lines) < len(every):
+            told += f", {len(every) - len(lines):,} of them without a sentence"
+        show_scores(told, table.columns, lines[:rows] if rows else lines)
         show_scorers(module, table.scorers[module])

@@ -115,7 +115,7 @@ def show_few(record: Mapping[str, Any]) -> None:
         told = f"[bold]a sample[/]: {tried} tried (explain.latents); {told}"
     else:
         told = f"[bold red]few sentences[/]: only {told}"
-    OUT.print(f"{told}; {rest}", highlight=False, soft_wrap=True)
+    OUT.print(f"{told}; {rest}", highlight=False)
 
 
 def show_incomplete(records: Sequence[Mapping[str, Any]]) -> None:
@@ -127,7 +127,6 @@ def show_incomplete(records: Sequence[Mapping[str, Any]]) -> None:
             f"[bold red]incomplete (*)[/]: of the (latent, token) pairs asked about were answered: {told}; the others "
             "are put at 0, or lack in the calibration",
             highlight=False,
-            soft_wrap=True,
         )
     for record in records:
         if record["condition"] == "rewritten" and record.get("withheld"):
@@ -241,21 +240,20 @@ def show_edits(edits: Sequence[Mapping[str, Any]], in_prompt: int = 1) -> None:
             "\n[bold]edited sentences[/]: loss with the change minus loss with the sentence as the explainer wrote it, "
             "nats a token",
             highlight=False,
-            soft_wrap=True,
         )
     if in_prompt > 1 and any(edit["latent"] is not None for edit in edits):
         OUT.print(
             f"up to {counted(in_prompt, 'latent')} stood in one prompt: the effect of one edit is of its own latent's "
             "levels alone; what it changed at the others of its prompt is in that of all edits",
             highlight=False,
-            soft_wrap=True,
         )
     for edit in edits:
         which = "all edits" if edit["latent"] is None else f"latent {edit['latent']}"
         site = "all sites" if edit["site"] == "all" else edit["site"]
         line = f"{site}, {which}: {_figure(edit, 'effect', '{:+.5f}')} {_range(edit, 'effect', '{:+.5f}')}"
         lacks = f"; verdict {edit['withheld']}" if edit.get("withheld") else ""
-        OUT.print(f"{line}{lacks}", markup=False, highlight=False, soft_wrap=True)
+        same = ", as it was: it predicts the same of this text" if edit.get("effect") == 0 else ""
+        OUT.print(f"{line}{same}{lacks}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(record: Mapping[str, Any]) -> list[Cell]:

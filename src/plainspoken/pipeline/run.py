@@ -27,6 +27,10 @@ else:  # they bring torch
     DryRun = Intervened = Made = Measured = Traced = Any
 
 
+NO_SENTENCE = "(not explained)"
+"""What stands in the place of a latent's sentence where it has none."""
+
+
 @dataclass(frozen=True)
 class ScoreTable:
     """Per-latent scores as text, ready to be shown: for each site the rows under `columns`."""
@@ -35,6 +39,10 @@ class ScoreTable:
     rows: Mapping[str, tuple[tuple[str, ...], ...]]
     scorers: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict, repr=False)
     """For each site what the simulation and each scorer found, beside its control (scores.json)."""
+
+    def with_sentence(self, module: str) -> tuple[tuple[str, ...], ...]:
+        """A site's rows of latents that have a sentence."""
+        return tuple(row for row in self.rows[module] if row[-1] != NO_SENTENCE)
 
 
 def run(
@@ -251,20 +259,15 @@ def scores(
     stored = stored_config(Path(root))
     asked, kept = _asked_to_score(Path(root), stored, by, overrides)
     require_column(sort, asked.score.scorers)
-    workplace = Workplace(Path(root), stored, STAGES, progress)
     scoring = Workplace(Path(root), asked, STAGES, progress, kept)
     if asked.score.scorers:
         refuse_early(scoring, STAGES, "score")
-    with workplace.locked():
-        modules = [known.module for known in workplace.sites]
+    with scoring.locked():
+        modules = [known.module for known in scoring.sites]
         if site is not None and site not in modules:
             raise UsageError(f"{site} is no site of {root}; its sites: {', '.join(modules)}")
-        bring_up(workplace, STAGES, "calibrate")
-    with scoring.locked():
-        if asked.score.scorers:
-            bring_up(scoring, STAGES, "score")
-        table = score_table(scoring, modules if site is None else [site], sort)
-    return table
+        bring_up(scoring, STAGES, "score" if asked.score.scorers else "calibrate")
+        return score_table(scoring, modules if site is None else [site], sort)
 
 
 def dry_scores(

@@ -5,7 +5,7 @@ from typing import Any
 
 from plainspoken.errors import UsageError
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.run import ScoreTable
+from plainspoken.pipeline.run import NO_SENTENCE, ScoreTable
 from plainspoken.pipeline.shelves import load_judged, load_scores, load_statistics
 from plainspoken.pipeline.simulation_scored import SCORES
 from plainspoken.pipeline.workplace import Workplace
@@ -67,7 +67,7 @@ def _rows(workplace: Workplace, module: str, sort: str) -> tuple[tuple[str, ...]
         numbers["words"] = explanation.words if explanation is not None else None
         by = numbers[sort]
         cells = [_cell(numbers[name]) for name in columns(scorers)[:-1]]
-        text = explanation.text if explanation is not None else "(not explained)"
+        text = explanation.text if explanation is not None else NO_SENTENCE
         lines.append((-by if by is not None else float("inf"), latent, (*cells, text)))
     return tuple(cells for _, _, cells in sorted(lines))
 
