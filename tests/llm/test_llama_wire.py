@@ -123,6 +123,15 @@ def test_prompts_are_put_back_in_their_order() -> None:
         (lambda _: [3], "server", "is it one?"),
         (lambda asked: honest(asked)[:1], "server", "1 answers for 2 prompts"),
         (changed(index=0), "server", "2 answers for 2 prompts"),
+        (lambda _: b"[" * 100_000, "server", "is it one?"),
+        (changed(tokens_evaluated=17.0), "server", "no numbers of tokens"),
+        (changed(tokens_predicted=-10), "server", "no numbers of tokens"),
+        (changed(**{"timings/prompt_n": 10**20}), "server", "no numbers of tokens"),
+        (
+            changed(completion_probabilities=[{"id": 7, "logprob": -1, "top_probs": [{"id": 7, "prob": 10**400}]}]),
+            "server",
+            "is it one?",
+        ),
         (changed(completion_probabilities=None), "missing probability mass", "nothing was told at prompt"),
         (
             changed(completion_probabilities=[{"id": 7, "logprob": -1.0, "top_probs": [{"id": 7, "prob": 1.0}]}]),

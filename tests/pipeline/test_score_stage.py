@@ -288,7 +288,32 @@ def test_of_a_latent_without_a_sentence_no_score_is_shown(tiny: Config, copy: Pa
     table = scores(copy)
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows[SITE]]
     silent = [row for row in rows if row["text"] == "(not explained)"]
-    assert len(rows) - len(silent) == 3 and silent
+    assert len(rows) - len(silent) == 3 == len(table.with_sentence(SITE)) and silent
     for row in silent:
         assert {row[name] for name in ("correlation", "sensitivity", "specificity", "auprc", "words")} == {"–"}
         assert row["rate"] != "–"
+
+
+FEW = ("score.silent=6", "score.per_decile=1", "score.control_latents=3")
+
+
+@pytest.mark.parametrize("target", ["explain", "report"])
+def test_scorers_stand_beside_the_simulation_of_the_sentences_as_they_are(
+    tiny: Config, copy: Path, tmp_path: Path, target: str
+) -> None:
+    """Of a run that has not simulated yet, and of one in which a sentence was changed since."""
+    if target == "explain":
+        copy = tmp_path / "begun"
+        run(tiny, copy, target=target)
+    else:
+        path = copy / "explain" / SITE / "explanations.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines[0]["text"] = lines[1]["text"]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    beside = scores(copy, by=["embedding"], overrides=FEW)
+    alone = scores(copy)
+    without = [
+        tuple(cell for cell, name in zip(row, beside.columns, strict=True) if name != "embedding")
+        for row in beside.rows[SITE]
+    ]
+    assert sorted(without) == sorted(alone.rows[SITE])

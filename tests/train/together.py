@@ -48,7 +48,7 @@ def main(lm_folder: Path, out: Path) -> None:
                 else:
                     source = MixingBuffer(lm, sites, rows(), vectors=600, batch=batch, **settings)
                 spec = CoderSpec("transcoder", activation, latents, 4, True, 16, 16)
-                config = TrainConfig(tokens=batch * 100, batch=batch, lr=0.003, aux_k=0.03, dead_after=batch)
+                config = TrainConfig(tokens=batch * 40, batch=batch, lr=0.003, aux_k=0.03, dead_after=batch)
                 if activation == "topk":
                     config = replace(config, multi_topk=True, prefixes=(8, 20))
                 if kind == "store":  # on one row or two a step, of which the other processes have none

@@ -47,7 +47,7 @@ def load_config(
     from_file = _read_tree(Path(file)) if file is not None else {}
     if file is not None and Path(file).suffix == ".json":
         from_file = brought_up(from_file)
-    name = preset or from_file.get("preset") or _default_preset(from_file, overrides, values)
+    name = str(preset or from_file.get("preset") or _default_preset(from_file, overrides, values))
     tree = _merged(_preset_tree(name), from_file)
     tree["preset"] = name
     _refuse_unknown(tree, Config, f"in {file}" if file is not None else f"in preset {name}")
@@ -137,7 +137,7 @@ def _read_tree(path: Path) -> dict[str, Any]:
         tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read the settings file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} does not parse: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no settings: expected a table of them")

@@ -1,7 +1,9 @@
-"""What a setting names: one thing of a registry."""
+"""What a setting names: one thing of a registry, or a model or a text wherever it lies."""
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from plainspoken.errors import ConfigError
@@ -20,3 +22,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """`; nearest: NAME`, of these names; nothing where none is near."""
     near = difflib.get_close_matches(name, list(names), 1, 0.4)
     return f"; nearest: {near[0]}" if near else ""
+
+
+def short_name(name: str) -> str:
+    """The name without the folders above it: what a model or a text is called, wherever it lies."""
+    return Path(name).name if os.path.isabs(name) else name.removeprefix("./")

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from plainspoken.errors import StoreError
+from plainspoken.llm.database import mend_of, open_database
 from plainspoken.llm.ledger import KEY_BYTES
-from plainspoken.llm.requests import Answer, Fault, Odds, Reply, Usage
+from plainspoken.llm.requests import Answer, Fault, Odds, Reply, Usage, is_count
 
 FORMAT = 1
 """Stands in the file (`PRAGMA user_version`); a file of another format is refused."""
+_TABLES = {"answers": "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"}
 
 
 class AnswerCache:
@@ -36,7 +38,8 @@ class AnswerCache:
         self.path, self._closed, self._lock = Path(path), False, threading.Lock()
         with self._in_use():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = _opened(self.path)
+            self._database = open_database(self.path, FORMAT, _TABLES)
+            self._database.execute("CREATE TEMP TABLE met (key INTEGER PRIMARY KEY)")
 
     def get(self, key: bytes) -> Reply | Odds | None:
         """The answer kept under the key, with `usage.from_cache` set; None where there is none.
@@ -87,33 +90,8 @@ class AnswerCache:
             raise self._refusal(error) from error
 
     def _refusal(self, error: Exception) -> StoreError:
-        return StoreError(
-            f"the response cache {self.path} cannot be used: {error}; move it away to ask everything anew, "
-            "or name another folder with the llm's cache"
-        )
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-    try:
-        _prepare(database)
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _prepare(database: sqlite3.Connection) -> None:
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if version != FORMAT and (version or tables):
-        raise sqlite3.DatabaseError(f"its format is {version}, not {FORMAT}")
-    database.execute("PRAGMA journal_mode = WAL")
-    # In write-ahead mode NORMAL survives a killed process whole; a power cut may lose the last answers.
-    database.execute("PRAGMA synchronous = NORMAL")
-    database.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID")
-    database.execute(f"PRAGMA user_version = {FORMAT}")
-    database.execute("CREATE TEMP TABLE met (key INTEGER PRIMARY KEY)")
+        anew = "move it away to ask everything anew, or name another folder with the llm's cache"
+        return StoreError(f"the response cache {self.path} cannot be used: {error}; {mend_of(error) or anew}")
 
 
 def _encode(answer: Reply | Odds) -> str:
@@ -128,6 +106,9 @@ def _encode(answer: Reply | Odds) -> str:
 
 def _decode(text: str, earlier: bool) -> Reply | Odds:
     body = json.loads(text)
+    counts = [told for name, told in body["usage"].items() if name.endswith(("tokens", "requests"))]
+    if not all(is_count(told) for told in counts):
+        raise ValueError("an answer's counts of tokens are none")
     usage = Usage(**{**body["usage"], "from_cache": True, "earlier": earlier})
     if "logprob" in body:
         return Odds(np.array(body["logprob"], dtype=np.float64).reshape(-1, body["answers"]), usage)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plainspoken.errors import StoreError
+from plainspoken.llm.database import mend_of, open_database
 from plainspoken.llm.requests import Answer
 from plainspoken.llm.spent import Spent, carried
 from plainspoken.store.atomic import storage_error
@@ -29,14 +30,13 @@ _SUMS = (
     "earlier_seconds", "untold",
 )  # fmt: skip
 """Of a `Spent`, what an answer that was paid for earlier has: a column each."""
-_SCHEMA = f"""
-CREATE TABLE bills (
-    id INTEGER PRIMARY KEY, label TEXT NOT NULL, model TEXT NOT NULL, unit TEXT,
-    {", ".join(f"{name} NOT NULL DEFAULT 0" for name in _SUMS)}
-);
-CREATE TABLE billed (key INTEGER, bill INTEGER, PRIMARY KEY (key, bill)) WITHOUT ROWID;
-PRAGMA user_version = {FORMAT};
-"""
+_TABLES = {
+    "bills": "CREATE TABLE IF NOT EXISTS bills (id INTEGER PRIMARY KEY, label TEXT NOT NULL, "
+    + "model TEXT NOT NULL, unit TEXT, "
+    + ", ".join(f"{name} NOT NULL DEFAULT 0" for name in _SUMS)
+    + ")",
+    "billed": "CREATE TABLE IF NOT EXISTS billed (key INTEGER, bill INTEGER, PRIMARY KEY (key, bill)) WITHOUT ROWID",
+}
 _PAY = f"UPDATE bills SET {', '.join(f'{name} = {name} + ?' for name in _SUMS)} WHERE id = ?"
 
 
@@ -144,32 +144,15 @@ class Ledger:
             with self._lock:
                 if self._database is None:
                     self._path.parent.mkdir(parents=True, exist_ok=True)
-                    self._database = _opened(self._path)
+                    self._database = open_database(self._path, FORMAT, _TABLES)
                 yield self._database
         except OSError as error:
             raise storage_error(error, self._path) from error
         except (sqlite3.Error, ValueError) as error:
+            anew = "move it away and go on: what is kept is then billed as paid earlier when it is asked again"
             raise StoreError(
-                f"the ledger {self._path}, what this run has paid, cannot be used: {error}; free space if the disk is "
-                "full, else move it away and go on: what is kept is then billed as paid earlier when it is asked again"
+                f"the ledger {self._path}, what this run has paid, cannot be used: {error}; {mend_of(error) or anew}"
             ) from error
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-    try:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if version != FORMAT and (version or tables):
-            raise sqlite3.DatabaseError(f"its format is {version}, not {FORMAT}")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")  # as the response cache: survives a killed process whole
-        if not version:
-            database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
 
 
 def _has(database: sqlite3.Connection, key: int) -> bool:

@@ -17,7 +17,7 @@ from plainspoken.llm.key import Key
 from plainspoken.llm.openai_answers import BadAnswer, odds_of
 from plainspoken.llm.openai_faults import fault_of
 from plainspoken.llm.openai_wire import NO_KEY, OpenAiWire, open_client, patience_s
-from plainspoken.llm.requests import Ability, Answer, AtPositions, Fault, NextToken, Odds, Request, Usage
+from plainspoken.llm.requests import Ability, Answer, AtPositions, Fault, NextToken, Odds, Request, Usage, is_count
 from plainspoken.llm.tokens import LlmTokens
 from plainspoken.llm.tries import Sent
 from plainspoken.llm.whole import miscounted
@@ -26,6 +26,7 @@ LIFT = 100.0
 """Added to the answers' logits: above every other token's, and still exact to 1e-5 nats in float32."""
 FIELDS = ("index", "completion_probabilities", "tokens_evaluated", "tokens_predicted", "timings/prompt_n")
 """What is read of an answer; without this list the server sends the prompt and all its settings back, too."""
+_COUNTS = ("tokens_evaluated", "tokens_predicted", "timings/prompt_n")
 
 
 class LlamaWire:
@@ -85,7 +86,7 @@ class LlamaWire:
             fault = Fault("server", f"did not end its answers in {self.patience_s:g} s; raise timeout_s")
         except BadAnswer as error:
             fault = Fault(error.kind, str(error))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
             fault = Fault("server", f"the body is not llama-server's ({error!r}); is it one?")
         usage = Usage(requests=sent.tries, seconds=time.perf_counter() - begun, untold=sent.tries > 0)
         return Fault(fault.kind, self._key.hide(f"{self._root}/completion: {fault.reason}"), usage)
@@ -118,6 +119,8 @@ def _read(request: NextToken, shares: list[dict[str, Any]], drawn: list[dict[str
     """`cost`: tries and seconds of both calls."""
     for prompt, *told in zip(request.prompts, shares, drawn, strict=True):
         for row in told:
+            if not all(is_count(row[name]) for name in _COUNTS):
+                raise BadAnswer("server", "its counts of tokens are no numbers of tokens; is it llama-server?")
             if fault := miscounted(len(prompt), replace(cost, prompt_tokens=row["tokens_evaluated"])):
                 return fault
     rows = [_row(request.answers, *pair, f"prompt {at}") for at, pair in enumerate(zip(shares, drawn, strict=True))]

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from plainspoken.config.named import short_name
 from plainspoken.corpus.pieces import backend_of
 from plainspoken.errors import ConfigError
 from plainspoken.llm.fit import misfit
@@ -65,9 +66,10 @@ class LocalWire:
 
     @property
     def model(self) -> str:
-        """Name, fingerprint of the weights, number format, and hash of what turns text into ids and ends an answer."""
+        """Name wherever it lies, fingerprint of the weights, number format, and hash of what turns text into ids and
+        ends an answer."""
         dtype = str(self._lm.dtype).removeprefix("torch.")
-        return f"{self._lm.name}@{self._lm.fingerprint[:16]}:{dtype}+{self._speech}"
+        return f"{short_name(self._lm.name)}@{self._lm.fingerprint[:16]}:{dtype}+{self._speech}"
 
     @cached_property
     def _speech(self) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from plainspoken.llm.requests import AtPositions, FaultKind, Finish, NextToken, Odds, Reply, Usage
+from plainspoken.llm.requests import AtPositions, FaultKind, Finish, NextToken, Odds, Reply, Usage, is_count
 
 ASK_BY_ID = (
     "the server has to honour logprob_token_ids and return_tokens_as_token_ids (vLLM does); "
@@ -49,7 +49,7 @@ def with_tokens(cost: Usage, told: dict[str, Any], prompts: int = 1) -> Usage:
 
 def _count(said: dict[str, Any], name: str) -> int | None:
     value = said.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if is_count(value) else None
 
 
 def read_chat(told: dict[str, Any], usage: Usage) -> Reply:

@@ -110,6 +110,11 @@ NOTHING = Usage(requests=0)
 """The cost of what was never sent."""
 
 
+def is_count(told: object) -> bool:
+    """Whether a server, or a file, told a number of tokens: a whole one, neither below 0 nor beyond any prompt."""
+    return isinstance(told, int) and not isinstance(told, bool) and 0 <= told < 2**31
+
+
 @dataclass(frozen=True)
 class Reply:
     """Words. `finish`: why they end; "length" where `max_tokens` cut them off."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plainspoken.coders import checkpoints_below, is_coder
+from plainspoken.config.named import short_name
 from plainspoken.errors import CoderError, UsageError
 from plainspoken.language.counted import counted
 from plainspoken.pipeline.hub import Fetched, fetch, hub_name
-from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stored import has_settings, is_run_folder
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from plainspoken.circuits.dashboard import STEPS, Wiring, wiring
 from plainspoken.circuits.dashboard_file import VERSION, About, Dashboards, write_dashboards
 from plainspoken.coders import Coder, fingerprint, load_coder
+from plainspoken.config.named import short_name
 from plainspoken.errors import ModelError, RunError, SiteError
 from plainspoken.latents import FiringTable
 from plainspoken.latents.dashboard import Activity, Shown, activity
@@ -21,7 +22,6 @@ from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.machine import content_hash
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.shelves import load_rows, load_scores, load_simulation
-from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Unit
 from plainspoken.pipeline.stored import stored_config
 from plainspoken.pipeline.workplace import Workplace

@@ -10,8 +10,8 @@ import torch
 from plainspoken.activations import ALONE, MixingBuffer, Share, VectorSource, collect, vector_bytes
 from plainspoken.activations.stored import StoredVectors
 from plainspoken.coders import CoderSpec, save_coder
+from plainspoken.config.named import short_name
 from plainspoken.language.counted import agreeing, counted
-from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.train import FinishText, has_checkpoint, remove_checkpoint, train_coders
 from plainspoken.train.processes import Processes

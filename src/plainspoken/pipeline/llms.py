@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from plainspoken.config import Config, LlmServiceConfig
+from plainspoken.config.named import short_name
 from plainspoken.pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Llms:
         if self._opens is None and self._ledger is None:
             models: dict[str, str] = {}
             for section in get_args(Section):
-                models[section] = models[probing(section)] = self._service(section).model
+                models[section] = models[probing(section)] = short_name(self._service(section).model)
             self._ledger = Ledger(self._folder / LEDGER, models, is_done)
 
     def begun(self, unit: str) -> None:
@@ -94,7 +95,7 @@ class Llms:
                 with self._progress.track(f"opening the language model that is to {section}", None):
                     self._open[service] = opens(service, self._folder, lm.device, lm.dtype, self._limits)
                 if self._ledger is not None:
-                    self._open[service].asker.keep_in(self._ledger, service.model)
+                    self._open[service].asker.keep_in(self._ledger, short_name(service.model))
             self._of[section] = replace(self._open[service], section=section)
         return self._of[section]
 
@@ -121,6 +122,7 @@ class Llms:
             for llm in self._open.values():
                 closing.callback(llm.close)
             self._open, self._of, self._caches, self._limits, self._ledger = {}, {}, {}, None, None
+            self._spent, self._told = {}, set()  # models that are opened again count from nothing
 
     def _cache(self, path: Path) -> AnswerCache:
         from plainspoken.llm.cache import AnswerCache

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plainspoken.coders import Coder, fingerprint, load_any, read_extra, require_fits, save_coder
+from plainspoken.config.named import short_name
 from plainspoken.errors import ConfigError
 from plainspoken.lm import LanguageModel, candidate_sites
 from plainspoken.pipeline.coder_source import coder_path, require_trained
-from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.stage import Outcome, Unit
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.types import Site

@@ -25,8 +25,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EROFS)
 
 
-def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
-    """Do whatever is still to do up to and including the stage `target`.
+def bring_up(
+    workplace: Workplace, stages: Sequence[Stage], target: str | tuple[str, ...], force: Collection[str] = ()
+) -> None:
+    """Do whatever is still to do up to and including the stage `target`, or each of several.
 
     Raises ConfigError for settings that some stage cannot work with and RunError when the folder is of other settings
     (nothing is touched then), StoreError for a file that is truncated, altered or cannot be written, and whatever a
@@ -48,13 +50,15 @@ def bring_up(workplace: Workplace, stages: Sequence[Stage], target: str, force: 
             if stage.name in forced:
                 for unit in workplace.units(stage):
                     workplace.set_aside_edits(unit)
-                    workplace.llms.begun(unit.name)
                     workplace.folder(unit).invalidate()
+                    workplace.llms.begun(unit.name)  # behind: a manifest never stands without its bill
         for stage in chain:
             _bring_up_stage(workplace, stage)
 
 
-def refuse_early(workplace: Workplace, stages: Sequence[Stage], target: str, force: Collection[str] = ()) -> None:
+def refuse_early(
+    workplace: Workplace, stages: Sequence[Stage], target: str | tuple[str, ...], force: Collection[str] = ()
+) -> None:
     """Raises ConfigError for what the settings and the environment alone tell, before any model is loaded: a name that
     there is not, whichever stage reads it; a service that a stage still to be begun cannot reach as it is set. RunError
     where the folder is of other settings than these, as far as that can be told by now."""
@@ -174,8 +178,8 @@ def _begin(workplace: Workplace, stage: Stage, unit: Unit, key: StageKey) -> Non
         folder.verify()  # what is kept must be whole: after this its manifest is gone
     if stage.editable:
         workplace.set_aside_edits(unit)
-    workplace.llms.begun(unit.name)
     folder.begin(key, keep=stage.keeps)
+    workplace.llms.begun(unit.name)
 
 
 def _commit(workplace: Workplace, key: StageKey, outcome: Outcome, seconds: float) -> None:

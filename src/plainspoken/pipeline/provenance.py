@@ -5,10 +5,10 @@ import shlex
 from pathlib import Path
 
 from plainspoken.config import CoderConfig, Config, LlmServiceConfig, flat_settings, load_config
+from plainspoken.config.named import short_name
 from plainspoken.explainers import explainer_named
 from plainspoken.language.counted import counted
 from plainspoken.pipeline.asked import is_stand_in
-from plainspoken.pipeline.sources import short_name
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report import Provenance, Speaker, Speakers
 from plainspoken.simulators import simulator_named

@@ -27,10 +27,6 @@ else:  # they bring torch
     DryRun = Intervened = Made = Measured = Traced = Any
 
 
-NO_SENTENCE = "(not explained)"
-"""What stands in the place of a latent's sentence where it has none."""
-
-
 @dataclass(frozen=True)
 class ScoreTable:
     """Per-latent scores as text, ready to be shown: for each site the rows under `columns`."""
@@ -39,10 +35,12 @@ class ScoreTable:
     rows: Mapping[str, tuple[tuple[str, ...], ...]]
     scorers: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict, repr=False)
     """For each site what the simulation and each scorer found, beside its control (scores.json)."""
+    unexplained: Mapping[str, frozenset[int]] = field(default_factory=dict, repr=False)
+    """For each site the latents without a sentence."""
 
     def with_sentence(self, module: str) -> tuple[tuple[str, ...], ...]:
         """A site's rows of latents that have a sentence."""
-        return tuple(row for row in self.rows[module] if row[-1] != NO_SENTENCE)
+        return tuple(row for row in self.rows[module] if int(row[0]) not in self.unexplained[module])
 
 
 def run(
@@ -266,7 +264,7 @@ def scores(
         modules = [known.module for known in scoring.sites]
         if site is not None and site not in modules:
             raise UsageError(f"{site} is no site of {root}; its sites: {', '.join(modules)}")
-        bring_up(scoring, STAGES, "score" if asked.score.scorers else "calibrate")
+        bring_up(scoring, STAGES, ("calibrate", "score") if asked.score.scorers else "calibrate")
         return score_table(scoring, modules if site is None else [site], sort)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from plainspoken.errors import UsageError
 from plainspoken.pipeline import explanations
-from plainspoken.pipeline.run import NO_SENTENCE, ScoreTable
+from plainspoken.pipeline.run import ScoreTable
 from plainspoken.pipeline.shelves import load_judged, load_scores, load_statistics
 from plainspoken.pipeline.simulation_scored import SCORES
 from plainspoken.pipeline.workplace import Workplace
@@ -36,8 +36,14 @@ def score_table(workplace: Workplace, modules: Sequence[str], sort: str) -> Scor
     """
     scorers = workplace.config.score.scorers
     require_column(sort, scorers)
+    written = {module: explanations.read_explanations(workplace.path("explain", module)) for module in modules}
     rows = {module: _rows(workplace, module, sort) for module in modules}
-    return ScoreTable(columns(scorers), rows, {module: scores_found(workplace, module) for module in modules})
+    return ScoreTable(
+        columns(scorers),
+        rows,
+        {module: scores_found(workplace, module) for module in modules},
+        {module: frozenset(set(range(len(rows[module]))) - written[module].keys()) for module in modules},
+    )
 
 
 def scores_found(workplace: Workplace, module: str) -> tuple[Mapping[str, Any], ...]:
@@ -67,7 +73,7 @@ def _rows(workplace: Workplace, module: str, sort: str) -> tuple[tuple[str, ...]
         numbers["words"] = explanation.words if explanation is not None else None
         by = numbers[sort]
         cells = [_cell(numbers[name]) for name in columns(scorers)[:-1]]
-        text = explanation.text if explanation is not None else NO_SENTENCE
+        text = explanation.text if explanation is not None else "(not explained)"
         lines.append((-by if by is not None else float("inf"), latent, (*cells, text)))
     return tuple(cells for _, _, cells in sorted(lines))
 

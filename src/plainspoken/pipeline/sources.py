@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from plainspoken.config import Config
+from plainspoken.config import Config, LlmServiceConfig
 from plainspoken.corpus import source_path
 from plainspoken.corpus.stdlib import standard_library_files
 from plainspoken.pipeline.hub import hub_name
@@ -14,7 +14,7 @@ from plainspoken.store.manifest import digest
 
 
 def located(config: Config) -> Config:
-    """The settings with the model's, the corpora's and the coders' files and folders by their absolute paths.
+    """The settings with the files and folders of models, corpora, coders and kept answers by their absolute paths.
 
     A run folder is used again from other working directories. What names no file or folder stays as it is. A coder
     keeps its path when it has gone, unless it may be one of the hub's.
@@ -27,12 +27,27 @@ def located(config: Config) -> Config:
     evaluate = corpus.eval_source and _absolute(corpus.eval_source, source_path(corpus.eval_source))
     source = _absolute(corpus.source, source_path(corpus.source))
     corpus = dataclasses.replace(corpus, source=source, eval_source=evaluate)
-    return dataclasses.replace(config, lm=lm, corpus=corpus, coder=coder)
+    explain, simulate = (
+        dataclasses.replace(section, llm=_service_located(section.llm)) for section in (config.explain, config.simulate)
+    )
+    score = dataclasses.replace(
+        config.score,
+        llm=_service_located(config.score.llm),
+        embedder=_absolute(config.score.embedder, Path(config.score.embedder).expanduser()),
+    )
+    return dataclasses.replace(
+        config, lm=lm, corpus=corpus, coder=coder, explain=explain, score=score, simulate=simulate
+    )
 
 
-def short_name(name: str) -> str:
-    """The name without the folders above it: what a model or a text is called, wherever it lies."""
-    return Path(name).name if os.path.isabs(name) else name
+def _service_located(service: LlmServiceConfig) -> LlmServiceConfig:
+    """A folder of kept answers need not be there yet; a server's name of its model is no folder."""
+    tokenizer = service.tokenizer and _absolute(service.tokenizer, Path(service.tokenizer).expanduser())
+    cache = service.cache and os.path.abspath(os.path.expanduser(service.cache))
+    model = service.model
+    if service.service == "local" and model != "pocket":
+        model = _absolute(model, Path(model).expanduser())
+    return dataclasses.replace(service, model=model, tokenizer=tokenizer, cache=cache)
 
 
 def is_gone(source: str) -> bool:

@@ -99,10 +99,10 @@ class Stage:
         return self.version + (0 if self.raised is None else self.raised(config))
 
 
-def chain_to(stages: Sequence[Stage], target: str) -> list[Stage]:
-    """The stages that `target` rests on, itself last, in the order of the chain."""
+def chain_to(stages: Sequence[Stage], target: str | tuple[str, ...]) -> list[Stage]:
+    """The stages that `target` (or each of several) rests on, itself included, in the order of the chain."""
     by_name = {stage.name: stage for stage in stages}
-    needed, open_names = set(), [target]
+    needed, open_names = set(), [target] if isinstance(target, str) else [*target]
     while open_names:
         name = open_names.pop()
         if name not in needed:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from plainspoken.config import Config, config_tree, flat_settings
+from plainspoken.config.named import short_name
 from plainspoken.corpus import require_source
 from plainspoken.errors import CoderError, PlainspokenError
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.llms import LLM, Llms, Opens, Section
 from plainspoken.pipeline.lock import LOCK, held
 from plainspoken.pipeline.progress import SILENT, Progress
-from plainspoken.pipeline.sources import is_gone, located, short_name, source_fingerprint
+from plainspoken.pipeline.sources import is_gone, located, source_fingerprint
 from plainspoken.pipeline.stage import Stage, Unit
 from plainspoken.pipeline.stored import CONFIG
 from plainspoken.store import StageFolder, read_json, sha256_file, write_json
