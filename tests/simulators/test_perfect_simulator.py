@@ -213,6 +213,6 @@ def test_they_would_if_they_were_calibrated_on_what_they_are_measured_on(planted
 
 
 def test_who_knows_three_tokens_in_four_closes_more_than_luck_may(planted: Planted, luck: np.ndarray) -> None:
-    """So the bound of one draw can be missed: it is by the mean of these."""
+    """So the bound of one draw can be missed."""
     found = np.array([share_closed(planted, seed, knowing=0.75) for seed in range(4)])
-    assert found.mean() > LUCK * luck.std(ddof=1), found
+    assert found.min() > LUCK * luck.std(ddof=1), found

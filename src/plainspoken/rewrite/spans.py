@@ -22,17 +22,17 @@ def spans(mask: Bool[np.ndarray, "row t"], positions: Positions) -> Spans:
 
     "all": every token of the text is spliced, and every one that has a token before it is measured. "last" (the
     paper's): only the last token that has a next one is spliced, and only that next token is measured; a row with
-    fewer than two tokens of text has none.
+    fewer than two tokens of text has none. Both are arrays of their own: whoever changes one changes nothing else.
     """
     measured = np.zeros_like(mask)
     measured[:, :-1] = mask[:, 1:]
     if positions == "all":
-        return Spans(mask, measured)
+        return Spans(mask.copy(), measured)
     both = mask & measured
     last = np.zeros_like(mask)
     row = np.flatnonzero(both.any(axis=1))
     last[row, mask.shape[1] - 1 - both[row, ::-1].argmax(axis=1)] = True
-    return Spans(last, last)
+    return Spans(last, last.copy())
 
 
 def drawn(mask: Bool[np.ndarray, "row t"], count: int, seed: int) -> Bool[np.ndarray, "row t"]:
