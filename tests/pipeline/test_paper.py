@@ -69,7 +69,7 @@ def test_the_numbers_are_the_papers() -> None:
 SMALL = {
     "lm.name", "lm.device", "corpus.source", "corpus.explain_tokens", "corpus.calibrate_tokens",
     "corpus.evaluate_tokens", "coder.latents", "train.tokens", "train.batch", "train.warm_up", "explain.latents",
-    "score.latents", "score.control_latents", "evaluate.bootstrap",
+    "score.latents", "score.control_latents", "evaluate.bootstrap", "evaluate.draws",
     *(f"{section}.llm.{name}" for section in ("explain", "score", "simulate") for name in ("base_url", "tokenizer")),
 }  # fmt: skip
 """All that the stand-in changes of the preset."""
@@ -164,9 +164,9 @@ def whole(
         llms |= {f"{section}__llm__tokenizer": str(readers) for section in urls}
         config = load_config(
             "paper", lm__name=str(seven), lm__device="cpu", corpus__source=str(pile), corpus__explain_tokens=20_000,
-            corpus__calibrate_tokens=12_000, corpus__evaluate_tokens=4_000, coder__latents=256, train__tokens=20_000,
+            corpus__calibrate_tokens=7_000, corpus__evaluate_tokens=4_000, coder__latents=256, train__tokens=20_000,
             train__batch=256, train__warm_up=4, explain__latents=16, score__latents=4, score__control_latents=2,
-            evaluate__bootstrap=50, **llms,
+            evaluate__bootstrap=50, evaluate__draws=2, **llms,
         )  # fmt: skip
         folder = tmp_path_factory.mktemp("paper") / "run"
         run(config, folder, target="score")
@@ -254,7 +254,8 @@ def test_it_asked_what_the_protocol_asks_and_the_dry_run_knew(whole: tuple[Confi
     for stage, count in asked.items():
         assert dry[stage] == pytest.approx(count, rel=0.1)
     before = big.seen.total(), small.seen.total()
-    run(config, folder, force=["explain", "score", "simulate"])
+    run(config, folder, force=["explain", "score", "simulate"], target="simulate")
+    run(config, folder, target="score")
     assert big.seen.total() - before[0] < 20 and small.seen.total() - before[1] < 20  # the probes' alone
 
 
