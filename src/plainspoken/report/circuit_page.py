@@ -7,20 +7,16 @@ readers without one.
 """
 
 import base64
-import hashlib
 import json
 import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import jinja2
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
-from markupsafe import Markup
 
 from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.graph import Graph, Node, NodeKind
@@ -28,6 +24,7 @@ from plainspoken.circuits.lines import node_words, path_lines, signed, strongest
 from plainspoken.errors import UsageError
 from plainspoken.report import numbers
 from plainspoken.report.circuit_layout import HEIGHT, WIDE, Box, Layout, layout
+from plainspoken.report.pages import as_json, rendered
 from plainspoken.report.tokens import visible
 from plainspoken.store import write_text
 
@@ -84,18 +81,12 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
     `parts`: where the circuits of true and of simulated activations part, told in a table. `title`: by default what is
     explained.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("plainspoken.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     graph = _widened(graph)
     tokens = [_shown(token) for token in graph.tokens]
     placed, order, level = layout(graph, tokens), *_strongest(graph)
-    script = files("plainspoken.report").joinpath("templates", "circuit.js").read_text("utf-8")
-    page = environment.get_template("circuit.html").render(
+    return rendered(
+        "circuit.html",
+        script="circuit.js",
         title=title or f"What leads to {_roots(graph)}",
         tokens=tokens,
         layout=placed,
@@ -108,11 +99,8 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
         table=[_row(graph, int(edge)) for edge in order[:TABLED]],
         parts=[_parted(graph, part) for part in parts],
         about=[(name, _plain(value)) for name, value in graph.about.items()],
-        data=_json(_data(graph, placed, order, level)),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=as_json(_data(graph, placed, order, level)),
     )
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_circuit_page(graph: Graph | Path, path: Path, parts: Sequence[Parted] = (), title: str = "") -> None:
@@ -279,11 +267,3 @@ def _plain(value: Any) -> str:
 def _packed(array: Shaped[np.ndarray, " e"]) -> str:
     little = array.astype(array.dtype.newbyteorder("<"))
     return base64.b64encode(little.tobytes()).decode()
-
-
-def _json(data: dict[str, Any]) -> Markup:
-    """JSON that may stand in a script element, whatever its strings hold."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)

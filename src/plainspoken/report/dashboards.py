@@ -4,25 +4,20 @@ Nothing is fetched, and nothing that stands in the data is ever markup: the scri
 The page's policy lets the browser run that one script, known by its hash, and no other.
 """
 
-import base64
-import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from jaxtyping import Float
-from markupsafe import Markup
 
 from plainspoken.circuits.dashboard import Connections, TokenEffects
 from plainspoken.circuits.dashboard_file import Dashboards
 from plainspoken.language.counted import counted
 from plainspoken.report import numbers
+from plainspoken.report.pages import as_json, rendered
 from plainspoken.report.tokens import ends, unfinished, visible
 from plainspoken.store import write_text
 
@@ -32,39 +27,23 @@ DIGITS = 4
 
 def render_dashboards(dashboards: Dashboards) -> str:
     """The page as text; the same dashboards give the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("plainspoken.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = files("plainspoken.report").joinpath("templates", "dashboards.js").read_text("utf-8")
-    known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     statistics = dashboards.activity.statistics
-    page = environment.get_template("dashboards.html").render(
+    return rendered(
+        "dashboards.html",
+        script="dashboards.js",
         about=dashboards.about,
         latents=counted(dashboards.latents, "latent"),
         tokens=counted(dashboards.about.tokens, "token"),
         silent=numbers.count(int((statistics.firings == 0).sum())),
         explained=numbers.count(len(dashboards.explanations)),
         scored=bool(dashboards.fidelity),
-        script=Markup(script),
-        script_hash=known,
-        data=Markup(_as_json(_data(dashboards))),
+        data=as_json(_data(dashboards)),
     )
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_dashboards_page(dashboards: Dashboards, path: Path) -> None:
     """Write the page, atomically. Raises StoreError when it cannot be written."""
     write_text(path, render_dashboards(dashboards))
-
-
-def _as_json(data: object) -> str:
-    """JSON that may stand in a script element: nothing in it can end that, or begin a comment."""
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _data(dashboards: Dashboards) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -15,21 +14,16 @@ from plainspoken.circuits.lines import node_words, signed
 from plainspoken.language.counted import counted
 from plainspoken.report import numbers
 from plainspoken.report.figures.effects import correlation, effects_picture
+from plainspoken.report.pages import rendered
 from plainspoken.store import write_text
 
 
 def render_effects(effects: Effects, tokens: Sequence[str], about: Mapping[str, Any]) -> str:
     """The page as text; the same effects give the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("plainspoken.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["drawn"] = Markup  # by matplotlib, which escapes every text it writes
     roots = [node_words(node, tokens) for node in effects.roots]
-    page = environment.get_template("effects.html").render(
+    return rendered(
+        "effects.html",
+        filters={"drawn": Markup},  # by matplotlib, which escapes every text it writes
         title=f"What is predicted of ablations, and what they do: {numbers.listing(roots)}",
         latents=counted(len(effects.measured.latents), "latent"),
         control=counted(len(effects.control.latents), "latent"),
@@ -40,7 +34,6 @@ def render_effects(effects: Effects, tokens: Sequence[str], about: Mapping[str, 
         groups=[("Of the graph", _latents(effects, tokens, True)), ("Control", _latents(effects, tokens, False))],
         about=[(name, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for name, v in about.items()],
     )
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_effects_page(effects: Effects, tokens: Sequence[str], about: Mapping[str, Any], path: Path) -> None:

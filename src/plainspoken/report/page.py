@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
@@ -25,6 +24,7 @@ from plainspoken.report.figures import (
 from plainspoken.report.figures.losses import order_name
 from plainspoken.report.headline import headline
 from plainspoken.report.latents import Card
+from plainspoken.report.pages import rendered
 from plainspoken.report.tokens import cells, strongest
 from plainspoken.store import write_text
 
@@ -57,18 +57,11 @@ class SiteView:
 
 def render_report(data: ReportData) -> str:
     """The page as text; the same data give the same bytes. What is no character (a stray surrogate) shows escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("plainspoken.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(_filters())
     views = [_view(site, f"s{place}", site.site) for place, site in enumerate(data.sites)]
     joint = _view(data.joint, "all", "All sites together") if data.joint is not None else None
-    template = environment.get_template("report.html")
-    page = template.render(
+    return rendered(
+        "report.html",
+        filters=_filters(),
         data=data,
         headline=headline(data),
         joint=joint,
@@ -77,7 +70,6 @@ def render_report(data: ReportData) -> str:
         meaning=select.meaning,
         most_failures=MOST_FAILURES,
     )
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_report(data: ReportData, path: Path) -> None:
