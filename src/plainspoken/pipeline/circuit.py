@@ -13,6 +13,7 @@ from torch import Tensor
 from plainspoken.circuits.asking import piece
 from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.graph import Node
+from plainspoken.circuits.weights import Weights, weights_of
 from plainspoken.coders import Coder, load_coder, read_extra
 from plainspoken.corpus.pieces import special_ids
 from plainspoken.errors import CoderError, RunError, UsageError
@@ -89,6 +90,13 @@ class RunCircuits:
                 )
             found[site] = load_coder(folder).to(self.lm.device)
         return found
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The model's weights with those of its FFNs' transcoders: an SAE reads what its FFN puts out, no stream."""
+        chosen = self.site_of_layer.values()
+        coders = {site: self.coders[site] for site in chosen if self.coders[site].spec.kind == "transcoder"}
+        return weights_of(anatomy(self.lm), coders)
 
     @cached_property
     def site_of_layer(self) -> dict[int, Site]:

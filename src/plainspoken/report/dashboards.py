@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from plainspoken.circuits.dashboard import Connections, TokenEffects
+from plainspoken.circuits.dashboard import Connections
 from plainspoken.circuits.dashboard_file import Dashboards
+from plainspoken.circuits.vocabulary import TokenEffects
 from plainspoken.language.counted import counted
 from plainspoken.report import numbers
 from plainspoken.report.tokens import ends, unfinished, visible
