@@ -171,15 +171,28 @@ def _head_maps(
     return W_V, W_O if layer.attention_out is None else layer.attention_out.unfolded(W_O)
 
 
+def require_head(of: Anatomy, layer: int, head: int) -> None:
+    """Raises UsageError for a head that the model does not have."""
+    if not 0 <= layer < len(of.layers):
+        raise UsageError(f"no layer {layer}, so no head {layer}/{head}: the model has layers 0 to {len(of.layers) - 1}")
+    heads = len(of.layers[layer].heads.group)
+    if not 0 <= head < heads:
+        raise UsageError(f"layer {layer} has no head {head}: it has {heads}, the last {layer}/{heads - 1}")
+
+
+def stands_between(of: Anatomy, lower: int, heads: int, upper: int) -> bool:
+    """Whether a layer's heads read what the FFN of a lower layer writes, and write what that of an upper one reads."""
+    return lower < heads and (heads < upper or (heads == upper and not of.layers[heads].parallel))
+
+
 def _require_below(of: Anatomy, lower: int, upper: int, through: tuple[int, int] | None) -> None:
     if through is None:
         if lower < upper:
             return
         raise UsageError(f"layer {lower} writes nothing that the FFN of layer {upper} reads: name a lower one")
     layer, head = through
-    if not 0 <= head < len(of.layers[layer].heads.group):
-        raise UsageError(f"layer {layer} has no head {head}: it has {len(of.layers[layer].heads.group)}")
-    if not (lower < layer and (layer < upper or (layer == upper and not of.layers[layer].parallel))):
+    require_head(of, layer, head)
+    if not stands_between(of, lower, layer, upper):
         raise UsageError(
             f"head {layer}/{head} does not stand between the FFNs of layers {lower} and {upper}: name a head of a "
             f"layer above {lower} and not above {upper}"

@@ -192,14 +192,13 @@ class RunCircuits:
         fidelity = None if scores is None else getattr(scores, FIDELITY).of(node.index)
         return replace(node, text=None if known is None else known.text, fidelity=fidelity)
 
-    def about(self, prompt: str, **more: Any) -> dict[str, Any]:
-        """What a file about a circuit says of where it is from."""
+    def about(self, **more: Any) -> dict[str, Any]:
+        """What a file about a circuit says of where it is from, and `more`, such as its prompt."""
         kept = {site.module: self._workplace.folder(Unit("train", site.module)).manifest() for site in self.coders}
         return {
             "model": self.lm.name,
             "model_fingerprint": self.lm.fingerprint,
             "coders": {module: None if m is None else m.output_digest for module, m in kept.items()},
-            "prompt": prompt,
             "fidelity_of": f"{FIDELITY} of the calibrated level with the true activation, on documents of their own",
             "seed": self._workplace.config.seed,
             "versions": versions(),

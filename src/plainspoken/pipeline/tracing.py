@@ -53,6 +53,10 @@ class TraceSettings:
     """A latent may be explained where it does not fire: what holds it down."""
     effects: int = 0
     """Latents of most influence to ablate, and as many others as a control: what edges predict against what happens."""
+    group: bool = False
+    """A latent at several tokens is one supernode, and a second drawing has it as one node."""
+    by_head: int = 0
+    """Strongest edges into each root, and each latent on the paths shown, that are told by their heads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +149,7 @@ def _traced(
     label = "tracing with shuffled sentences" if shuffled else label
     with workplace.progress.track(f"{label} (rows)", None) as advance:
         graph = attribution_graph(frozen, root, prompt.spelled, settings.node_share, settings.edge_share, advance)
-    about = circuits.about(text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes))
+    about = circuits.about(prompt=text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes))
     return _Found(frozen, root, replace(graph, about=about).with_nodes(circuits.tell))
 
 
