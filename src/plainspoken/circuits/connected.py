@@ -118,7 +118,7 @@ class Connected:
     """A latent's connections, strongest first. `excited`, `held`: the de-embedding's two ends.
 
     `text`, `fidelity`: its sentence, and how well that foretells it, by what `about` says. `sources`, `targets`:
-    directly; `from_heads`, `to_heads`: through a head. `through`: the only head that was asked for. `texts`: where texts
+    directly; `from_heads`, `to_heads`: through a head; `through`: the only one that was asked for. `texts`: where texts
     were looked at. `about`: what it was made of.
     """
 

@@ -203,9 +203,10 @@ def _drawn(graph: Graph, placed: Layout) -> list[Drawn]:
 def _label(graph: Graph, node: Node, wide: bool) -> str:
     """What fits a box."""
     match node.kind:
-        case "latent":
-            label = str(node.index) + (f" {node.text}" if wide and node.text else "")
-        case "token" | "logit" | "direction" | "group":
+        case "latent" | "group":
+            name = node.label if node.kind == "group" else str(node.index)
+            label = name + (f" {node.text}" if wide and node.text else "")
+        case "token" | "logit" | "direction":
             label = _shown(node.label) if node.label else str(node.index)
         case "head":
             label = f"h{node.index} ←@{node.position}"
@@ -248,7 +249,9 @@ def _roots(graph: Graph) -> str:
 
 
 def _paths(graph: Graph) -> list[str]:
-    """The strongest paths to the root of most influence."""
+    """The strongest paths to the root of most influence; none through groups, which would mix what they hold."""
+    if any(node.kind == "group" for node in graph.nodes):
+        return []
     roots = sorted(set(graph.target.tolist()) - set(graph.source.tolist()), key=lambda i: (-graph.influence[i], i))
     try:
         return list(path_lines(graph, strongest_paths(graph, roots[0], PATHS))) if roots else []

@@ -22,7 +22,7 @@ def ov_png(norms: Sequence[Sequence[float]]) -> bytes:
     """‖W_Vᵀ W_O‖ of every head, by layer, as pixels; where a layer has fewer heads, its row ends early."""
     palette = svg.light()
     with rc_context({**svg.style(palette), "font.size": WIDE.size}):
-        return svg.png(_draw(norms, palette))
+        return svg.png(_draw(norms, palette), colours=256)
 
 
 def _draw(norms: Sequence[Sequence[float]], palette: svg.Palette) -> Figure:
