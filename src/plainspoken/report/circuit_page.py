@@ -33,6 +33,7 @@ from plainspoken.store import write_text
 
 DRAWN = 300
 """Edges that are drawn before more are asked for."""
+_GROUPED = ", what stands at several tokens as one node"
 TABLED, PATHS = 60, 12
 """Edges in the table, and paths told as lines."""
 _KINDS = {
@@ -96,7 +97,7 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
     placed, order, level = layout(graph, tokens), *_strongest(graph)
     script = files("plainspoken.report").joinpath("templates", "circuit.js").read_text("utf-8")
     page = environment.get_template("circuit.html").render(
-        title=title or f"What leads to {_roots(graph)}",
+        title=title or f"What leads to {_roots(graph)}{_GROUPED if _has_groups(graph) else ''}",
         tokens=tokens,
         layout=placed,
         height=HEIGHT,
@@ -250,13 +251,17 @@ def _roots(graph: Graph) -> str:
 
 def _paths(graph: Graph) -> list[str]:
     """The strongest paths to the root of most influence; none through groups, which would mix what they hold."""
-    if any(node.kind == "group" for node in graph.nodes):
+    if _has_groups(graph):
         return []
     roots = sorted(set(graph.target.tolist()) - set(graph.source.tolist()), key=lambda i: (-graph.influence[i], i))
     try:
         return list(path_lines(graph, strongest_paths(graph, roots[0], PATHS))) if roots else []
     except UsageError as error:  # of a graph with a circle, which is drawn all the same
         return [str(error)]
+
+
+def _has_groups(graph: Graph) -> bool:
+    return any(node.kind == "group" for node in graph.nodes)
 
 
 def _row(graph: Graph, edge: int) -> tuple[str, str, str]:
