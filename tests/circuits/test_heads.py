@@ -8,7 +8,7 @@ from families_made import made_coders, made_lm, made_prompt
 from plainspoken.circuits.attribution import Root, attribution_graph, root_of
 from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.graph import Graph, Node
-from plainspoken.circuits.heads import edges_by_head
+from plainspoken.circuits.heads import edge_lines, edges_by_head
 from plainspoken.circuits.merge import merged
 from plainspoken.circuits.paths import strongest_paths
 from plainspoken.circuits.targets import logit_targets
@@ -46,6 +46,22 @@ def test_the_top_heads_of_an_edge_are_its_largest_shares() -> None:
     assert [abs(each.value) for each in top] == sorted(np.abs(shares[shares != 0]).tolist(), reverse=True)[:5]
     assert all(each.value == shares[each.layer, each.head] for each in top)
     assert all(each.value for each in found.top(edge, 100)), "a head with no share is none of its heads"
+
+
+def number(told: str) -> float:
+    return float(told.replace("−", "-"))
+
+
+def test_lines_tell_of_each_edge_heads_that_sum_to_it() -> None:
+    frozen, roots, graph = made_graph("gpt2")
+    lines = edge_lines(frozen, graph, 0, 5, roots, heads=2)
+    assert len(lines) == 5
+    for edge, told in zip(graph.incoming(0)[:5], lines, strict=True):
+        start, parts = told.rsplit(": ", 1)
+        weight, *shares = (number(each.rpartition(" ")[2]) for each in (start, *parts.split(", ")))
+        assert weight == pytest.approx(graph.weight[edge], rel=6e-3)
+        assert sum(shares) == pytest.approx(weight, abs=0.01 * sum(map(abs, shares)))
+        assert parts.count("head ") - parts.count("no head ") <= 2
 
 
 def test_what_has_no_heads_is_refused() -> None:

@@ -7,7 +7,7 @@ import torch
 from families_made import VOCABULARY, made_coders, made_lm
 from plainspoken.circuits.direct import direct, readers_of
 from plainspoken.circuits.frozen import freeze
-from plainspoken.circuits.means import MeanAttribution, mean_attributions, overlaps
+from plainspoken.circuits.means import MeanAttribution, mean_attributions, mean_overlaps, overlaps
 from plainspoken.circuits.targets import firing_targets
 from plainspoken.circuits.weights import connections, weights_of
 from plainspoken.errors import LeakError, UsageError
@@ -41,13 +41,17 @@ def test_the_mean_is_that_of_the_direct_terms_wherever_the_latent_fires(family: 
             for n, i in enumerate(lower.latent[lower.start[p] : lower.start[p + 1]].tolist()):
                 wanted[j, rows.document[r], i] += float(terms[b, n])
     told: list[int] = []
-    found = mean_attributions(lm, coders, rows, 2, range(48), 0, 10, 0, torch.float64, told.append)
+    found = mean_attributions(lm, coders, rows, 2, range(48), [0], 10, 0, torch.float64, told.append)
     assert sum(told) == 4 and (firings.sum(1) > 0).any()
-    for j, each in enumerate(found):
+    assert found.fired.tolist() == np.flatnonzero(firings.sum(1)).tolist()
+    assert (found.rows, found.documents, found.tokens) == (4, 3, rows.token_count)
+    for j, by_source in enumerate(found.of):
         if not firings[j].sum():
-            assert each is None, "a latent that never fires has no mean"
+            assert by_source is None, "a latent that never fires has no mean"
             continue
-        assert each is not None and each.latent == j and each.looked_at == rows.token_count
+        assert by_source is not None
+        each = by_source[0]
+        assert each.latent == j and each.looked_at == rows.token_count
         assert each.documents.tolist() == np.flatnonzero(firings[j]).tolist()
         assert each.firings.tolist() == firings[j][firings[j] > 0].tolist()
         assert np.allclose(each.sums, wanted[j][each.documents], rtol=1e-9, atol=1e-12)
@@ -59,8 +63,8 @@ def test_the_same_seed_takes_the_same_rows_and_another_others() -> None:
     coders, rows = made_coders(lm), made_rows()
 
     def seen(seed: int) -> list[bytes]:
-        found = mean_attributions(lm, coders, rows, 2, range(48), 0, 2, seed, torch.float64)
-        return [b"" if each is None else each.sums.tobytes() for each in found]
+        found = mean_attributions(lm, coders, rows, 2, range(48), [0], 2, seed, torch.float64)
+        return [b"" if each is None else each[0].sums.tobytes() for each in found.of]
 
     assert seen(0) == seen(0)
     assert any(seen(0) != seen(seed) for seed in range(1, 5))
@@ -74,6 +78,16 @@ def test_the_overlap_is_the_share_of_the_largest_in_common() -> None:
     assert [each.share for each in strongest] == [1, 1, pytest.approx(2 / 3)]
     assert [each.share for each in highest] == [0, 0, pytest.approx(0 / 3)]
     assert all(each.low is None and each.high is None for each in strongest), "one document has no interval"
+
+
+def test_the_control_of_an_overlap_is_the_mean_of_those_with_other_pullbacks() -> None:
+    generator = np.random.default_rng(1)
+    sums, others = generator.normal(size=(6, 30)), generator.normal(size=(4, 30))
+    mean = MeanAttribution(2, 0, 0, np.arange(6), sums, np.full(6, 2), 40)
+    each = [overlaps(mean, other, 3, (5,))[0].share for other in others]
+    [control] = mean_overlaps(mean, others, 3, (5,))
+    assert control.share == pytest.approx(np.mean(each))
+    assert control.low is not None and control.high is not None and control.low < control.high
 
 
 def test_documents_that_are_alike_leave_no_uncertainty_and_others_do() -> None:
@@ -103,10 +117,10 @@ def test_what_has_no_mean_is_refused() -> None:
     lm = made_lm("gpt2")
     coders = made_coders(lm)
     with pytest.raises(LeakError, match="evaluate"):
-        mean_attributions(lm, coders, made_rows("evaluate"), 2, [0], 0, 4, 0)
+        mean_attributions(lm, coders, made_rows("evaluate"), 2, [0], [0], 4, 0)
     with pytest.raises(UsageError, match="layer 1 has no coder"):
-        mean_attributions(lm, coders, made_rows(), 2, [0], 1, 4, 0)
+        mean_attributions(lm, coders, made_rows(), 2, [0], [1], 4, 0)
     with pytest.raises(UsageError, match="writes nothing"):
-        mean_attributions(lm, coders, made_rows(), 0, [0], 2, 4, 0)
+        mean_attributions(lm, coders, made_rows(), 0, [0], [2], 4, 0)
     with pytest.raises(UsageError, match="no latent 48 in layer 2: it has latents 0 to 47"):
-        mean_attributions(lm, coders, made_rows(), 2, [48], 0, 4, 0)
+        mean_attributions(lm, coders, made_rows(), 2, [48], [0], 4, 0)

@@ -16,7 +16,8 @@ from plainspoken.circuits.weights import (
     ov_norms,
     pullback,
     pullback_heads,
-    strongest_connections,
+    pushforward,
+    pushforward_heads,
     weights_of,
 )
 from plainspoken.errors import UsageError
@@ -122,13 +123,29 @@ def test_ov_norms_are_those_of_the_whole_products(family: str) -> None:
             assert float(found[i, head]) == pytest.approx(float(torch.linalg.norm(W_V.T @ W_O)), rel=1e-9)
 
 
-def test_the_strongest_connections_by_blocks_are_those_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, _, weights = made_weights("llama")
-    whole = connections(weights, 0, 2, torch.arange(48))
-    monkeypatch.setattr("plainspoken.circuits.weights._NUMBERS_AT_ONCE", 48 * 7)
-    found = strongest_connections(weights, 0, 2, 5)
-    assert torch.equal(found.index, whole.abs().argsort(1, descending=True)[:, :5])
-    assert torch.equal(found.value, whole.gather(1, found.index)) and (found.value < 0).any()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_vectors_add_onward_is_what_directions_pull_back(family: str) -> None:
+    """Between two layers, and through each head, both ways give the same numbers."""
+    _, _, weights = made_weights(family)
+    lower, upper = torch.tensor([3, 17]), torch.tensor([0, 5, 40])
+    vectors = decoder_vectors(weights, 0, lower)
+    direct = connections(weights, 0, 2, upper)[:, lower]
+    assert relative(pushforward(weights, 2, vectors)[:, upper], direct.T) < 1e-9
+    onward = pushforward(weights, 2, pushforward_heads(weights.of, 1, vectors))[..., upper]
+    for head in range(4):
+        through = connections(weights, 0, 2, upper, through=(1, head))[:, lower]
+        assert relative(onward[:, head], through.T) < 1e-9
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2"])
+def test_weights_in_half_precision_are_summed_in_float32(family: str) -> None:
+    lm = made_lm(family)
+    coders = {site: coder.bfloat16() for site, coder in made_coders(lm).items()}
+    weights = weights_of(anatomy(lm), coders)
+    found = connections(weights, 0, 2, torch.tensor([4]))
+    assert found.dtype == torch.float32
+    whole = weights_of(anatomy(lm), {site: coder.double() for site, coder in coders.items()})
+    assert relative(found.double(), connections(whole, 0, 2, torch.tensor([4]))) < 1e-5
 
 
 def test_what_is_not_connected_is_refused() -> None:

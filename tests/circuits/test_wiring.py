@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-import plainspoken.circuits.dashboard as module
+import plainspoken.circuits.ranked as module
 from families_made import FAMILIES, made_coders, made_lm
-from plainspoken.circuits import named
-from plainspoken.circuits.dashboard import Connections, TokenEffects, ranked, wiring
+from plainspoken.circuits.dashboard import Connections, wiring
+from plainspoken.circuits.ranked import ranked
+from plainspoken.circuits.vocabulary import TokenEffects, exciting, unembedding
+from plainspoken.circuits.weights import decoder_vectors, weights_of
 from plainspoken.coders import Coder, CoderSpec
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.anatomy import Anatomy, Layer, anatomy
@@ -90,9 +92,11 @@ def test_dashboards_and_studies_name_the_same_tokens_with_the_same_scores(lm: La
     coders, of = made_coders(lm), anatomy(lm)
     for site, coder in coders.items():
         layer, found = of.layers.index(layer_at(of, site)), wiring(of, coders, site, K)
-        assert found.exciting is not None
+        whole = exciting(of, site, coder.W_enc)
+        assert found.exciting is not None and whole is not None
         for latent in (0, 17):
-            promoted, read = named.promoted(of, layer, coder, latent), named.deembedded(of, layer, coder, latent)
+            [promoted] = unembedding(of, decoder_vectors(weights_of(of, coders), layer, torch.tensor([latent])))
+            read = whole[latent]
             for shown, scores in ((found.promoted, promoted), (found.suppressed, promoted), (found.exciting, read)):
                 order = scores.argsort(descending=shown is not found.suppressed)[:K]
                 assert shown.token[latent].tolist() == order.tolist()

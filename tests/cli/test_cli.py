@@ -49,7 +49,17 @@ def test_help_teaches() -> None:
     shown = call("--help").output
     assert "plainspoken run" in shown
     assert "explanations.jsonl" in shown
-    for verb in ("run", "train", "evaluate", "generate", "score", "compare-coders", "dashboards", "settings"):
+    for verb in (
+        "run",
+        "train",
+        "evaluate",
+        "generate",
+        "score",
+        "compare-coders",
+        "connections",
+        "dashboards",
+        "settings",
+    ):
         found = call(verb, "--help")
         assert found.exit_code == 0
         assert "plainspoken" in found.output

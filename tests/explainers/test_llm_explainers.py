@@ -13,13 +13,13 @@ import pytest
 
 from explain_scene import CAT, CONTEXT, DOG, LATENTS, NEVER, RARE, SAW, SINGLE, prompts, says
 from llm.server import Server, Trouble
+from plainspoken.circuits.named_tokens import LatentTokens
 from plainspoken.config import ExplainConfig, LlmServiceConfig
 from plainspoken.errors import ConfigError, LeakError, LlmError
 from plainspoken.explainers import ExplainMeans, explainer_named
 from plainspoken.language.quote import count_words
 from plainspoken.language.text import Text
 from plainspoken.latents import FiringTable
-from plainspoken.latents.named_tokens import LatentTokens
 from plainspoken.llm import Chat, Message, request_key
 from plainspoken.llm.open import open_llm
 from plainspoken.types import Explanation, Failure, Rows

@@ -15,6 +15,8 @@ from plainspoken.circuits.asking import parse_target, root_asked
 from plainspoken.circuits.attribution import attribution_graph
 from plainspoken.circuits.effects import effects
 from plainspoken.circuits.files import load_graph
+from plainspoken.circuits.lines import signed
+from plainspoken.circuits.supernodes import by_latent
 from plainspoken.cli.app import app
 from plainspoken.errors import CoderError
 from plainspoken.pipeline.chain import STAGES
@@ -175,6 +177,31 @@ def test_the_verb_tells_correlations_beside_their_control_or_why_there_are_none(
     assert "no correlation is told without a control" in told(whole), whole.output
     none = call("trace", copy, "--prompt", PROMPT, "--target", "latent:0/0", "--silent", "--effects", 5)
     assert none.exit_code == 0 and "no latent to ablate" in told(none), none.output
+
+
+def test_a_latent_at_several_tokens_is_one_supernode_in_every_file(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT, group=True, node_share=1.0, edge_share=1.0)
+    graph = load_graph(found.files["graph.json"])
+    wanted = by_latent(graph)
+    assert wanted and {name: [graph.nodes[i].id for i in m] for name, m in graph.supernodes} == wanted
+    viewer = json.loads(found.files["viewer.json"].read_text())
+    assert {name: len(ids) for name, *ids in viewer["qParams"]["supernodes"]} == {n: len(i) for n, i in wanted.items()}
+    page = found.files["grouped.html"].read_text()
+    assert "what stands at several tokens as one node" in page and page.count('class="n group"') == len(wanted)
+    result = call("trace", copy, "--prompt", PROMPT, "--group", "--nodes", 1, "--edges", 1, "--paths", 0)
+    assert f"{len(wanted)} latents at several tokens" in told(result), result.output
+    assert "grouped.html" not in pipeline.trace(copy, PROMPT, node_share=0.01).files
+
+
+def test_edges_are_told_by_the_heads_that_they_come_by(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT, "logits", by_head=2, paths=4)
+    graph = found.graph
+    for root, lines in found.by_head.items():
+        first = graph.incoming(graph.number[root])[0]
+        assert signed(float(graph.weight[first])) in lines[0] and lines[0].startswith("edge ")
+        assert len(lines) >= 2 and all("head" in line for line in lines)
+    assert pipeline.trace(copy, PROMPT).by_head == {}
+    assert "edge " in call("trace", copy, "--prompt", PROMPT, "--by-head", 1, "--heads", "--paths", 2).output
 
 
 def test_a_folder_that_cannot_be_written_is_told_with_the_mend(copy: Path) -> None:

@@ -33,8 +33,8 @@ class Node:
     """One source or target. `value`: what its incoming edges, own bias and rest sum to; None where nothing comes in.
 
     `activation`: what the node puts out, for a latent z; the same as `value` unless another was given (a simulated
-    one). `reads`: of a head, the token at which it writes what it reads at `position`. `text`, `fidelity`: of a latent,
-    its explanation and how well that foretells it (`fidelity_of` says which measure), where known.
+    one). `reads`: of a head, the token at which it writes what it reads at `position`. `text`, `fidelity`: of a latent
+    (or a group of one), its explanation and how well that foretells it (`fidelity_of` says which measure), where known.
     """
 
     kind: NodeKind

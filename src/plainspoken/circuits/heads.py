@@ -4,7 +4,7 @@ An edge of an attribution graph is all that a source adds to a target by any way
 one head that is last before the target, or passes none; so heads and the bypass share the edge out exactly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from plainspoken.circuits.adjoint import Columns, columns, rows_by_head
 from plainspoken.circuits.attribution import Root
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Graph, Node
+from plainspoken.circuits.lines import node_words, signed
 from plainspoken.circuits.targets import Targets, latent_targets
 from plainspoken.errors import UsageError
 
@@ -67,6 +68,28 @@ def edges_by_head(
     at = torch.tensor([column_of(frozen, where, graph.nodes[i]) for i in graph.source[chosen]], dtype=torch.long)
     at = at.to(bypass.device)
     return EdgesByHead(chosen, bypass[at, 0].cpu().numpy(), heads[:, :, at, 0].cpu().numpy())
+
+
+HEADS_TOLD = 3
+"""Heads that are named of an edge; the others are told as a sum."""
+
+
+def edge_lines(
+    frozen: Frozen, graph: Graph, node: int, count: int, roots: Root | None = None, heads: int = HEADS_TOLD
+) -> tuple[str, ...]:
+    """A line for each of the strongest edges into a node: its weight, the heads that it comes by, and what by none."""
+    found = edges_by_head(frozen, graph, node, graph.incoming(node)[:count], roots)
+    lines = []
+    for place, edge in enumerate(found.edges.tolist()):
+        source = replace(graph.nodes[graph.source[edge]], text=None)
+        names = (node_words(each, graph.tokens) for each in (source, replace(graph.nodes[node], text=None)))
+        top = found.top(edge, heads)
+        parts = [f"head {each.layer}/{each.head} {signed(each.value)}" for each in top]
+        other = float(found.heads[:, :, place].sum()) - sum(each.value for each in top)
+        parts += [f"other heads {signed(other)}"] if len(found.top(edge, heads + 1)) > heads else []
+        parts += [f"no head {signed(float(found.bypass[place]))}"] if found.bypass[place] or not parts else []
+        lines.append(f"edge {' → '.join(names)} {signed(float(graph.weight[edge]))}: {', '.join(parts)}")
+    return tuple(lines)
 
 
 def _target(frozen: Frozen, node: Node, roots: Root | None) -> Targets:

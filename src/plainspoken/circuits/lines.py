@@ -183,7 +183,7 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
         case "direction":
             return f"direction {quoted(node.label)}{place}" if node.label else f"direction{place}"
         case "group":
-            return f"group {quoted(node.label)}{place}"
+            return f"group {quoted(node.label)}{place}" + (f" {quoted(node.text, LONGEST)}" if node.text else "")
         case "own_bias":
             return f"own bias{place}"
         case "error" | "skip":

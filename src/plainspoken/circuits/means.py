@@ -53,53 +53,83 @@ class MeanAttribution:
         return self.sums.sum(0) / self.firings.sum()
 
 
+@dataclass(frozen=True, eq=False)
+class Means:
+    """What was found in some rows: for each latent that was asked about its means by source layer.
+
+    None where a latent fires nowhere in them: there is no mean, and none is made up. `fired`: all latents of the layer
+    that fire somewhere. `rows`, `documents`, `tokens` (of text): how much was looked at.
+    """
+
+    of: Sequence[Mapping[int, MeanAttribution] | None]
+    fired: Int[np.ndarray, " fired"]
+    rows: int
+    documents: int
+    tokens: int
+
+
 def mean_attributions(
     lm: LanguageModel,
     coders: Mapping[Site, Coder],
     rows: Rows,
     layer: int,
     latents: Sequence[int],
-    source: int,
+    sources: Sequence[int],
     most_rows: int,
     seed: int,
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int], object] | None = None,
-) -> list[MeanAttribution | None]:
-    """Of each latent of a layer what those of layer `source` contribute to it, over a sample of at most so many rows.
+) -> Means:
+    """Of each latent of a layer what those of source layers contribute to it, over a sample of at most so many rows.
 
-    None where a latent fires nowhere in the sample: there is no mean, and none is made up. A row's BOS is part of the
-    prompt, and what fires there is not counted. `progress` is told how many more rows are done. Raises UsageError for
-    an unknown latent, layers without coders, or a source that does not write what the layer reads; LeakError for rows
-    of the part evaluate.
+    A row's BOS is part of the prompt, and what fires there is not counted. `progress` is told how many more rows are
+    done. Raises UsageError for an unknown latent, layers without coders, or a source that does not write what the layer
+    reads; LeakError for rows of the part evaluate.
     """
     require_part(rows, "fit", "explain", "calibrate")
-    used = _checked(lm, coders, layer, latents, source)
+    used = _checked(lm, coders, layer, latents, sources)
     order = np.random.default_rng([seed, 0x3EA5]).permutation(len(rows.tokens))
     some = np.sort(order[:most_rows])
-    width = used[source].spec.latents
-    sums: list[dict[int, Float[np.ndarray, " width"]]] = [{} for _ in latents]
-    firings: list[dict[int, int]] = [{} for _ in latents]
+    sums = [{source: _Sums() for source in sources} for _ in latents]
+    fired = np.zeros(used[layer].spec.latents, bool)
     sites = {site: coder for site, coder in coders.items() if any(coder is each for each in used.values())}
     for r in some.tolist():
         length = int(np.flatnonzero(rows.mask[r]).max(initial=-1)) + 1
         if length:
             frozen = freeze(lm, sites, torch.from_numpy(rows.tokens[r, :length].astype(np.int64)), dtype)
-            document, text = int(rows.document[r]), torch.from_numpy(rows.mask[r, :length]).to(frozen.tokens.device)
-            for which, latent in enumerate(latents):
-                found = contributions_at(frozen, layer, latent, source, text)
-                if len(found):
-                    before = sums[which].get(document, np.zeros(width))
-                    sums[which][document] = before + found.sum(0, dtype=torch.float64).cpu().numpy()
-                    firings[which][document] = firings[which].get(document, 0) + len(found)
+            text = torch.from_numpy(rows.mask[r, :length]).to(frozen.tokens.device)
+            mine = frozen.layers[layer].latents
+            fired[mine.latent[text[mine.position]].cpu().numpy()] = True
+            for latent, each in zip(latents, sums, strict=True):
+                for source, so_far in each.items():
+                    so_far.add(int(rows.document[r]), contributions_at(frozen, layer, latent, source, text))
         if progress is not None:
             progress(1)
-    looked_at = int(rows.mask[some].sum())
-    return [
-        MeanAttribution(layer, latent, source, *_stacked(sums[which], firings[which]), looked_at)
-        if sums[which]
-        else None
-        for which, latent in enumerate(latents)
+    tokens, documents = int(rows.mask[some].sum()), len({*rows.document[some].tolist()})
+    found = [
+        {s: so_far.finish(layer, latent, s, tokens) for s, so_far in each.items()} if fired[latent] else None
+        for latent, each in zip(latents, sums, strict=True)
     ]
+    return Means(found, np.flatnonzero(fired), len(some), documents, tokens)
+
+
+class _Sums:
+    """Contributions to one latent from one layer, added up by document."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, Float[np.ndarray, " latents"]] = {}
+        self._firings: dict[int, int] = {}
+
+    def add(self, document: int, found: Float[Tensor, "firings latents"]) -> None:
+        if len(found):
+            more = found.sum(0, dtype=torch.float64).cpu().numpy()
+            self._sums[document] = self._sums.get(document, 0) + more
+            self._firings[document] = self._firings.get(document, 0) + len(found)
+
+    def finish(self, layer: int, latent: int, source: int, looked_at: int) -> MeanAttribution:
+        documents = sorted(self._sums)
+        sums, firings = (np.array([each[d] for d in documents]) for each in (self._sums, self._firings))
+        return MeanAttribution(layer, latent, source, np.array(documents), sums, firings, looked_at)
 
 
 @torch.no_grad()
@@ -119,29 +149,22 @@ def contributions_at(
     return found
 
 
-def _stacked(
-    sums: Mapping[int, Float[np.ndarray, " latents"]], firings: Mapping[int, int]
-) -> tuple[Int[np.ndarray, " documents"], Float[np.ndarray, "documents latents"], Int[np.ndarray, " documents"]]:
-    documents = sorted(sums)
-    return np.array(documents), np.stack([sums[d] for d in documents]), np.array([firings[d] for d in documents])
-
-
 def _checked(
-    lm: LanguageModel, coders: Mapping[Site, Coder], layer: int, latents: Sequence[int], source: int
+    lm: LanguageModel, coders: Mapping[Site, Coder], layer: int, latents: Sequence[int], sources: Sequence[int]
 ) -> dict[int, Coder]:
-    """The coders of the two layers."""
+    """The coders of the layers."""
     of = anatomy(lm)
     by_layer = {of.layer_of(site.module): coder for site, coder in coders.items()}
-    for each in (layer, source):
+    for each in (layer, *sources):
         if each not in by_layer:
             raise UsageError(f"layer {each} has no coder, so it has no latents: name a layer that has one")
-    if source >= layer:
-        raise UsageError(f"layer {source} writes nothing that the FFN of layer {layer} reads: name a lower one")
+        if each in sources and each >= layer:
+            raise UsageError(f"layer {each} writes nothing that the FFN of layer {layer} reads: name a lower one")
     known = by_layer[layer].spec.latents
     unknown = next((latent for latent in latents if not 0 <= latent < known), None)
     if unknown is not None:
         raise UsageError(f"no latent {unknown} in layer {layer}: it has latents 0 to {known - 1}")
-    return {each: by_layer[each] for each in (layer, source)}
+    return {each: by_layer[each] for each in (layer, *sources)}
 
 
 @dataclass(frozen=True)
@@ -170,20 +193,32 @@ def overlaps(
     `ranking`: by size in absolute terms ("strongest"), or by value ("highest": the paper's, which knows no inhibition).
     Documents are resampled, with all their tokens. A latent whose mean is 0 is none of the largest.
     """
+    return mean_overlaps(mean, pullback[None], seed, tops, ranking, draws)
+
+
+def mean_overlaps(
+    mean: MeanAttribution,
+    pullbacks: Float[np.ndarray, "n latents"],
+    seed: int,
+    tops: Sequence[int] = TOPS,
+    ranking: Ranking = "strongest",
+    draws: int = 1000,
+) -> list[Overlap]:
+    """The overlap as `overlaps` has it, averaged over pullbacks: those of other latents are its control."""
     documents = len(mean.firings)
     weights = np.ones((1, documents))
     if documents > 1:
         drawn = np.random.default_rng([seed, 0xB007]).multinomial(documents, np.full(documents, 1 / documents), draws)
         weights = np.concatenate([weights, drawn])
     means = (weights @ mean.sums) / (weights @ mean.firings)[:, None]
-    by_means, by_pullback = _ranked(means, ranking), _ranked(pullback[None], ranking)[0]
+    by_means, by_pullback = _ranked(means, ranking), _ranked(pullbacks, ranking)
     found = []
     for top in tops:
-        size = min(top, len(pullback))
-        chosen = np.zeros(len(pullback), bool)
-        chosen[by_pullback[:size]] = True
+        size = min(top, pullbacks.shape[1])
+        chosen = np.zeros(pullbacks.shape[1])
+        np.add.at(chosen, by_pullback[:, :size], 1 / len(pullbacks))
         first = by_means[:, :size]
-        shares = (chosen[first] & (np.take_along_axis(means, first, 1) != 0)).sum(1) / size
+        shares = (chosen[first] * (np.take_along_axis(means, first, 1) != 0)).sum(1) / size
         bounds = np.quantile(shares[1:], [LEVEL / 2, 1 - LEVEL / 2]).tolist() if documents > 1 else [None, None]
         found.append(Overlap(top, float(shares[0]), *bounds))
     return found

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,6 +11,8 @@ from jaxtyping import Float, Int
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.config.named import nearest
 from plainspoken.errors import UsageError
+
+T = TypeVar("T")
 
 
 def grouped(graph: Graph, groups: Mapping[str, Sequence[str]]) -> Graph:
@@ -93,10 +96,10 @@ def _nodes(graph: Graph, of: Int[np.ndarray, " n"]) -> tuple[tuple[Node, ...], I
 
 
 def _group(name: str, members: list[Node]) -> Node:
-    """The node that stands for its members; the layer, token and latent that all of them share are its own."""
+    """The node that stands for its members; layer, token, latent and sentence that all of them share are its own."""
 
-    def shared(numbers: list[int | None]) -> int | None:
-        return numbers[0] if len(set(numbers)) == 1 else None
+    def shared(told: list[T | None]) -> T | None:
+        return told[0] if len(set(told)) == 1 else None
 
     def total(numbers: list[float | None]) -> float | None:
         told = [number for number in numbers if number is not None]
@@ -110,6 +113,8 @@ def _group(name: str, members: list[Node]) -> Node:
         value=total([node.value for node in members]),
         activation=total([node.activation for node in members]),
         label=name,
+        text=shared([node.text for node in members]),
+        fidelity=shared([node.fidelity for node in members]),
     )
 
 

@@ -22,8 +22,6 @@ from plainspoken.errors import UsageError
 from plainspoken.lm.anatomy import Anatomy, Layer
 from plainspoken.types import Site
 
-_NUMBERS_AT_ONCE = 2**24
-
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -50,24 +48,60 @@ def weights_of(of: Anatomy, coders: Mapping[Site, Coder]) -> Weights:
     return Weights(of, dict(sorted(found.items())))
 
 
+def summable(weight: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    """Half precision as float32: sums of products over the width need it."""
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+
+
+def written(of: Anatomy, site: Site, decoder: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """What decoder rows at a site add to the stream, but for the factor of a norm behind the FFN (Gemma 2 and 3)."""
+    layer = of.layer_of(site.module)
+    return _written(None if layer is None else of.layers[layer], summable(decoder))
+
+
+def read(of: Anatomy, site: Site, encoder: Float[Tensor, "b d"]) -> Float[Tensor, "b d"] | None:
+    """What encoder rows at a site read of the stream, but for a norm's factor; None: they read an FFN's output."""
+    layer = of.layer_of(site.module)
+    if site.kind == "mlp":
+        assert layer is not None, f"{site.module} is an FFN of no layer"
+        return of.layers[layer].ffn_norm.folded(summable(encoder))
+    return summable(encoder) if layer is None else None
+
+
+def places(of: Anatomy, site: Site) -> tuple[int, int]:
+    """(after how many layers the stream stands where the site reads, the same where it writes)."""
+    layer = of.layer_of(site.module)
+    if layer is None:
+        layer = next(i for i, each in enumerate(of.layers) if each.module == site.module)
+        return layer + 1, layer + 1
+    return layer, layer + 1
+
+
 @torch.no_grad()
 def encoder_directions(weights: Weights, layer: int, latents: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
     """The directions of the stream that latents read, but for their norm's factor."""
-    return weights.of.layers[layer].ffn_norm.folded(weights.coder(layer).W_enc.detach()[latents])
+    return weights.of.layers[layer].ffn_norm.folded(summable(weights.coder(layer).W_enc[latents]))
 
 
 @torch.no_grad()
 def decoder_vectors(weights: Weights, layer: int, latents: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
     """What a unit of latents adds to the stream, but for the factor of a norm that stands behind the FFN."""
-    return _written(weights.of.layers[layer], weights.coder(layer).W_dec.detach()[latents])
+    return _written(weights.of.layers[layer], summable(weights.coder(layer).W_dec[latents]))
 
 
 @torch.no_grad()
-def pullback(weights: Weights, layer: int, directions: Float[Tensor, "b d"]) -> Float[Tensor, "b latents"]:
+def pullback(weights: Weights, layer: int, directions: Float[Tensor, "*b d"]) -> Float[Tensor, "*b latents"]:
     """W_dec n: what a unit of each latent of a layer adds to each direction."""
-    behind, W_dec = weights.of.layers[layer].ffn_out, weights.coder(layer).W_dec.detach()
+    behind, W_dec = weights.of.layers[layer].ffn_out, summable(weights.coder(layer).W_dec)
     directions = directions if behind is None else behind.folded(directions)
     return directions.to(W_dec) @ W_dec.T
+
+
+@torch.no_grad()
+def pushforward(weights: Weights, layer: int, vectors: Float[Tensor, "*b d"]) -> Float[Tensor, "*b latents"]:
+    """W_enc v: what each vector in the stream adds to each latent of a layer, but for their norm's factor."""
+    W_enc = summable(weights.coder(layer).W_enc)
+    return weights.of.layers[layer].ffn_norm.unfolded(vectors.to(W_enc)) @ W_enc.T
 
 
 @torch.no_grad()
@@ -78,6 +112,14 @@ def pullback_heads(
     at = of.layers[layer]
     W_V, W_O = _head_maps(at, directions, torch.arange(len(at.heads.group)) if heads is None else heads)
     return (torch.einsum("bd,hed->hbe", directions, W_O) @ W_V).transpose(0, 1)
+
+
+@torch.no_grad()
+def pushforward_heads(of: Anatomy, layer: int, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b h d"]:
+    """W_Oᵀ W_V v of each head of a layer: what it writes of each vector, its pattern and norms' factors aside."""
+    at = of.layers[layer]
+    W_V, W_O = _head_maps(at, vectors, torch.arange(len(at.heads.group)))
+    return torch.einsum("bhe,hef->bhf", torch.einsum("bd,hed->bhe", vectors, W_V), W_O)
 
 
 @torch.no_grad()
@@ -101,28 +143,6 @@ def connections(
     return pullback(weights, lower, directions)
 
 
-@dataclass(frozen=True, eq=False)
-class Strongest:
-    """For each of b: what it is connected with most strongly in absolute terms, strongest first."""
-
-    index: Int[Tensor, "b top"]
-    value: Float[Tensor, "b top"]
-
-
-def strongest_connections(
-    weights: Weights, lower: int, upper: int, top: int, through: tuple[int, int] | None = None
-) -> Strongest:
-    """Of every latent of the upper layer the `top` of the lower one, by blocks: the whole matrix is never held."""
-    lowers, uppers = weights.coder(lower).spec.latents, weights.coder(upper).spec.latents
-    index, value = [], []
-    for some in torch.arange(uppers).split(max(1, _NUMBERS_AT_ONCE // lowers)):
-        found = connections(weights, lower, upper, some, through)
-        best = found.abs().topk(min(top, lowers), 1).indices
-        index.append(best)
-        value.append(found.gather(1, best))
-    return Strongest(torch.cat(index), torch.cat(value))
-
-
 @torch.no_grad()
 def ov_norms(of: Anatomy, dtype: torch.dtype = torch.float32) -> Float[Tensor, "layers h"]:
     """‖W_Vᵀ W_O‖ (Frobenius) of each head, norms folded in: how much it moves of what it reads, its pattern aside.
@@ -136,8 +156,8 @@ def ov_norms(of: Anatomy, dtype: torch.dtype = torch.float32) -> Float[Tensor, "
     return torch.stack(found)
 
 
-def _written(layer: Layer, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-    return vectors if layer.ffn_out is None else layer.ffn_out.unfolded(vectors)
+def _written(layer: Layer | None, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    return vectors if layer is None or layer.ffn_out is None else layer.ffn_out.unfolded(vectors)
 
 
 def _head_maps(
@@ -151,15 +171,28 @@ def _head_maps(
     return W_V, W_O if layer.attention_out is None else layer.attention_out.unfolded(W_O)
 
 
+def require_head(of: Anatomy, layer: int, head: int) -> None:
+    """Raises UsageError for a head that the model does not have."""
+    if not 0 <= layer < len(of.layers):
+        raise UsageError(f"no layer {layer}, so no head {layer}/{head}: the model has layers 0 to {len(of.layers) - 1}")
+    heads = len(of.layers[layer].heads.group)
+    if not 0 <= head < heads:
+        raise UsageError(f"layer {layer} has no head {head}: it has {heads}, the last {layer}/{heads - 1}")
+
+
+def stands_between(of: Anatomy, lower: int, heads: int, upper: int) -> bool:
+    """Whether a layer's heads read what the FFN of a lower layer writes, and write what that of an upper one reads."""
+    return lower < heads and (heads < upper or (heads == upper and not of.layers[heads].parallel))
+
+
 def _require_below(of: Anatomy, lower: int, upper: int, through: tuple[int, int] | None) -> None:
     if through is None:
         if lower < upper:
             return
         raise UsageError(f"layer {lower} writes nothing that the FFN of layer {upper} reads: name a lower one")
     layer, head = through
-    if not 0 <= head < len(of.layers[layer].heads.group):
-        raise UsageError(f"layer {layer} has no head {head}: it has {len(of.layers[layer].heads.group)}")
-    if not (lower < layer and (layer < upper or (layer == upper and not of.layers[layer].parallel))):
+    require_head(of, layer, head)
+    if not stands_between(of, lower, layer, upper):
         raise UsageError(
             f"head {layer}/{head} does not stand between the FFNs of layers {lower} and {upper}: name a head of a "
             f"layer above {lower} and not above {upper}"

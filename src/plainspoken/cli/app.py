@@ -12,6 +12,7 @@ from plainspoken import pipeline
 from plainspoken.cli import options as o
 from plainspoken.cli.asked import show_costs, show_dry_run, show_failures, show_stand_in
 from plainspoken.cli.coders import compare_coders, convert
+from plainspoken.cli.connections import connections
 from plainspoken.cli.dashboards import dashboards
 from plainspoken.cli.ending import reporting_errors, stop_on_sigterm
 from plainspoken.cli.formats_help import FormatsCommand
@@ -225,6 +226,7 @@ def generate(
 app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="What a run is good for")(trace)
 app.command(rich_help_panel="What a run is good for")(intervene)
+app.command(rich_help_panel="What a run is good for")(connections)
 app.command(rich_help_panel="What a run is good for")(survey)
 app.add_typer(study, name="study", rich_help_panel="What a run is good for")
 app.command(rich_help_panel="What a run is good for")(replace)

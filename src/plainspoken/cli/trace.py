@@ -1,23 +1,42 @@
 """The verb that traces a latent or a logit back to the words."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
+from plainspoken.cli.circuit_shown import show_traced
 from plainspoken.cli.effects import show_effects
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.show import OUT, progress_on_terminal
 from plainspoken.cli.which import run_folder
 
-if TYPE_CHECKING:  # they bring torch
-    from plainspoken.circuits.graph import Node
-    from plainspoken.pipeline.tracing import Traced
-
-_PARTS_SHOWN, _WORDS_SHOWN = 8, 80
+_Simulated = Annotated[
+    bool,
+    typer.Option(
+        "--simulated", help="With what the sentences say in the place of the true activations, and where the two part."
+    ),
+]
+_Group = Annotated[
+    bool,
+    typer.Option("--group", help="A latent at several tokens is one supernode, in the files and in a second drawing."),
+]
+_ByHead = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Of so many strongest edges into each target and each latent on its paths: the heads they come by."
+    ),
+]
+_Effects = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Ablate so many latents of most influence, and as many others as a control: what edges predict, what "
+        "happens.",
+    ),
+]
 
 
 def trace(
@@ -30,13 +49,7 @@ def trace(
             "logits, the likeliest next tokens.",
         ),
     ] = "logits",
-    simulated: Annotated[
-        bool,
-        typer.Option(
-            "--simulated",
-            help="With what the sentences say in the place of the true activations, and where the two part.",
-        ),
-    ] = False,
+    simulated: _Simulated = False,
     heads: Annotated[
         bool,
         typer.Option("--heads", help="Print paths with the attention heads that they pass, found by a greedy search."),
@@ -49,14 +62,9 @@ def trace(
         float, typer.Option(min=0.01, max=1.0, help="Share of the influence that the kept nodes have.")
     ] = 0.8,
     edges: Annotated[float, typer.Option(min=0.01, max=1.0, help="The same of the edges between them.")] = 0.98,
-    effects: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Ablate so many latents of most influence, and as many others as a control: what edges predict, what "
-            "happens.",
-        ),
-    ] = 0,
+    group: _Group = False,
+    by_head: _ByHead = 0,
+    effects: _Effects = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for graph and drawing; default: RUN/trace/ and a name made of the prompt."),
@@ -87,6 +95,8 @@ def trace(
 
     plainspoken trace runs/all --prompt "for i in range(10" --target latent:2/17@-1 --simulated
 
+    Which heads carry it, and each latent once: --by-head 3 --group
+
     Whether to believe it: --effects 20 ablates latents and tells what edges predicted (docs/interventions.md):
 
     plainspoken trace runs/all --prompt "def greet(self, name" --target 'logit:")"' --effects 20
@@ -95,60 +105,12 @@ def trace(
     with reporting_errors(folder, "trace"), progress_on_terminal(quiet) as progress:
         found = pipeline.trace(
             folder, prompt, target, node_share=nodes, edge_share=edges, paths=paths, simulated=simulated, heads=heads,
-            silent=silent, effects=effects, out=out, device=device, progress=progress,
+            silent=silent, effects=effects, group=group, by_head=by_head, out=out, device=device, progress=progress,
         )  # fmt: skip
     if quiet:
         return
-    _show(found)
+    show_traced(found)
     if effects:
         show_effects(found.effects)
     for name, path in found.files.items():
         OUT.print(f"{name}: {path}", highlight=False, soft_wrap=True)
-
-
-def _show(found: "Traced") -> None:
-    from plainspoken.circuits.lines import quoted
-
-    graph = found.graph
-    if found.without_coder:
-        layers = ", ".join(map(str, found.without_coder))
-        OUT.print(f"[dim]No coder at layer {layers}: what its FFN does there is error in the graph.[/]")
-    for i in range(graph.about["roots"]):
-        node = graph.nodes[i]
-        explained = graph.explained[i]
-        OUT.print(
-            f"[bold]{escape(_named(node, found.prompt.spelled))}[/] = {node.value:+.4g}: "
-            f"{explained:.0%} of what enters it comes by the graph's edges, "
-            f"{graph.offset[i]:+.3g} is its own bias, {graph.rest[i]:+.3g} was pruned",
-            highlight=False,
-        )
-        for line in found.paths[node.id]:
-            OUT.print(escape(f"  {line}"), highlight=False, soft_wrap=True)
-    if found.overlap is not None:
-        control = "" if found.shuffled is None else f"; with the sentences shuffled among latents, {found.shuffled:.0%}"
-        OUT.print(
-            f"\nTrue and simulated circuit have {found.overlap:.0%} of their latents' influence in common{control}.",
-            highlight=False,
-        )
-        for part in found.parts[:_PARTS_SHOWN]:
-            shares = f"{_share(part.true_share)} → {_share(part.simulated_share)}"
-            says = quoted(part.node.text, _WORDS_SHOWN) if part.node.text else "(no sentence)"
-            OUT.print(
-                escape(f"  {part.node.id}: z {part.true:.3g} → {part.simulated:.3g}, influence {shares}  {says}"),
-                highlight=False,
-                soft_wrap=True,
-            )
-
-
-def _named(node: "Node", tokens: tuple[str, ...]) -> str:
-    what = {"logit": f"logit {node.label!r}", "direction": node.label}.get(
-        node.kind, f"latent {node.layer}/{node.index}"
-    )
-    place = node.position if node.position is not None else -1
-    return (
-        f"{what} after {tokens[place]!r} @{place}" if node.kind != "latent" else f"{what} at {tokens[place]!r} @{place}"
-    )
-
-
-def _share(share: float | None) -> str:
-    return "none: pruned" if share is None else f"{share:.1%}"

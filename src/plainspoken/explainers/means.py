@@ -7,9 +7,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from plainspoken.circuits.named_tokens import LatentTokens
 from plainspoken.config import ExplainConfig
 from plainspoken.language.text import Text
-from plainspoken.latents.named_tokens import LatentTokens
 from plainspoken.latents.table import FiringTable
 from plainspoken.llm.open import Llm
 from plainspoken.types import Explanation, Failure, Pairs, Simulation

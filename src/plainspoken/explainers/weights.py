@@ -1,6 +1,6 @@
 """The weights explainer: a language model is told which tokens a latent's weights speak of, and shown no text.
 
-`latents.named_tokens` says how they are found: those that its decoder makes likelier, and those whose embedding makes
+`circuits.named_tokens` says how they are found: those that its decoder makes likelier, and those whose embedding makes
 it fire by itself. What the latent reads of a context is in neither.
 """
 
@@ -48,5 +48,5 @@ def open_weights(means: ExplainMeans) -> Explain[Text]:
 
 
 def listed(tokens: Sequence[int], text: Text) -> str:
-    """Tokens between quotation marks, with commas."""
-    return ", ".join(quoted(token, text.pieces) for token in tokens)
+    """Tokens between quotation marks, with commas; none where the latent reads an FFN's output, and no embedding."""
+    return ", ".join(quoted(token, text.pieces) for token in tokens) or "(not known)"

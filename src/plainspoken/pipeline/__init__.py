@@ -2,6 +2,7 @@
 
 from plainspoken.pipeline.asked import FailureCount, asked_a_stand_in, failure_counts, llm_costs
 from plainspoken.pipeline.chain import STAGES
+from plainspoken.pipeline.circuit_verbs import connections, head_norms, intervene, replace_ffns, trace
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.results import CoderResult, Comparison, Results, coder_results
 from plainspoken.pipeline.run import (
@@ -11,11 +12,8 @@ from plainspoken.pipeline.run import (
     dry_run,
     dry_scores,
     generate,
-    intervene,
-    replace_ffns,
     run,
     scores,
-    trace,
 )
 
 __all__ = [
@@ -30,11 +28,13 @@ __all__ = [
     "asked_a_stand_in",
     "coder_results",
     "compare_coders",
+    "connections",
     "dashboards",
     "dry_run",
     "dry_scores",
     "failure_counts",
     "generate",
+    "head_norms",
     "intervene",
     "llm_costs",
     "replace_ffns",

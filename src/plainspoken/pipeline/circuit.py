@@ -13,6 +13,7 @@ from torch import Tensor
 from plainspoken.circuits.asking import piece
 from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.graph import Node
+from plainspoken.circuits.weights import Weights, weights_of
 from plainspoken.coders import Coder, load_coder, read_extra
 from plainspoken.corpus.pieces import special_ids
 from plainspoken.errors import CoderError, RunError, UsageError
@@ -89,6 +90,13 @@ class RunCircuits:
                 )
             found[site] = load_coder(folder).to(self.lm.device)
         return found
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The model's weights with those of its FFNs' transcoders: an SAE reads what its FFN puts out, no stream."""
+        chosen = self.site_of_layer.values()
+        coders = {site: self.coders[site] for site in chosen if self.coders[site].spec.kind == "transcoder"}
+        return weights_of(anatomy(self.lm), coders)
 
     @cached_property
     def site_of_layer(self) -> dict[int, Site]:
@@ -184,14 +192,13 @@ class RunCircuits:
         fidelity = None if scores is None else getattr(scores, FIDELITY).of(node.index)
         return replace(node, text=None if known is None else known.text, fidelity=fidelity)
 
-    def about(self, prompt: str, **more: Any) -> dict[str, Any]:
-        """What a file about a circuit says of where it is from."""
+    def about(self, **more: Any) -> dict[str, Any]:
+        """What a file about a circuit says of where it is from, and `more`, such as its prompt."""
         kept = {site.module: self._workplace.folder(Unit("train", site.module)).manifest() for site in self.coders}
         return {
             "model": self.lm.name,
             "model_fingerprint": self.lm.fingerprint,
             "coders": {module: None if m is None else m.output_digest for module, m in kept.items()},
-            "prompt": prompt,
             "fidelity_of": f"{FIDELITY} of the calibrated level with the true activation, on documents of their own",
             "seed": self._workplace.config.seed,
             "versions": versions(),

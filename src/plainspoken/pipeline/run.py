@@ -20,11 +20,8 @@ from plainspoken.pipeline.workplace import Workplace
 if TYPE_CHECKING:
     from plainspoken.pipeline.dashboard import Made
     from plainspoken.pipeline.dry import DryRun
-    from plainspoken.pipeline.intervening import Intervened
-    from plainspoken.pipeline.replacing import Measured
-    from plainspoken.pipeline.tracing import Traced
 else:  # they bring torch
-    DryRun = Intervened = Made = Measured = Traced = Any
+    DryRun = Made = Any
 
 
 @dataclass(frozen=True)
@@ -156,83 +153,6 @@ def generate(
             require_follows(workplace.config.simulate.simulator)
             bring_up(workplace, STAGES, "calibrate")
         return speak(workplace, prompt, rewritten=rewritten, tokens=tokens, temperature=temperature, seed=seed)
-
-
-def trace(
-    root: Path | str,
-    prompt: str,
-    target: str = "logits",
-    *,
-    node_share: float = 0.8,
-    edge_share: float = 0.98,
-    paths: int = 10,
-    simulated: bool = False,
-    heads: bool = False,
-    silent: bool = False,
-    effects: int = 0,
-    out: Path | None = None,
-    device: str | None = None,
-    progress: Progress = SILENT,
-) -> Traced:
-    """The circuit behind a target at a prompt, written down as a graph and a drawing.
-
-    target: as `circuits.asking.parse_target` has it. The rest: as `TraceSettings` has it. The sentences are taken as
-    they stand now; a run is brought up to its coders alone, and to `calibrate` where `simulated`.
-    """
-    from plainspoken.circuits.asking import parse_target
-    from plainspoken.pipeline.tracing import TraceSettings, trace
-
-    asked = parse_target(target)
-    settings = TraceSettings(node_share, edge_share, paths, simulated, heads, silent, effects)
-    workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked():
-        bring_up(workplace, STAGES, "calibrate" if simulated else "train")
-        return trace(workplace, prompt, asked, settings, out)
-
-
-def intervene(
-    root: Path | str,
-    prompt: str,
-    *,
-    ablate: Sequence[str] = (),
-    scale: Sequence[str] = (),
-    set_to: Sequence[str] = (),
-    hold_attention: bool = False,
-    tokens: int = 0,
-    temperature: float = 1.0,
-    seed: int = 0,
-    device: str | None = None,
-    progress: Progress = SILENT,
-) -> Intervened:
-    """What the run's model says next at a prompt with latents ablated, scaled or set, beside what it says as it is.
-
-    ablate, scale, set_to: as `circuits.intervention_words.parse_interventions` has them. The rest: as
-    `InterveningSettings` has it. Nothing is written down. The run is brought up as `trace` does.
-    """
-    from plainspoken.circuits.intervention_words import parse_interventions
-    from plainspoken.pipeline.intervening import InterveningSettings, intervene
-
-    asked = parse_interventions(ablate, scale, set_to)
-    settings = InterveningSettings(hold_attention, tokens, temperature, seed)
-    workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked():
-        bring_up(workplace, STAGES, "calibrate" if workplace.path("explain").exists() else "train")
-        return intervene(workplace, prompt, asked, settings)
-
-
-def replace_ffns(
-    root: Path | str, *, tokens: int | None = None, device: str | None = None, progress: Progress = SILENT
-) -> Measured:
-    """Every FFN that has a coder replaced by it at once, and each alone, on calibrate documents; written down.
-
-    tokens: of text, at most; None: `measure.tokens`. A run without coders is brought up to them first.
-    """
-    from plainspoken.pipeline.replacing import replace_ffns
-
-    workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked():
-        bring_up(workplace, STAGES, "train")
-        return replace_ffns(workplace, tokens)
 
 
 def scores(

@@ -7,13 +7,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from plainspoken.circuits.named_tokens import LatentTokens, latent_tokens
 from plainspoken.coders import Coder, load_coder
 from plainspoken.explainers import ExplainMeans, explainer_named
 from plainspoken.language.counted import counted
 from plainspoken.language.reading import Reading, read_rows
 from plainspoken.language.text import Text
 from plainspoken.latents import FiringTable
-from plainspoken.latents.named_tokens import LatentTokens, latent_tokens
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.rewrite.spans import chance, drawn, spans
 from plainspoken.simulators import Simulate, SimulateMeans, require_follows, simulator_named

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from plainspoken.circuits import named
 from plainspoken.circuits.asking import Asked, piece, root_asked
 from plainspoken.circuits.attribution import attribution_graph
 from plainspoken.circuits.frozen import Frozen, Latents
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.circuits.lines import node_words, signed, strongest_paths
 from plainspoken.circuits.study import Known, Look, require_visible
+from plainspoken.circuits.vocabulary import exciting, unembedding
+from plainspoken.circuits.weights import connections, decoder_vectors, pushforward
 from plainspoken.coders import Coder
 from plainspoken.errors import UsageError
 from plainspoken.latents import FiringTable
@@ -78,19 +79,19 @@ def look_lines(
     """
     coder = coder_of(circuits, subject)
     require_visible(known, look, subject.layer)
-    of = anatomy(circuits.lm)
+    weights, latents = circuits.weights, torch.tensor([subject.latent])
     match look:
         case "weights":
             return weight_lines(circuits, subject, coder)
         case "promoted":
-            return token_lines(
-                circuits, named.promoted(of, subject.layer, coder, subject.latent), "promoted", "suppressed"
-            )
+            found = unembedding(weights.of, decoder_vectors(weights, subject.layer, latents))
+            return token_lines(circuits, found[0], "promoted", "suppressed")
         case "deembedding":
-            found = named.deembedded(of, subject.layer, coder, subject.latent)
-            return token_lines(circuits, found, "answers to", "is held down by")
+            found = exciting(weights.of, circuits.site_of_layer[subject.layer], coder.W_enc[latents])
+            assert found is not None, "a transcoder of an FFN reads embeddings"
+            return token_lines(circuits, found[0], "answers to", "is held down by")
         case "sources" | "targets":
-            return neighbour_lines(circuits, subject, coder, look == "sources")
+            return neighbour_lines(circuits, subject, look == "sources")
         case "circuit":
             if number is None or not 1 <= number <= len(prompts):
                 raise UsageError(
@@ -124,13 +125,15 @@ def token_lines(circuits: RunCircuits, score: Float[Tensor, " vocabulary"], most
     return [f"{most}:", *told(order), f"{least}:", *told(order[::-1])]
 
 
-def neighbour_lines(circuits: RunCircuits, subject: Subject, coder: Coder, earlier: bool) -> list[str]:
+def neighbour_lines(circuits: RunCircuits, subject: Subject, earlier: bool) -> list[str]:
     """The latents of each earlier (later) layer with the strongest connections by weights, by their numbers."""
-    of, lines = anatomy(circuits.lm), list[str]()
-    for layer, site in sorted(circuits.site_of_layer.items()):
+    weights, latents, lines = circuits.weights, torch.tensor([subject.latent]), list[str]()
+    for layer in weights.coders:
         if (layer < subject.layer) if earlier else (layer > subject.layer):
-            weigh = named.from_earlier if earlier else named.to_later
-            weight = weigh(of, subject.layer, coder, subject.latent, layer, circuits.coders[site]).cpu()
+            if earlier:
+                weight = connections(weights, layer, subject.layer, latents)[0].cpu()
+            else:
+                weight = pushforward(weights, layer, decoder_vectors(weights, subject.layer, latents))[0].cpu()
             order = weight.abs().argsort(descending=True, stable=True)[:NEIGHBOURS].tolist()
             lines += [f"layer {layer}:", *(f"  {signed(float(weight[i]))}  {layer}/{i}" for i in order)]
     return lines or [f"no coder stands {'before' if earlier else 'behind'} layer {subject.layer}"]

@@ -15,9 +15,11 @@ from plainspoken.circuits.effects_told import record
 from plainspoken.circuits.files import save_graph
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Graph
+from plainspoken.circuits.heads import edge_lines
 from plainspoken.circuits.lines import line, path_lines, strongest_paths
 from plainspoken.circuits.parting import Parting, overlap, parting
 from plainspoken.circuits.paths import strongest_paths as greedy_paths
+from plainspoken.circuits.supernodes import by_latent, collapsed, grouped
 from plainspoken.circuits.viewer_export import save_viewer_graph
 from plainspoken.errors import UsageError
 from plainspoken.pipeline.circuit import Prompt, RunCircuits
@@ -29,7 +31,7 @@ from plainspoken.store.atomic import storage_error
 from plainspoken.store.manifest import digest
 
 MOST_PARTINGS = 50
-OPTIONAL = ("true.json", "parting.json", "effects.json", "effects.html")
+OPTIONAL = ("true.json", "parting.json", "effects.json", "effects.html", "grouped.html")
 """Files of a trace that it has only where they were asked for."""
 HEAD_ROUNDS = 4
 """Steps of a path with its heads, at most."""
@@ -53,6 +55,10 @@ class TraceSettings:
     """A latent may be explained where it does not fire: what holds it down."""
     effects: int = 0
     """Latents of most influence to ablate, and as many others as a control: what edges predict against what happens."""
+    group: bool = False
+    """A latent at several tokens is one supernode, and a second drawing has it as one node."""
+    by_head: int = 0
+    """Strongest edges into each root, and each latent on the paths shown, that are told by their heads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,8 @@ class Traced:
     prompt: Prompt
     paths: Mapping[str, Sequence[str]]
     """By what is explained, in words: its strongest paths, a line each."""
+    by_head: Mapping[str, Sequence[str]]
+    """Likewise, where that was asked for: its strongest edges, and those of latents on its paths, by their heads."""
     without_coder: Sequence[int]
     parts: Sequence[Parting]
     overlap: float | None
@@ -73,6 +81,8 @@ class Traced:
     """The overlap where each latent is simulated by another's sentence: the control."""
     effects: Effects | None
     files: Mapping[str, Path]
+    grouped: bool = False
+    """Whether latents at several tokens were to be supernodes."""
 
 
 def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSettings, out: Path | None = None) -> Traced:
@@ -93,7 +103,9 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     graph = found.graph
     parts, common, control = _parted(workplace, circuits, prompt, target, text, settings, true, found)
     show = _with_heads if settings.heads else _through_heads
-    paths = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
+    shown = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
+    paths = {name: each.lines for name, each in shown.items()}
+    by_head = {name: _by_head(found, each.nodes, settings.by_head) for name, each in shown.items() if settings.by_head}
     folder = out or workplace.path("trace") / _slug(text, target, settings)
     measured = _effects(workplace, circuits, found, settings.effects)
     overlaps = {"overlap": common, "overlap_shuffled": control}
@@ -101,7 +113,9 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
         files = _written(folder, found, parts, overlaps, true.graph if settings.simulated else None, measured)
     except OSError as error:
         raise storage_error(error, folder) from error
-    return Traced(graph, prompt, paths, circuits.without_coder(), parts, common, control, measured, files)
+    return Traced(
+        graph, prompt, paths, by_head, circuits.without_coder(), parts, common, control, measured, files, settings.group
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,27 +159,51 @@ def _traced(
     label = "tracing with shuffled sentences" if shuffled else label
     with workplace.progress.track(f"{label} (rows)", None) as advance:
         graph = attribution_graph(frozen, root, prompt.spelled, settings.node_share, settings.edge_share, advance)
-    about = circuits.about(text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes))
+    about = circuits.about(prompt=text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes))
+    graph = grouped(graph, by_latent(graph)) if settings.group else graph
     return _Found(frozen, root, replace(graph, about=about).with_nodes(circuits.tell))
 
 
-def _through_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> Sequence[str]:
+@dataclass(frozen=True)
+class _Paths:
+    """Lines to show, and the graph's nodes on them that anything enters, the root first."""
+
+    lines: Sequence[str]
+    nodes: Sequence[int]
+
+
+def _through_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> _Paths:
     """The strongest paths of the graph, whichever heads they pass."""
-    return path_lines(found.graph, strongest_paths(found.graph, root, most))
+    paths = strongest_paths(found.graph, root, most)
+    on_them = [node for path in paths for node in path.nodes]
+    return _Paths(path_lines(found.graph, paths), _entered(found.graph, [root, *on_them]))
 
 
-def _with_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> Sequence[str]:
-    """Paths with the heads that they pass, from a greedy search."""
+def _with_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> _Paths:
+    """Paths with the heads that they pass, from a greedy search; some of its nodes the graph may not have."""
     tokens = found.graph.tokens
     node = found.graph.nodes[root]
     paths = greedy_paths(
         found.frozen, found.root.targets[root : root + 1], node, tokens, HEAD_ROUNDS, keep=max(most, 1)
     )
     kept = paths.rounds[-1][:most]
-    return [
+    lines = [
         line(float(paths.weight[path]), [circuits.tell(paths.nodes[i]) for i in paths.steps(path)], tokens)
         for path in kept
     ]
+    ids = [paths.nodes[i].id for path in kept for i in paths.steps(path)]
+    known = [found.graph.number[each] for each in ids if each in found.graph.number]
+    return _Paths(lines, _entered(found.graph, [root, *known]))
+
+
+def _entered(graph: Graph, nodes: Sequence[int]) -> list[int]:
+    """Those that edges lead to, each once."""
+    entered = {*graph.target.tolist()}
+    return [node for node in dict.fromkeys(nodes) if node in entered]
+
+
+def _by_head(found: _Found, nodes: Sequence[int], count: int) -> tuple[str, ...]:
+    return tuple(each for node in nodes for each in edge_lines(found.frozen, found.graph, node, count, found.root))
 
 
 def _effects(workplace: Workplace, circuits: RunCircuits, found: _Found, n: int) -> Effects | None:
@@ -204,6 +242,9 @@ def _written(
         write_json(files["effects.json"], record(measured, influence, graph.about))
         write_effects_page(measured, graph.tokens, graph.about, files["effects.html"])
     write_circuit_page(graph, files["circuit.html"], parts[:MOST_PARTINGS])
+    if graph.supernodes:
+        files["grouped.html"] = folder / "grouped.html"
+        write_circuit_page(collapsed(graph), files["grouped.html"])
     return files
 
 

@@ -26,7 +26,7 @@ EMPTY = 14
 LETTER = 6.6
 """Width of a letter of a token, at the size at which the page shows it."""
 
-_WORDY = ("latent", "logit", "direction")
+_WORDY = ("latent", "logit", "direction", "group")
 
 OUTPUT, EMBEDDING, ALL = -2, -1, -1
 """Rows and the column that are no layer's and no token's."""

@@ -30,6 +30,7 @@ from plainspoken.store import write_text
 
 DRAWN = 300
 """Edges that are drawn before more are asked for."""
+_GROUPED = ", what stands at several tokens as one node"
 TABLED, PATHS = 60, 12
 """Edges in the table, and paths told as lines."""
 _KINDS = {
@@ -87,7 +88,7 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
     return rendered(
         "circuit.html",
         script="circuit.js",
-        title=title or f"What leads to {_roots(graph)}",
+        title=title or f"What leads to {_roots(graph)}{_GROUPED if _has_groups(graph) else ''}",
         tokens=tokens,
         layout=placed,
         height=HEIGHT,
@@ -191,9 +192,10 @@ def _drawn(graph: Graph, placed: Layout) -> list[Drawn]:
 def _label(graph: Graph, node: Node, wide: bool) -> str:
     """What fits a box."""
     match node.kind:
-        case "latent":
-            label = str(node.index) + (f" {node.text}" if wide and node.text else "")
-        case "token" | "logit" | "direction" | "group":
+        case "latent" | "group":
+            name = node.label if node.kind == "group" else str(node.index)
+            label = name + (f" {node.text}" if wide and node.text else "")
+        case "token" | "logit" | "direction":
             label = _shown(node.label) if node.label else str(node.index)
         case "head":
             label = f"h{node.index} ←@{node.position}"
@@ -236,12 +238,18 @@ def _roots(graph: Graph) -> str:
 
 
 def _paths(graph: Graph) -> list[str]:
-    """The strongest paths to the root of most influence."""
+    """The strongest paths to the root of most influence; none through groups, which would mix what they hold."""
+    if _has_groups(graph):
+        return []
     roots = sorted(set(graph.target.tolist()) - set(graph.source.tolist()), key=lambda i: (-graph.influence[i], i))
     try:
         return list(path_lines(graph, strongest_paths(graph, roots[0], PATHS))) if roots else []
     except UsageError as error:  # of a graph with a circle, which is drawn all the same
         return [str(error)]
+
+
+def _has_groups(graph: Graph) -> bool:
+    return any(node.kind == "group" for node in graph.nodes)
 
 
 def _row(graph: Graph, edge: int) -> tuple[str, str, str]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from plainspoken.circuits.dashboard import Connections, TokenEffects
+from plainspoken.circuits.dashboard import Connections
 from plainspoken.circuits.dashboard_file import Dashboards
+from plainspoken.circuits.vocabulary import TokenEffects
 from plainspoken.language.counted import counted
 from plainspoken.report import numbers
 from plainspoken.report.pages import as_json, rendered

@@ -23,7 +23,7 @@ def render_effects(effects: Effects, tokens: Sequence[str], about: Mapping[str, 
     roots = [node_words(node, tokens) for node in effects.roots]
     return rendered(
         "effects.html",
-        filters={"drawn": lambda drawn: Markup(drawn)},  # by matplotlib, which escapes every text it writes
+        filters={"drawn": Markup},  # by matplotlib, which escapes every text it writes
         title=f"What is predicted of ablations, and what they do: {numbers.listing(roots)}",
         latents=counted(len(effects.measured.latents), "latent"),
         control=counted(len(effects.control.latents), "latent"),

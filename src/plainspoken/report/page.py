@@ -1,10 +1,11 @@
 """One self-contained HTML file from a ReportData: figures drawn, numbers formatted, everything dynamic escaped."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -157,7 +158,7 @@ def _figures_bold(text: str) -> Markup:
     return Markup(re.sub(r"[−+]?[\d.,]+%( \[[^\]]*\])?", r'<strong class="figure">\g<0></strong>', str(escape(text))))
 
 
-def _filters() -> dict[str, object]:
+def _filters() -> dict[str, Callable[..., Any]]:
     return {
         "count": numbers.count,
         "counted": counted,

@@ -116,15 +116,15 @@ def light() -> Palette:
     return Palette(colours[INK], colours[MUTED], colours[LINE], tuple(map(colours.__getitem__, PAGE.series)))
 
 
-def png(figure: Figure) -> bytes:
-    """The figure on white, 144 pixels an inch, in as many colours as a line drawing needs."""
+def png(figure: Figure, colours: int = 64) -> bytes:
+    """The figure on white, 144 pixels an inch, in as many colours as a line drawing needs; shades need more."""
     figure.set_facecolor("white")
     figure.set_dpi(144)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     buffer = io.BytesIO()
     pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
-    pixels.quantize(64, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    pixels.quantize(colours, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 

@@ -1,14 +1,16 @@
 """What weights speak of in tokens, against the model itself, run on one token or a direction at a time."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from plainspoken.circuits.named_tokens import latent_tokens
 from plainspoken.coders import Coder, CoderSpec
 from plainspoken.errors import ModelError
-from plainspoken.latents.named_tokens import latent_tokens
-from plainspoken.lm import LanguageModel, capture, resolve_sites
+from plainspoken.lm import LanguageModel, capture, resolve_sites, wrap_lm
 from plainspoken.types import Site
 from planted import SITE, SPOKEN_TOKENS
 
@@ -32,10 +34,6 @@ def unsettle(norm: nn.Module) -> None:
 @pytest.fixture(params=["neox", "llama"])
 def lm(request: pytest.FixtureRequest) -> LanguageModel:
     """A random model whose norms have gains and biases of their own: a LayerNorm's, an RMS norm's."""
-    import copy
-
-    from plainspoken.lm import wrap_lm
-
     found: LanguageModel = request.getfixturevalue(request.param)
     model = copy.deepcopy(found.model)
     for module in model.modules():
@@ -53,7 +51,10 @@ def spelling(lm: LanguageModel) -> list[int]:
 
 
 def test_promoted_is_the_change_of_the_logits_along_the_decoder_row(lm: LanguageModel) -> None:
-    """The derivative of the model's own norm and unembedding, where the norm's divisor is 1 and stays as it is."""
+    """The derivative of the model's own norm and unembedding, where the norm's divisor is 1 and stays as it is.
+
+    Less the mean over the vocabulary: a shift of all logits changes nothing.
+    """
     site = resolve_sites(lm, "*.layers.1.mlp" if hasattr(lm.model, "gpt_neox") else "model.layers.1.mlp")[0]
     coder = random_coder(site)
     found = latent_tokens(lm, coder, site, TOP)
@@ -68,7 +69,7 @@ def test_promoted_is_the_change_of_the_logits_along_the_decoder_row(lm: Language
         h -= (h @ moved) / (moved @ moved) * moved  # so that the divisor does not change along the row
         h *= 1e4 / h.square().mean().sqrt()  # and epsilon does not count
         _, change = torch.func.jvp(lambda x: head(norm(x)), (h,), (row,))
-        slow = (change * 1e4)[ids]
+        slow = ((change - change.mean()) * 1e4)[ids]
         order = slow.argsort(descending=True)[:TOP]
         assert found.promoted[latent].tolist() == [ids[i] for i in order]
         np.testing.assert_allclose(found.promoted_score[latent], slow[order], rtol=1e-3, atol=1e-3)
@@ -112,7 +113,10 @@ def test_at_the_first_layer_of_parallel_residuals_read_is_the_true_pre_activatio
 
 
 def test_a_planted_latent_reads_its_own_token(planted) -> None:
-    found = latent_tokens(planted.lm, planted.coder, SITE, 3)
+    """Its codes are centred and of size 1, so that a new layer norm does what the identity before the FFN does."""
+    model = copy.deepcopy(planted.lm.model)
+    model.gpt_neox.layers[0].post_attention_layernorm = nn.LayerNorm(planted.lm.d_model)
+    found = latent_tokens(wrap_lm(model, planted.lm.tokenizer, "planted"), planted.coder, SITE, 3)
     assert found.read[:SPOKEN_TOKENS, 0].tolist() == list(range(1, SPOKEN_TOKENS + 1))
 
 
@@ -129,6 +133,12 @@ def test_tokens_without_text_are_never_named(neox: LanguageModel) -> None:
     site = resolve_sites(neox, "gpt_neox.layers.0.mlp")[0]
     found = latent_tokens(neox, random_coder(site), site, 10**6)
     assert set(found.read.ravel().tolist()) == set(found.promoted.ravel().tolist()) == set(spelling(neox))
+
+
+def test_an_sae_of_an_ffn_reads_no_embedding(neox: LanguageModel) -> None:
+    site = Site("gpt_neox.layers.0.mlp", "resid", 16, 16)
+    found = latent_tokens(neox, random_coder(site), site, 3)
+    assert found.read.shape == found.read_score.shape == (30, 0) and found.promoted.shape == (30, 3)
 
 
 def test_a_coder_of_another_width_is_refused(neox: LanguageModel) -> None:

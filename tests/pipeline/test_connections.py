@@ -1,0 +1,165 @@
+"""Connections: what the verb writes is what dense products and means say; what is asked wrongly is told."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from plainspoken import pipeline
+from plainspoken.circuits.connected_file import load_connections
+from plainspoken.circuits.means import mean_attributions, overlaps
+from plainspoken.circuits.weights import ov_norms
+from plainspoken.cli.app import app
+from plainspoken.config import Config
+from plainspoken.lm.anatomy import anatomy
+from plainspoken.pipeline.chain import STAGES
+from plainspoken.pipeline.circuit import RunCircuits
+from plainspoken.pipeline.connecting import CONTROLS
+from plainspoken.pipeline.explanations import read_explanations
+from plainspoken.pipeline.shelves import load_rows, load_scores
+from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.workplace import Workplace
+
+SITE = "gpt_neox.layers.0.mlp"
+
+
+@pytest.fixture(scope="module")
+def both(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a coder in each of the two layers, to which connections are written; it is not explained."""
+    folder = tmp_path_factory.mktemp("connections") / "run"
+    pipeline.run(replace(tiny, site="gpt_neox.layers.*.mlp"), folder, target="train")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def circuits(both: Path) -> RunCircuits:
+    return RunCircuits(Workplace(both, stored_config(both), STAGES))
+
+
+@pytest.fixture(scope="module")
+def firing(both: Path, circuits: RunCircuits) -> int:
+    """A latent of layer 1 that fires in the explain documents."""
+    rows, latents = load_rows(Workplace(both, stored_config(both), STAGES), "explain"), range(12)
+    return int(mean_attributions(circuits.lm, circuits.coders, rows, 1, latents, [0], 6, 0).fired[0])
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "80"})
+
+
+def said(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+def test_what_is_written_is_the_dense_products(both: Path, circuits: RunCircuits, firing: int) -> None:
+    made = pipeline.connections(both, f"1/{firing}", top=12)
+    found, of = made.found, circuits.weights.of
+    assert load_connections(made.files["connections.json"]) == found
+    lower, upper = circuits.weights.coders[0], circuits.weights.coders[1]
+    W_dec, norm = lower.W_dec.detach(), of.layers[1].ffn_norm
+    dense = (norm.linear(W_dec, torch.ones(12)) @ upper.W_enc[firing]).tolist()
+    assert [each.latent for each in found.sources] == sorted(range(12), key=lambda i: -abs(dense[i]))
+    for each in found.sources:
+        assert each.weight == pytest.approx(dense[each.latent], rel=1e-4, abs=1e-6)
+        assert each.text is None
+    assert found.targets == found.from_heads == found.to_heads == (), "the last of two parallel layers"
+    assert found.texts is None and found.about["model_fingerprint"] == circuits.lm.fingerprint
+    assert {"coders", "seed", "versions", "settings"} <= set(found.about)
+    back = pipeline.connections(both, "0/3", top=12).found
+    assert {each.latent: each.weight for each in back.targets}[firing] == pytest.approx(dense[3], rel=1e-4, abs=1e-6)
+
+
+def test_overlaps_stand_beside_those_with_other_latents_that_fire(
+    both: Path, circuits: RunCircuits, firing: int
+) -> None:
+    found = pipeline.connections(both, f"1/{firing}", texts=6, top=3).found
+    again = pipeline.connections(both, f"1/{firing}", texts=6, top=3).found
+    texts, seed = found.texts, stored_config(both).seed
+    assert texts is not None and again == found
+    rows = load_rows(Workplace(both, stored_config(both), STAGES), "explain")
+    means = mean_attributions(circuits.lm, circuits.coders, rows, 1, [firing], [0], 6, seed)
+    assert means.of[0] is not None
+    mean = means.of[0][0]
+    assert (texts.rows, texts.tokens, texts.firings) == (6, means.tokens, mean.firings.sum())
+    assert firing not in texts.controls and {*texts.controls} <= {*means.fired.tolist()}
+    assert len(texts.controls) == min(CONTROLS, len(means.fired) - 1) > 0
+    [source] = texts.layers
+    order = np.argsort(-np.abs(mean.mean), kind="stable")[:3]
+    assert [each.latent for each in source.strongest] == order.tolist()
+    assert [each.mean for each in source.strongest] == pytest.approx(mean.mean[order].tolist())
+    W_dec, norm = circuits.weights.coders[0].W_dec.detach(), circuits.weights.of.layers[1].ffn_norm
+    dense = (norm.linear(W_dec, torch.ones(12)) @ circuits.weights.coders[1].W_enc.T).detach().double().numpy()
+    [compared] = source.overlaps  # of 12 latents 10 are some of them, and 20 all
+    [mine] = overlaps(mean, dense[:, firing], seed, (10,))
+    assert (compared.top, compared.share, compared.low, compared.high) == (10, mine.share, mine.low, mine.high)
+    others = [overlaps(mean, dense[:, i], seed, (10,))[0].share for i in texts.controls]
+    assert compared.control == pytest.approx(np.mean(others))
+    assert compared.control_low is not None and compared.control_low <= compared.control + 1e-9
+
+
+def test_the_verb_prints_within_80_columns_and_where_the_file_is(both: Path, firing: int) -> None:
+    result = call("connections", both, "--latent", f"latent:1/{firing}", "--texts", 6, "--top", 4)
+    assert result.exit_code == 0, result.output
+    for words in ("excited by:", "suppresses:", "reads from earlier latents:", "fires at", "top 10", "control"):
+        assert words in result.output
+    lines = [line for line in result.output.splitlines() if "connections.json" not in line]
+    assert max(map(len, lines)) <= 80
+    path = both / "connections" / f"latent-1-{firing}-texts-6" / "connections.json"
+    assert str(path) in result.output.replace("\n", "") and path.is_file()
+
+
+def test_the_sentence_is_told_as_it_stands_with_how_well_it_foretells(copy: Path) -> None:
+    """Of a run that is explained and scored; of one coder, so that there is nothing before it or behind it."""
+    written = read_explanations(copy / "explain" / SITE)
+    scores = load_scores(Workplace(copy, stored_config(copy), STAGES), SITE).correlation
+    latent = next(i for i in written if scores.of(i) is not None)
+    found = pipeline.connections(copy, f"0/{latent}").found
+    assert (found.text, found.fidelity) == (written[latent].text, scores.of(latent))
+    assert found.sources == found.targets == () and found.excited
+
+
+def test_without_a_latent_the_heads_are_drawn(both: Path, circuits: RunCircuits) -> None:
+    result = call("connections", both)
+    assert result.exit_code == 0 and "OV norms" in result.output, result.output
+    kept = json.loads((both / "connections" / "heads.json").read_text())
+    assert np.allclose(kept["norms"], ov_norms(anatomy(circuits.lm)).numpy())
+    with Image.open(both / "connections" / "heads.png") as picture:
+        assert picture.width > 300 and picture.height > 150
+        colours = picture.convert("RGB").getcolors(1 << 20)
+        assert colours is not None and len(colours) > 10, "cells have shades"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--latent", "1/99"], "nearest: latent:1/11"),
+        (["--latent", "7/0"], "layers with one: 0, 1"),
+        (["--latent", "1.0"], "write LAYER/NUMBER"),
+        (["--latent", "1/0", "--through", "0/0"], "does not stand between"),
+        (["--latent", "1/0", "--through", "0/9"], "it has 2, the last 0/1"),
+        (["--latent", "0/0", "--texts", "3"], "no coder stands before layer 0"),
+        (["--texts", "3"], "name it with --latent"),
+    ],
+)
+def test_what_was_asked_wrongly_is_told_and_nothing_is_written(both: Path, options: list[str], words: str) -> None:
+    before = {*both.rglob("*")}
+    result = call("connections", both, *options)
+    assert result.exit_code == 2 and words in said(result), result.output
+    assert {*both.rglob("*")} == before
+
+
+def test_a_latent_that_fires_nowhere_in_the_texts_has_no_mean(both: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(both, tmp_path / "run"))
+    workplace = Workplace(run, stored_config(run), STAGES)
+    rows, circuits = load_rows(workplace, "explain"), RunCircuits(workplace)
+    found = mean_attributions(circuits.lm, circuits.coders, rows, 1, range(12), [0], 1, workplace.config.seed)
+    silent = next(i for i, each in enumerate(found.of) if each is None)
+    result = call("connections", run, "--latent", f"1/{silent}", "--texts", 1)
+    assert result.exit_code == 2 and "fires nowhere in the 1 row of explain" in said(result), result.output
+    assert not (run / "connections" / f"latent-1-{silent}-texts-1").exists()
