@@ -74,7 +74,12 @@ def condition(**changed) -> dict:
 
 def shown(capsys: pytest.CaptureFixture[str], *records: dict) -> str:
     show_conditions(records)
-    return capsys.readouterr().out
+    return in_one_line(capsys)
+
+
+def in_one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, prose that was wrapped at words put together again."""
+    return capsys.readouterr().out.replace("\n", " ")
 
 
 def test_how_many_latents_have_a_sentence_comes_before_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +125,7 @@ def test_of_edits_in_prompts_of_several_latents_it_is_said_whose_levels_an_effec
     ]
     told = "up to 20 latents stood in one prompt: the effect of one edit is of its own latent's levels alone"
     show_edits(edits, 20)
-    assert told in capsys.readouterr().out
+    assert told in in_one_line(capsys)
     for alone, in_prompt in ((edits, 1), (edits[1:], 20)):
         show_edits(alone, in_prompt)
         assert "prompt" not in capsys.readouterr().out

@@ -14,7 +14,6 @@ from plainspoken.cli.layout import Cell, Row
 from plainspoken.cli.show import OUT, UNBOUNDED, progress_on_terminal, show_error, show_rows
 from plainspoken.cli.which import run_folder
 from plainspoken.language.counted import counted
-from plainspoken.report.tokens import visible
 
 if TYPE_CHECKING:  # they bring torch
     from plainspoken.circuits.connected import Compared, Connected, Link, OverTexts, TokenScore
@@ -129,6 +128,7 @@ def _show_latent(found: "Connected") -> None:
 def _abreast(names: tuple[str, str], ends: "Sequence[Sequence[TokenScore]]", width: int) -> Iterator[str]:
     """Two lists of tokens side by side, each cut to half the width."""
     from plainspoken.circuits.lines import signed
+    from plainspoken.report.tokens import visible
 
     half = width // 2
     columns = [
