@@ -79,7 +79,7 @@ def shown(capsys: pytest.CaptureFixture[str], *records: dict) -> str:
 
 def in_one_line(capsys: pytest.CaptureFixture[str]) -> str:
     """What was printed, prose that was wrapped at words put together again."""
-    return capsys.readouterr().out.replace("\n", " ")
+    return " ".join(capsys.readouterr().out.split())
 
 
 def test_how_many_latents_have_a_sentence_comes_before_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
