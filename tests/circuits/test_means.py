@@ -1,5 +1,7 @@
 """Means over a corpus: the attributions at each firing, averaged; and their overlap with the weights' guess."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,9 @@ import torch
 from families_made import VOCABULARY, made_coders, made_lm
 from plainspoken.circuits.direct import direct, readers_of
 from plainspoken.circuits.frozen import freeze
-from plainspoken.circuits.means import MeanAttribution, mean_attributions, mean_overlaps, overlaps
+from plainspoken.circuits.means import MeanAttribution, mean_attributions, mean_overlaps
 from plainspoken.circuits.targets import firing_targets
-from plainspoken.circuits.weights import connections, weights_of
 from plainspoken.errors import LeakError, UsageError
-from plainspoken.lm.anatomy import anatomy
 from plainspoken.types import Part, Rows
 
 
@@ -74,17 +74,16 @@ def test_the_overlap_is_the_share_of_the_largest_in_common() -> None:
     pullback = np.array([5.0, -4, 3, 2, 1, 0, 0, 0])
     sums = np.array([[-9.0, 8, 0, 0, 1, 7, 0, 0]])
     mean = MeanAttribution(2, 0, 0, np.array([0]), sums, np.array([3]), 10)
-    strongest, highest = (overlaps(mean, pullback, 0, (1, 2, 3), ranking) for ranking in ("strongest", "highest"))
-    assert [each.share for each in strongest] == [1, 1, pytest.approx(2 / 3)]
-    assert [each.share for each in highest] == [0, 0, pytest.approx(0 / 3)]
-    assert all(each.low is None and each.high is None for each in strongest), "one document has no interval"
+    found = mean_overlaps(mean, pullback[None], 0, (1, 2, 3))
+    assert [each.share for each in found] == [1, 1, pytest.approx(2 / 3)], "whatever their signs"
+    assert all(each.low is None and each.high is None for each in found), "one document has no interval"
 
 
 def test_the_control_of_an_overlap_is_the_mean_of_those_with_other_pullbacks() -> None:
     generator = np.random.default_rng(1)
     sums, others = generator.normal(size=(6, 30)), generator.normal(size=(4, 30))
     mean = MeanAttribution(2, 0, 0, np.arange(6), sums, np.full(6, 2), 40)
-    each = [overlaps(mean, other, 3, (5,))[0].share for other in others]
+    each = [mean_overlaps(mean, other[None], 3, (5,))[0].share for other in others]
     [control] = mean_overlaps(mean, others, 3, (5,))
     assert control.share == pytest.approx(np.mean(each))
     assert control.low is not None and control.high is not None and control.low < control.high
@@ -95,22 +94,25 @@ def test_documents_that_are_alike_leave_no_uncertainty_and_others_do() -> None:
     pullback, one = generator.normal(size=40), generator.normal(size=40)
     counts = np.full(12, 5)
     alike = MeanAttribution(2, 0, 0, np.arange(12), np.tile(one, (12, 1)), counts, 60)
-    for each in overlaps(alike, pullback, 0):
+    for each in mean_overlaps(alike, pullback[None], 0):
         assert each.low == each.share == each.high
     noisy = MeanAttribution(2, 0, 0, np.arange(12), one + generator.normal(size=(12, 40)) * 3, counts, 60)
-    [each] = overlaps(noisy, pullback, 0, (10,))
+    [each] = mean_overlaps(noisy, pullback[None], 0, (10,))
     assert each.low is not None and each.high is not None and each.low < each.high
-    assert overlaps(noisy, pullback, 0, (10,)) == [each]
+    assert mean_overlaps(noisy, pullback[None], 0, (10,)) == [each]
 
 
-def test_where_every_latent_fires_alike_the_pullback_tells_the_mean_exactly() -> None:
-    """With z the same for all latents, contributions are the pullback times one factor."""
-    lm = made_lm("llama")
-    coders = made_coders(lm)
-    weights = weights_of(anatomy(lm), coders)
-    units = connections(weights, 0, 2, torch.tensor([4]))[0].numpy()
-    mean = MeanAttribution(2, 4, 0, np.arange(2), np.stack([units * 2, units * 3]), np.array([1, 1]), 9)
-    assert all(each.share == each.low == each.high == 1 for each in overlaps(mean, units, 0, (10, 20)))
+def test_coders_in_half_precision_have_the_means_of_their_own_weights() -> None:
+    lm = made_lm("gpt2")
+    halves = {site: deepcopy(coder).to(torch.bfloat16) for site, coder in made_coders(lm).items()}
+    wide = {site: deepcopy(coder).to(torch.float64) for site, coder in halves.items()}
+    found, wanted = (
+        mean_attributions(lm, each, made_rows(), 2, range(48), [0], 4, 0, torch.float64) for each in (halves, wide)
+    )
+    assert len(found.fired) and found.fired.tolist() == wanted.fired.tolist()
+    for latent in found.fired.tolist():
+        assert np.array_equal(found.of[latent][0].sums, wanted.of[latent][0].sums)
+    assert all(coder.W_enc.dtype == torch.bfloat16 for coder in halves.values())
 
 
 def test_what_has_no_mean_is_refused() -> None:

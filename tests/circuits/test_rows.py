@@ -1,7 +1,12 @@
 """Rows: the contributions of all sources, and nothing but them, make up a target."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+
 import pytest
 import torch
+from torch import Tensor
 
 from families_made import FAMILIES, made_scene, relative
 from frozen_oracle import Boost, HeldModel
@@ -48,6 +53,29 @@ def test_heads_and_the_bypass_make_up_the_row(family: str, dtype: torch.dtype, w
     for targets in (firing_targets(frozen, 2, slice(0, 5)), logit_targets(frozen, 8, None, [3])):
         bypass, by_head = rows_by_head(frozen, targets)
         assert relative(bypass + by_head.sum((0, 1)), rows(frozen, targets)) < within
+
+
+def cut(frozen: Frozen, keep: Callable[[int, Tensor], Tensor]) -> Frozen:
+    """The same with what attention mixes changed, layer by layer."""
+    return replace(frozen, layers=tuple(replace(at, mix=keep(i, at.mix)) for i, at in enumerate(frozen.layers)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_share_of_a_head_is_what_passes_it_and_no_later_one(family: str) -> None:
+    """Against the row of a model in which later heads mix nothing, and at the head's layer it alone does."""
+    frozen = made_scene(family).frozen
+    for targets in (firing_targets(frozen, 2, slice(0, 5)), logit_targets(frozen, 8, None, [3])):
+        bypass, by_head = rows_by_head(frozen, targets)
+        size = rows(frozen, targets).abs().max()
+        nothing = cut(frozen, lambda i, mix: torch.zeros_like(mix))
+        assert (bypass - rows(nothing, targets)).abs().max() < 1e-9 * size
+        for layer, head in product(range(len(frozen.layers)), range(by_head.shape[1])):
+            before = rows(cut(frozen, lambda i, mix, at=layer: mix * (i < at)), targets)
+            alone = torch.arange(by_head.shape[1]) == head
+            through = rows(
+                cut(frozen, lambda i, m, at=layer, one=alone: m * (one[:, None, None] if i == at else i < at)), targets
+            )
+            assert (by_head[layer, head] - (through - before)).abs().max() < 1e-9 * size, (layer, head)
 
 
 def _last_latent(frozen: Frozen, layer: int) -> tuple[Node, Targets]:

@@ -1,5 +1,7 @@
 """Connections of weights: with a prompt's factors put in, they are what is attributed at the prompt."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -146,6 +148,14 @@ def test_weights_in_half_precision_are_summed_in_float32(family: str) -> None:
     assert found.dtype == torch.float32
     whole = weights_of(anatomy(lm), {site: coder.double() for site, coder in coders.items()})
     assert relative(found.double(), connections(whole, 0, 2, torch.tensor([4]))) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma", "gemma2", "gemma3"])
+def test_norms_of_a_model_in_half_precision_are_its_modules_in_float32(family: str) -> None:
+    """Gemma's add 1 to their weight in float32, and what half precision would round of that is a percent of it."""
+    lm = made_lm(family, dtype=torch.bfloat16)
+    found = anatomy(lm).final.whole(x := torch.randn(5, lm.d_model))
+    assert relative(found, deepcopy(lm.model.model.norm).float()(x)) < 1e-6
 
 
 def test_what_is_not_connected_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +13,19 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from plainspoken import pipeline
-from plainspoken.circuits.connected_file import load_connections
-from plainspoken.circuits.means import mean_attributions, overlaps
+from plainspoken.circuits.connected_file import HeadNorms, load_connections
+from plainspoken.circuits.means import mean_attributions, mean_overlaps
 from plainspoken.circuits.weights import ov_norms
 from plainspoken.cli.app import app
+from plainspoken.cli.connections import _show_norms
+from plainspoken.cli.show import OUT
+from plainspoken.coders import read_extra
 from plainspoken.config import Config
+from plainspoken.errors import ModelError
 from plainspoken.lm.anatomy import anatomy
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.circuit import RunCircuits
-from plainspoken.pipeline.connecting import CONTROLS
+from plainspoken.pipeline.connecting import CONTROLS, make_norms
 from plainspoken.pipeline.explanations import read_explanations
 from plainspoken.pipeline.shelves import load_rows, load_scores
 from plainspoken.pipeline.stored import stored_config
@@ -96,9 +101,9 @@ def test_overlaps_stand_beside_those_with_other_latents_that_fire(
     W_dec, norm = circuits.weights.coders[0].W_dec.detach(), circuits.weights.of.layers[1].ffn_norm
     dense = (norm.linear(W_dec, torch.ones(12)) @ circuits.weights.coders[1].W_enc.T).detach().double().numpy()
     [compared] = source.overlaps  # of 12 latents 10 are some of them, and 20 all
-    [mine] = overlaps(mean, dense[:, firing], seed, (10,))
+    [mine] = mean_overlaps(mean, dense[:, firing][None], seed, (10,))
     assert (compared.top, compared.share, compared.low, compared.high) == (10, mine.share, mine.low, mine.high)
-    others = [overlaps(mean, dense[:, i], seed, (10,))[0].share for i in texts.controls]
+    others = [mean_overlaps(mean, dense[:, i][None], seed, (10,))[0].share for i in texts.controls]
     assert compared.control == pytest.approx(np.mean(others))
     assert compared.control_low is not None and compared.control_low <= compared.control + 1e-9
 
@@ -133,6 +138,29 @@ def test_without_a_latent_the_heads_are_drawn(both: Path, circuits: RunCircuits)
         assert picture.width > 300 and picture.height > 150
         colours = picture.convert("RGB").getcolors(1 << 20)
         assert colours is not None and len(colours) > 10, "cells have shades"
+
+
+def test_norms_that_are_no_numbers_are_refused_and_nothing_is_written(both: Path, tmp_path: Path) -> None:
+    workplace = Workplace(both, stored_config(both), STAGES)
+    broken = replace(workplace.lm, model=deepcopy(workplace.lm.model))
+    with torch.no_grad():
+        broken.model.gpt_neox.layers[1].attention.dense.weight[0, 0] = torch.nan
+    vars(workplace)["lm"] = broken
+    vars(broken)["fingerprint"] = read_extra(both / "train" / SITE)["lm_fingerprint"]  # as if trained on it
+    with pytest.raises(ModelError, match=r"head 1/0 of .* no finite number"):
+        make_norms(workplace, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_head_is_in_the_table_however_narrow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(OUT, "_width", 80)
+    _show_norms(HeadNorms(tuple(tuple(100.0 * at + head for head in range(32)) for at in range(1, 4)), {}))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert all(f"h{head}" in out.split() for head in range(32))
+    assert all(str(100 * at + head) in out.split() for at in range(1, 4) for head in range(32))
 
 
 @pytest.mark.parametrize(

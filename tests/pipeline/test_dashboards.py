@@ -118,3 +118,13 @@ def test_firings_of_another_coder_and_altered_tables_are_refused(copy: Path) -> 
     table.write_bytes(table.read_bytes()[:-4])
     with pytest.raises(StoreError, match=r"value\.npy is truncated"):
         pipeline.dashboards(copy)
+
+
+def test_an_altered_coder_is_refused(copy: Path) -> None:
+    """Its firings are those of the run's, and its weights would be told as theirs."""
+    weights = copy / "train" / SITE / "coder.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 0x80
+    weights.write_bytes(changed)
+    with pytest.raises(StoreError, match=r"coder\.safetensors"):
+        pipeline.dashboards(copy)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from plainspoken.pipeline.replacing import replace_ffns
 from plainspoken.pipeline.stages.measure import load_measures
 from plainspoken.pipeline.stored import stored_config
 from plainspoken.pipeline.workplace import Workplace
+from plainspoken.store import Manifest, sha256_file
 
 SITE = "gpt_neox.layers.0.mlp"
 
@@ -60,6 +62,9 @@ def test_losses_that_are_not_finite_are_told_and_nothing_is_written(copy: Path) 
     weights = load_file(file)
     weights["b_dec"] = torch.full_like(weights["b_dec"], 3e38)  # finite; its square is not
     save_file(weights, file)
+    manifest = Manifest.load(file.parent / "manifest.json")
+    written = {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
+    replace(manifest, outputs={**manifest.outputs, file.name: written}).save(file.parent / "manifest.json")
     with pytest.raises(ActivationError):
         replace_ffns(workplace)
     assert not (copy / "replace").exists()

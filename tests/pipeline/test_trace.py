@@ -18,7 +18,9 @@ from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.lines import signed
 from plainspoken.circuits.supernodes import by_latent
 from plainspoken.cli.app import app
+from plainspoken.config import Config
 from plainspoken.errors import CoderError
+from plainspoken.pipeline import run
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.circuit import RunCircuits
 from plainspoken.pipeline.explanations import CURRENT, read_explanations
@@ -93,6 +95,19 @@ def test_an_edited_sentence_is_the_one_that_is_simulated(copy: Path) -> None:
     assert before is not None and after.overlap is not None
 
 
+def test_a_target_that_no_sentence_tells_of_is_traced_where_it_truly_fires(tiny: Config, copy: Path) -> None:
+    few = replace(tiny, explain=replace(tiny.explain, latents=3))
+    run(few, copy, force=["explain"], target="calibrate")
+    circuits = RunCircuits(Workplace(copy, stored_config(copy), STAGES))
+    latents = circuits.frozen(circuits.prompt(PROMPT)).layers[0].latents
+    (site,) = circuits.coders
+    places = zip(latents.latent.tolist(), latents.position.tolist(), latents.pre.tolist(), strict=True)
+    latent, position, pre = next(p for p in places if p[0] not in circuits.sentences(site))
+    found = pipeline.trace(copy, PROMPT, f"latent:0/{latent}@{position}", simulated=True)
+    root = found.graph.nodes[0]
+    assert root.activation == 0 and root.value == pytest.approx(pre, rel=1e-4), "the same pre-activation, unsaid"
+
+
 def test_paths_with_heads_name_them(copy: Path) -> None:
     found = pipeline.trace(copy, PROMPT, heads=True, paths=12)
     assert any("head " in line for lines in found.paths.values() for line in lines)
@@ -137,10 +152,9 @@ def test_a_coder_of_another_model_is_refused(copy: Path) -> None:
     other = replace(workplace.lm, name="another")
     with torch.no_grad():
         next(iter(other.model.parameters())).add_(1.0)
-    circuits = RunCircuits(workplace)
-    circuits.lm = replace(other)
+    vars(workplace)["lm"] = other
     with pytest.raises(CoderError, match="a coder of another model"):
-        _ = circuits.coders
+        _ = RunCircuits(workplace).coders
 
 
 def test_effects_are_written_as_the_library_measures_them(copy: Path) -> None:

@@ -69,8 +69,13 @@ def accepted_coders(of: Anatomy, coders: Mapping[Site, Coder], dtype: torch.dtyp
                 f"the coder at '{site.module}' has widths {coder.spec.d_in} and {coder.spec.d_out}, and the stream has "
                 f"{d}: it was trained on another model; name one that was trained on this"
             )
-        found[layer] = coder if coder.W_enc.dtype == dtype else deepcopy(coder).to(dtype)
+        found[layer] = in_dtype(coder, dtype)
     return found
+
+
+def in_dtype(coder: Coder, dtype: torch.dtype) -> Coder:
+    """The coder itself, or a copy where its weights are of another type."""
+    return coder if coder.W_enc.dtype == dtype else deepcopy(coder).to(dtype)
 
 
 def _holds_nan(coder: Coder) -> bool:

@@ -9,13 +9,13 @@ note of April 2024, where the top 10, 20 and 50 of layer 2 overlap by 30, 25 and
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from plainspoken.circuits.accepted import in_dtype
 from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.targets import latent_targets
 from plainspoken.coders import Coder
@@ -27,7 +27,6 @@ from plainspoken.types import Rows, Site
 
 TOPS = (10, 20, 50)
 LEVEL = 0.05
-Ranking = Literal["highest", "strongest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +91,8 @@ def mean_attributions(
     some = np.sort(order[:most_rows])
     sums = [{source: _Sums() for source in sources} for _ in latents]
     fired = np.zeros(used[layer].spec.latents, bool)
-    sites = {site: coder for site, coder in coders.items() if any(coder is each for each in used.values())}
+    # Of half precision there is one copy, not one a row.
+    sites = {site: in_dtype(c, dtype) for site, c in coders.items() if any(c is each for each in used.values())}
     for r in some.tolist():
         length = int(np.flatnonzero(rows.mask[r]).max(initial=-1)) + 1
         if length:
@@ -180,38 +180,26 @@ class Overlap:
     high: float | None
 
 
-def overlaps(
-    mean: MeanAttribution,
-    pullback: Float[np.ndarray, " latents"],
-    seed: int,
-    tops: Sequence[int] = TOPS,
-    ranking: Ranking = "strongest",
-    draws: int = 1000,
-) -> list[Overlap]:
-    """How far the largest latents by the mean are those of the pullback of the same latent to the same layer.
-
-    `ranking`: by size in absolute terms ("strongest"), or by value ("highest": the paper's, which knows no inhibition).
-    Documents are resampled, with all their tokens. A latent whose mean is 0 is none of the largest.
-    """
-    return mean_overlaps(mean, pullback[None], seed, tops, ranking, draws)
-
-
 def mean_overlaps(
     mean: MeanAttribution,
     pullbacks: Float[np.ndarray, "n latents"],
     seed: int,
     tops: Sequence[int] = TOPS,
-    ranking: Ranking = "strongest",
     draws: int = 1000,
 ) -> list[Overlap]:
-    """The overlap as `overlaps` has it, averaged over pullbacks: those of other latents are its control."""
+    """How far the largest latents by the mean are those of pullbacks to the same layer, averaged over these: the
+    latent's own, or those of other latents as control.
+
+    Largest are those of most size, whatever their sign (the paper ranks by value, and knows no inhibition). Documents
+    are resampled, with all their tokens. A latent whose mean is 0 is none of the largest.
+    """
     documents = len(mean.firings)
     weights = np.ones((1, documents))
     if documents > 1:
         drawn = np.random.default_rng([seed, 0xB007]).multinomial(documents, np.full(documents, 1 / documents), draws)
         weights = np.concatenate([weights, drawn])
     means = (weights @ mean.sums) / (weights @ mean.firings)[:, None]
-    by_means, by_pullback = _ranked(means, ranking), _ranked(pullbacks, ranking)
+    by_means, by_pullback = (np.argsort(-np.abs(values), axis=1, kind="stable") for values in (means, pullbacks))
     found = []
     for top in tops:
         size = min(top, pullbacks.shape[1])
@@ -222,7 +210,3 @@ def mean_overlaps(
         bounds = np.quantile(shares[1:], [LEVEL / 2, 1 - LEVEL / 2]).tolist() if documents > 1 else [None, None]
         found.append(Overlap(top, float(shares[0]), *bounds))
     return found
-
-
-def _ranked(values: Float[np.ndarray, "n latents"], ranking: Ranking) -> Int[np.ndarray, "n latents"]:
-    return np.argsort(-(np.abs(values) if ranking == "strongest" else values), axis=1, kind="stable")

@@ -26,7 +26,7 @@ def show_traced(found: "Traced") -> None:
         explained = graph.explained[i]
         OUT.print(
             f"[bold]{escape(_named(node, found.prompt.spelled))}[/] = {node.value:+.4g}: "
-            f"{explained:.0%} of what enters it comes by the graph's edges, "
+            f"{explained:.0%} of what enters it comes by the graph's edges, errors aside, "
             f"{graph.offset[i]:+.3g} is its own bias, {graph.rest[i]:+.3g} was pruned",
             highlight=False,
         )

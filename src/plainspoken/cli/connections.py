@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # they bring torch
     from plainspoken.circuits.connected import Compared, Connected, Link, OverTexts, TokenScore
     from plainspoken.circuits.connected_file import HeadNorms
 
-_HEADS_SHOWN = 16
-"""Heads up to which the table of norms has a column each; the picture has all."""
+_LAYER_WIDE, _HEAD_WIDE = 6, 6
+"""Columns of the table of norms: as many heads abreast as the terminal has room for, the others in tables below."""
 
 
 def connections(
@@ -90,13 +90,14 @@ def connections(
 
 def _show_norms(found: "HeadNorms") -> None:
     OUT.print("[bold]OV norms[/]: how much each head moves of what it reads, its pattern aside", highlight=False)
-    columns = min(_HEADS_SHOWN, max(map(len, found.norms)))
-    head = Row.of("layer", [f"h{i}" for i in range(columns)])
-    rows = [
-        Row.of(str(layer), [f"{row[i]:.3g}" if i < len(row) else "" for i in range(columns)])
-        for layer, row in enumerate(found.norms)
-    ]
-    show_rows(head, rows)
+    heads, abreast = max(map(len, found.norms)), max(1, (OUT.width - _LAYER_WIDE) // _HEAD_WIDE)
+    for first in range(0, heads, abreast):
+        some = range(first, min(first + abreast, heads))
+        rows = [
+            Row.of(str(layer), [f"{row[i]:.3g}" if i < len(row) else "" for i in some])
+            for layer, row in enumerate(found.norms)
+        ]
+        show_rows(Row.of("layer", [f"h{i}" for i in some]), rows)
 
 
 def _show_latent(found: "Connected") -> None:

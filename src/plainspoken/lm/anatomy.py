@@ -253,7 +253,8 @@ def norm(module: Any) -> Norm:
     ones = torch.ones_like(weight)
     with torch.no_grad():
         seen = module(ones) * (1 + eps) ** 0.5
-    for candidate in (weight, 1 + weight):
+    whole = weight if weight.dtype.itemsize >= 4 else weight.float()  # in which 1 is added, as the modules do
+    for candidate in (weight, 1 + whole):
         if torch.allclose(seen, candidate.to(seen), rtol=1e-2 if weight.dtype.itemsize < 4 else 1e-5, atol=1e-6):
             return Norm(candidate.detach(), None, False, float(eps))
     raise ModelError(f"{type(module).__name__} is no norm that circuits know (a layer norm or an RMS norm)")

@@ -14,13 +14,14 @@ from plainspoken.circuits.asking import piece
 from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.graph import Node
 from plainspoken.circuits.weights import Weights, weights_of
-from plainspoken.coders import Coder, load_coder, read_extra
+from plainspoken.coders import Coder
 from plainspoken.corpus.pieces import special_ids
-from plainspoken.errors import CoderError, RunError, UsageError
+from plainspoken.errors import RunError, UsageError
 from plainspoken.language.counted import counted
 from plainspoken.lm.anatomy import anatomy
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.dashboard import is_of
+from plainspoken.pipeline.own_coders import own_coders
 from plainspoken.pipeline.shelves import latents_of, load_calibration, load_scores
 from plainspoken.pipeline.speech import opened_simulator, text_of
 from plainspoken.pipeline.stage import Unit
@@ -77,19 +78,8 @@ class RunCircuits:
 
     @cached_property
     def coders(self) -> dict[Site, Coder]:
-        """The run's coders. Raises CoderError for one that was trained on another model."""
-        found = {}
-        for site in self._workplace.sites:
-            folder = self._workplace.path("train", site.module)
-            told = read_extra(folder).get("lm_fingerprint")
-            if told not in (None, self.lm.fingerprint):
-                raise CoderError(
-                    f"{folder} holds a coder of another model than {self.lm.name} (its lm_fingerprint is "
-                    f"{str(told)[:12]}, the model's {self.lm.fingerprint[:12]}): name the model that it was trained "
-                    "on, or train anew with --force train"
-                )
-            found[site] = load_coder(folder).to(self.lm.device)
-        return found
+        """The run's coders. Raises as `own_coders` does."""
+        return own_coders(self._workplace)
 
     @cached_property
     def weights(self) -> Weights:

@@ -13,10 +13,11 @@ from plainspoken.circuits.connected_file import HeadNorms, save_connections
 from plainspoken.circuits.graph import Node
 from plainspoken.circuits.means import TOPS, MeanAttribution, mean_attributions, mean_overlaps
 from plainspoken.circuits.weights import connections, ov_norms
-from plainspoken.errors import UsageError
+from plainspoken.errors import ModelError, UsageError
 from plainspoken.language.counted import counted
 from plainspoken.lm.anatomy import anatomy
 from plainspoken.pipeline.circuit import RunCircuits
+from plainspoken.pipeline.own_coders import own_coders
 from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.study_looks import Subject, coder_of
 from plainspoken.pipeline.workplace import Workplace
@@ -103,9 +104,18 @@ def connect(
 
 
 def make_norms(workplace: Workplace, out: Path | None = None) -> NormsMade:
-    """Writes RUN/connections/heads.png and heads.json, which names the picture's hash."""
+    """Writes RUN/connections/heads.png and heads.json, which names the picture's hash.
+
+    Raises ModelError for a model whose attention holds what is no number, or that is not the one of the run's coders'
+    (CoderError); nothing is written then.
+    """
     lm, folder = workplace.lm, out or workplace.path(FOLDER)
-    norms = tuple(map(tuple, ov_norms(anatomy(lm)).tolist()))
+    own_coders(workplace)
+    found = ov_norms(anatomy(lm))
+    if not bool(found.isfinite().all()):
+        layer, head = (int(i) for i in (~found.isfinite()).nonzero()[0])
+        raise ModelError(f"head {layer}/{head} of {lm.name} has a weight that is no finite number: load the model anew")
+    norms = tuple(map(tuple, found.tolist()))
     files = {NORMS: folder / NORMS, PICTURE: folder / PICTURE}
     with write_atomic(files[PICTURE]) as file:
         file.write(ov_png(norms))
@@ -116,9 +126,9 @@ def make_norms(workplace: Workplace, out: Path | None = None) -> NormsMade:
         "seed": workplace.config.seed,
         "versions": versions(),
     }
-    found = HeadNorms(norms, about)
-    save_connections(found, files[NORMS])
-    return NormsMade(found, files)
+    told = HeadNorms(norms, about)
+    save_connections(told, files[NORMS])
+    return NormsMade(told, files)
 
 
 def _over_texts(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from plainspoken.circuits.dashboard import STEPS, Wiring, wiring
 from plainspoken.circuits.dashboard_file import VERSION, About, Dashboards, write_dashboards
-from plainspoken.coders import Coder, fingerprint, load_coder
+from plainspoken.coders import Coder, fingerprint
 from plainspoken.config.named import short_name
 from plainspoken.errors import ModelError, RunError, SiteError
 from plainspoken.latents import FiringTable
@@ -20,6 +20,7 @@ from plainspoken.lm.anatomy import anatomy
 from plainspoken.pipeline import explanations
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.machine import content_hash
+from plainspoken.pipeline.own_coders import own_coders
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.shelves import load_rows, load_scores, load_simulation
 from plainspoken.pipeline.stage import Unit
@@ -59,7 +60,7 @@ def make_dashboards(root: Path, site: str | None, shown: Shown, progress: Progre
         chosen = _chosen(workplace, site)
         for each in chosen:
             _require_encoded(workplace, each)
-        coders = _coders(workplace)
+        coders = own_coders(workplace)  # of all sites: latents of others are sources and targets
         rows = load_rows(workplace, PART)
         return tuple(_make(workplace, each, coders, rows, shown) for each in chosen)
 
@@ -95,12 +96,6 @@ def is_of(workplace: Workplace, stage: str, before: str, site: Site) -> bool:
     source = Unit(before, site.module)
     now = content_hash(workplace.stage(before), workplace.folder(source))
     return manifest is not None and manifest.inputs[source.name] == now
-
-
-def _coders(workplace: Workplace) -> dict[Site, Coder]:
-    """Those of every site that has one: latents of other sites are sources and targets."""
-    trained = [s for s in workplace.sites if workplace.folder(Unit("train", s.module)).manifest() is not None]
-    return {s: load_coder(workplace.path("train", s.module)).to(workplace.lm.device) for s in trained}
 
 
 def _make(workplace: Workplace, site: Site, coders: dict[Site, Coder], rows: Rows, shown: Shown) -> Made:

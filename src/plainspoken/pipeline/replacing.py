@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plainspoken.coders import load_coder
 from plainspoken.corpus import spread
 from plainspoken.evaluate.together import measure_together, passes
+from plainspoken.pipeline.own_coders import own_coders
 from plainspoken.pipeline.shelves import load_rows
 from plainspoken.pipeline.stage import Unit
 from plainspoken.pipeline.workplace import Workplace
@@ -35,7 +35,7 @@ def replace_ffns(workplace: Workplace, tokens: int | None = None) -> Measured:
     """
     config, lm = workplace.config, workplace.lm
     rows = spread(load_rows(workplace, "calibrate"), tokens or config.measure.tokens)
-    coders = {site: load_coder(workplace.path("train", site.module)).to(lm.device) for site in workplace.sites}
+    coders = own_coders(workplace)
     whole = passes(len(coders)) * len(rows.tokens)
     with workplace.progress.track("replacing every FFN by its coder", whole) as advance:
         found = measure_together(lm, coders, rows, config.evaluate.rows_per_batch, advance)

@@ -154,7 +154,8 @@ def _traced(
     shuffled: bool = False,
 ) -> _Found:
     frozen = circuits.frozen(prompt, torch.float32, simulated=settings.simulated, shuffled=shuffled)
-    root = root_asked(frozen, target, silent=settings.silent or shuffled)
+    # Whether it may be silent the true circuit has told: that of the sentences is asked of the same latent.
+    root = root_asked(frozen, target, silent=settings.silent or settings.simulated)
     label = "tracing with simulated activations" if settings.simulated else "tracing"
     label = "tracing with shuffled sentences" if shuffled else label
     with workplace.progress.track(f"{label} (rows)", None) as advance:
