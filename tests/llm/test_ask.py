@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
+import zygote
 from llm.server import Server, Trouble, serve
 from plainspoken.llm import Completion, Fault, Reply, Usage
 from plainspoken.llm.ask import Asker
@@ -209,15 +210,13 @@ list(asker.ask(Completion(str(at), 1) for at in range(100)))
 
 def test_ctrl_c_stops_at_once():
     with serve(Server(trouble=lambda path, before, headers: Trouble(delay_s=20.0))) as server:
-        asking = subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTED, server.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        asking = zygote.start(INTERRUPTED, server.url, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         asking.stdout.readline()
         deadline = time.monotonic() + 20
         while not server.in_flight and time.monotonic() < deadline:
             time.sleep(0.01)
         start = time.monotonic()
         os.kill(asking.pid, signal.SIGINT)
-        errors = asking.communicate(timeout=20)[1].decode()
+        errors = asking.communicate(timeout=20)[1]
         assert time.monotonic() - start < 5
     assert "KeyboardInterrupt" in errors

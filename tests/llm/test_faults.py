@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import zygote
 from llm.server import Server, Trouble, serve
 from plainspoken.errors import LlmError
 from plainspoken.llm import AnswerCache, Asker, Chat, Completion, Fault, Limits, Message, NextToken, Reply
@@ -198,7 +199,7 @@ for answer in asker.ask(Completion(str(at), 1) for at in range(200)):
 def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice(tmp_path):
     path = tmp_path / "answers.sqlite"
     with serve(Server(reply=lambda prompt: prompt, trouble=lambda *_: Trouble(delay_s=0.01))) as server:
-        run = subprocess.Popen([sys.executable, "-c", RUN, server.url, str(path)], stdout=subprocess.PIPE, text=True)
+        run = zygote.start(RUN, server.url, str(path), stdout=subprocess.PIPE)
         told = [run.stdout.readline().strip() for _ in range(60)]
         os.kill(run.pid, signal.SIGKILL)
         told += [line.strip() for line in run.stdout.readlines() if line.endswith("\n")]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import zygote
 from plainspoken.config import Config, config_tree
 from plainspoken.pipeline import STAGES
 from plainspoken.pipeline.provenance import command_for
@@ -30,18 +31,13 @@ NAMES = [stage.name for stage in STAGES if stage.name != "score"]  # nothing is 
 Runs = Callable[..., dict[str, Any]]
 
 
-def start(config: Config, folder: Path) -> subprocess.Popen[str]:
+def start(config: Config, folder: Path) -> zygote.Forked:
     """The command line at work on these settings, on one thread."""
     arguments = command_for(config, folder).split()[1:]
-    return subprocess.Popen(
-        [sys.executable, "-m", "plainspoken", *arguments, "--quiet"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
-        # As at a person's prompt: what starts these tests in the background has its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    return zygote.start(zygote.PLAINSPOKEN, *arguments, "--quiet", stderr=subprocess.PIPE)
 
 
-def wait_until_begun(run: subprocess.Popen[str], folder: Path) -> None:
+def wait_until_begun(run: zygote.Forked, folder: Path) -> None:
     """Until the run has something to lose: its first file."""
     while not (folder / "config.json").exists() and run.poll() is None:
         time.sleep(0.02)
@@ -137,5 +133,5 @@ def test_ctrl_c_and_a_scheduler_are_told_how_to_go_on(tiny: Config, tmp_path: Pa
     _, told = run.communicate()
     assert run.returncode == 128 + sent
     assert told.replace("\n", "").endswith(f"Go on with: plainspoken run {tmp_path / 'run'}"), told
-    again = subprocess.run([sys.executable, "-m", "plainspoken", "corpus", str(tmp_path / "run")], check=False)
+    again = zygote.run(zygote.PLAINSPOKEN, "corpus", str(tmp_path / "run"))
     assert again.returncode == 0
