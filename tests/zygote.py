@@ -34,6 +34,8 @@ ANYWHERE = (
 )  # fmt: skip
 HERE = ("transformers.models.gpt_neox.modeling_gpt_neox", "plainspoken.pipeline", "plainspoken.cli")
 """What is imported beside them for programs in the environment of the tests."""
+UNREAD = {"OMP_NUM_THREADS", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK"}
+"""Variables that no import reads."""
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -138,7 +140,16 @@ def run(
 
 def own(env: Mapping[str, str]) -> dict[str, str]:
     """An environment without what no import reads: that differs from test to test."""
-    return {name: env[name] for name in env if not name.startswith("PYTEST_") and name != "OMP_NUM_THREADS"}
+    return {name: env[name] for name in env if not name.startswith("PYTEST_") and name not in UNREAD}
+
+
+def start_ranks(code: str, *argv: str, world: int, **streams: int | None) -> list[Forked]:
+    """So many processes of a program that meet as torchrun's do, by the variables that it gives them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}
+    ranks = [{**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
+    return [start(code, *argv, env=env, **streams) for env in ranks]
 
 
 @functools.cache

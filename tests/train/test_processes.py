@@ -1,15 +1,13 @@
 """Several processes train the coders that one would."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import zygote
 from plainspoken.train.processes import Processes
 
 PROGRAM = Path(__file__).with_name("together.py")
@@ -18,11 +16,13 @@ PROGRAM = Path(__file__).with_name("together.py")
 def trained(lm: Path, out: Path, processes: int) -> dict[str, dict[str, torch.Tensor]]:
     """The coders that `together.py` makes with so many processes."""
     out.mkdir()
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    words = [sys.executable, *(launch if processes > 1 else ()), str(PROGRAM), str(lm), str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    words = PROGRAM.read_text(), str(lm), str(out)
+    begun = [zygote.start(*words)] if processes == 1 else zygote.start_ranks(*words, world=processes)
+    try:
+        assert [each.wait(timeout=600) for each in begun] == [0] * processes
+    finally:
+        for each in begun:
+            each.kill()  # of those that wait for one that failed
     return {path.stem: load_file(path) for path in sorted(out.glob("*.safetensors"))}
 
 
