@@ -9,6 +9,7 @@ ours. Where the environment is the tests' own, a fork of it that has imported al
 No claim about a fresh interpreter (what it imports, how soon, its hash seed, PYTHONPATH) can be tested with these.
 """
 
+import atexit
 import functools
 import json
 import os
@@ -157,10 +158,11 @@ def anywhere() -> socket.socket:
     """The line to this worker's zygote, which ends when this end is closed: with this process at the latest."""
     mine, its = socket.socketpair()
     with its:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, __file__, str(its.fileno())], env={**os.environ, "OMP_NUM_THREADS": "1"},
             pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
+    atexit.register(lambda: (mine.close(), process.wait(timeout=60)))
     return mine
 
 
@@ -168,7 +170,9 @@ def anywhere() -> socket.socket:
 def here() -> socket.socket:
     """The line to the fork of it that has imported what reads the environment of the tests."""
     task = {"code": None, "argv": (), "env": dict(os.environ), "folder": os.getcwd()}
-    return ask(anywhere(), task, [0, 1, 2])
+    line = ask(anywhere(), task, [0, 1, 2])
+    atexit.register(line.close)  # before the other's, of which it is a fork
+    return line
 
 
 def ask(zygote: socket.socket, task: dict[str, Any], streams: list[int]) -> socket.socket:
@@ -199,20 +203,34 @@ def serve(line: socket.socket, modules: tuple[str, ...]) -> str:
     gc.collect()
     gc.freeze()  # so that no fork copies these pages only to look through them
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the tests' to handle: this ends with them
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are nobody's to wait for
+    signal.signal(signal.SIGCHLD, reap)
+    serving: list[int] = []
     while True:
         head, descriptors, _, _ = socket.recv_fds(line, 4, 4)
         if not head:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            with suppress(ChildProcessError):
+                for pid in serving:  # whose lines were closed before
+                    os.waitpid(pid, 0)
             os._exit(0)
         task = json.loads(read_all(line, struct.unpack("!I", head)[0]))
         *streams, told = descriptors
-        if not os.fork():
-            with line:
-                pass
+        pid = os.fork()
+        if not pid:
+            line.close()
             if task["code"] is None or not keep(socket.socket(fileno=told), streams):
                 return become(task, streams, told)
+        if task["code"] is None:
+            serving.append(pid)
         for each in descriptors:
             os.close(each)
+
+
+def reap(*_: object) -> None:
+    """Waits for what has ended, so that its seconds are told as of this process's children."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def keep(told: socket.socket, streams: list[int]) -> bool:

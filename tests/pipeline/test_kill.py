@@ -1,12 +1,10 @@
 """A run killed at any moment, and started again, gives what an undisturbed run gives."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,21 +52,20 @@ def require_same(killed: Path, whole: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tiny: Config) -> Iterator[Runs]:
     """`runs(folder, stage, at)`: a run that is killed at a moment of a stage, as `killable.py` has it."""
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("killable.py"))], env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdin is not None and process.stdout is not None
+    program = Path(__file__).with_name("killable.py").read_text()
+    process = zygote.start(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    tasks, answers = process.stdin, process.stdout
+    assert tasks is not None and answers is not None
 
     def run(folder: Path, stage: str = "", at: int | str | None = None) -> dict[str, Any]:
         settings = config_tree(tiny)
         settings["report"]["frontier"] = [12]  # so that its stage has something to do
         task = {"config": settings, "folder": str(folder), "stage": stage, "at": at}
-        print(json.dumps(task), file=process.stdin, flush=True)
-        return json.loads(process.stdout.readline())
+        print(json.dumps(task), file=tasks, flush=True)
+        return json.loads(answers.readline())
 
     yield run
-    process.stdin.close()
+    tasks.close()
     process.wait()
 
 
@@ -131,6 +128,7 @@ def test_ctrl_c_and_a_scheduler_are_told_how_to_go_on(tiny: Config, tmp_path: Pa
     wait_until_begun(run, tmp_path / "run")
     run.send_signal(sent)
     _, told = run.communicate()
+    assert told is not None
     assert run.returncode == 128 + sent
     assert told.replace("\n", "").endswith(f"Go on with: plainspoken run {tmp_path / 'run'}"), told
     again = zygote.run(zygote.PLAINSPOKEN, "corpus", str(tmp_path / "run"))
