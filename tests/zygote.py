@@ -144,13 +144,12 @@ def own(env: Mapping[str, str]) -> dict[str, str]:
     return {name: env[name] for name in env if not name.startswith("PYTEST_") and name not in UNREAD}
 
 
-def start_ranks(code: str, *argv: str, world: int, **streams: int | None) -> list[Forked]:
-    """So many processes of a program that meet as torchrun's do, by the variables that it gives them."""
+def meetings(world: int) -> list[dict[str, str]]:
+    """The environments in which so many processes meet as torchrun's do, by the variables that it gives them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}
-    ranks = [{**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
-    return [start(code, *argv, env=env, **streams) for env in ranks]
+    return [{**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
 
 
 @functools.cache

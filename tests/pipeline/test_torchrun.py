@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,14 @@ def settings(lm: Path, corpus: Path, source: str) -> list[str]:
     return words + [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
 
 
-SAID = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+started = partial(zygote.start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def start(words: list[str], out: Path) -> zygote.Forked:
     """By torchrun, in two processes; it, too, only imports torch to begin with, and its processes are fresh ones."""
     launch = ["--standalone", "--max-restarts", "1", "--nproc-per-node", "2", "-m", "plainspoken"]
     program = "from torch.distributed.run import main; main()"
-    return zygote.start(program, *launch, "train", *words, "--out", str(out), **SAID)
+    return started(program, *launch, "train", *words, "--out", str(out))
 
 
 def finish(process: zygote.Forked) -> str:
@@ -68,11 +69,12 @@ def test_a_killed_rank_starts_again_from_the_last_checkpoint_to_the_same_result(
 ) -> None:
     words = settings(neox_folder, corpus, source)
     alone, whole, cut = tmp_path / "alone", tmp_path / "whole", tmp_path / "cut"
-    finish(zygote.start(zygote.PLAINSPOKEN, "train", *words, "--out", str(alone), **SAID))
+    finish(started(zygote.PLAINSPOKEN, "train", *words, "--out", str(alone)))
     if source == "store":
         said = finish(start(words, whole))
     else:  # undisturbed two processes need no torchrun to start them, as with the store they had
-        ranks = zygote.start_ranks(zygote.PLAINSPOKEN, "train", *words, "--out", str(whole), world=2, **SAID)
+        meetings = zygote.meetings(2)
+        ranks = [started(zygote.PLAINSPOKEN, "train", *words, "--out", str(whole), env=env) for env in meetings]
         said = "".join(finish(rank) for rank in ranks)
     assert said.count("measure the coder") == 1, "one of the processes speaks"
     process = start(words, cut)
