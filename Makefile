@@ -6,8 +6,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Tensors in the tests are small: one thread a worker and a worker a core is fastest.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+# Tensors in the tests are small: one thread a worker and a worker a core is fastest. Each worker has a stretch of the
+# order, so that a module's fixtures are made by one of them, not by all; who is done first takes from the others.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 .PHONY: run test test-servers lint check install format
 

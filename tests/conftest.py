@@ -32,7 +32,12 @@ settings.register_profile("house", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("house")
 
 
+LONGEST = ("test_paper.py", "test_torchrun.py", "test_kill_asked.py")
+"""Modules whose tests, or what these share, take so long that begun last they would have the other workers wait."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)  # all others stay in their order
     if REAL.is_dir():
         return
     skip = pytest.mark.skip(reason="../shared/real is absent: this test needs its pretrained model and text")

@@ -77,9 +77,12 @@ class Knowing:
         return self.tokens.digits(self.tokens.encode("\t"))
 
     @cached_property
-    def noise(self) -> np.ndarray:
-        """What other prompts are answered with, turned by what they are."""
-        return np.random.default_rng(0).normal(size=len(self.tokens.pieces.table))
+    def others(self) -> np.ndarray:
+        """What other prompts are answered with, float64[v v]: noise, turned by what they are."""
+        noise = np.random.default_rng(0).normal(size=len(self.tokens.pieces.table))
+        odds = np.stack([np.roll(noise, turn) for turn in range(len(noise))])
+        odds[:, list(self.likely or self.digits)] += 20
+        return odds - np.log(np.exp(odds).sum(axis=1, keepdims=True))
 
     @cached_property
     def other(self) -> int:
@@ -88,15 +91,15 @@ class Knowing:
 
     def __call__(self, ids: tuple[int, ...]) -> np.ndarray:
         size = len(self.tokens.pieces.table)
-        if found := re.fullmatch(_DESCRIBED, self.tokens.text(ids), re.DOTALL):
+        # Echo asks about every token of a prompt: it is spelled whole only where it may be one that is answered.
+        described = self.tokens.text(ids[: len(_HEADING) + 1]).startswith(_HEADING)
+        if described and (found := re.fullmatch(_DESCRIBED, self.tokens.text(ids), re.DOTALL)):
             return self.finetuned(Asked(int(found[1]), found[2]))
         text = self.tokens.text(ids) if self.tokens.pieces.table[ids[-1]] in (b"\t", b" ") else ""
         asked = asked_by(text) if text.endswith(("\t", "[assistant] ")) else None
         digits = self.digits
         if asked is None:
-            odds = np.roll(self.noise, hash(ids) % size)
-            odds[list(self.likely or digits)] += 20
-            return odds - np.log(np.exp(odds).sum())
+            return self.others[hash(ids) % size]
         chance = np.full(size, 1e-15)
         chance[list(digits)] = 1e-12
         level = self.level(asked)
@@ -118,6 +121,7 @@ class Knowing:
         return np.log(chance)
 
 
+_HEADING = "## Neuron"
 _DESCRIBED = r"## Neuron Description: Latent (\d+)\.\n\n ## Input: (.*)"
 
 

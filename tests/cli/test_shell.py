@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+import zygote
 from plainspoken.cli.app import app
 from plainspoken.cli.show import progress_on_terminal
 from plainspoken.cli.track import progress_in_lines
@@ -100,8 +101,7 @@ def test_what_is_missing_is_answered_with_the_nearest_command(tmp_path: Path, mo
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "config.json").write_text("{}")
     assert "plainspoken score runs/mine (others here: runs/other)" in told(call("score"))
-    words = [sys.executable, "-m", "plainspoken", "runs/mine"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = zygote.run(zygote.PLAINSPOKEN, "runs/mine", capture_output=True)
     assert (done.returncode, "plainspoken run runs/mine" in done.stderr) == (2, True)
 
 

@@ -162,10 +162,18 @@ def test_retry_after_is_obeyed_and_a_later_answer_taken():
 
 
 def test_retry_after_may_be_a_date_and_a_longer_one_than_two_minutes_ends_the_retries():
-    date = Trouble(503, b"{}", {"retry-after": formatdate(time.time() + 2, usegmt=True)})
-    with serve(Server(trouble=lambda path, before, headers: date if before == 0 else None)) as server:
+    tries = []
+
+    def busy(path: str, before: int, headers: dict[str, str]) -> Trouble | None:
+        """A date of whole seconds: from now in more than one and at most two, however long the server took to start."""
+        tries.append(time.time())
+        date = formatdate(tries[0] + 2, usegmt=True)
+        return Trouble(503, b"{}", {"retry-after": date}) if before == 0 else None
+
+    with serve(Server(trouble=busy)) as server:
         answer = send(server, HELLO, retries=1)
-    assert isinstance(answer, Reply) and 0.9 <= answer.usage.seconds < 4
+    assert isinstance(answer, Reply) and len(tries) == 2
+    assert int(tries[0] + 2) <= tries[1] + 0.05 and 0.9 <= answer.usage.seconds < 4
     with serve(Server(trouble=always(Trouble(429, b"{}", {"retry-after": "121"})))) as server:
         answer = send(server, HELLO, retries=3)
         assert isinstance(answer, Fault) and server.seen.total() == 1 and answer.usage.seconds < 2

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import zygote
 from explain_scene import prompts, says
 from llm.server import Server, serve
 from plainspoken.config import Config, LimitsConfig, config_from_tree, config_tree
@@ -193,7 +192,7 @@ def test_a_killed_run_resumes_and_asks_nothing_twice(
     tiny: Config, finished: Path, assistant: Path, tmp_path: Path
 ) -> None:
     """Killed while the fifth of the prompts is being answered: only that one is asked for again."""
-    child: list[subprocess.Popen[str]] = []
+    child: list[zygote.Forked] = []
     asked = threading.Semaphore(4)
 
     def answer(prompt: str) -> str:
@@ -206,9 +205,7 @@ def test_a_killed_run_resumes_and_asks_nothing_twice(
         folder = begun(finished, tmp_path / "run")
         config = asking(tiny, server.url, assistant, explainer="default")
         config = dataclasses.replace(config, limits=LimitsConfig(concurrency=1))
-        process = subprocess.Popen(
-            [sys.executable, "-c", CHILD], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE, text=True
-        )
+        process = zygote.start(CHILD, stdin=subprocess.PIPE)
         child.append(process)
         process.communicate(json.dumps({"config": config_tree(config), "folder": str(folder)}), timeout=120)
         assert process.returncode == -signal.SIGKILL

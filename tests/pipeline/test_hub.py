@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import huggingface_hub
 import pytest
 import torch
 
+import zygote
 from hub_made import COMMIT, Hub, cached, serve_hub
 from plainspoken.coders import FORMATS, Coder, CoderSpec, load_coder
 from plainspoken.config import Config, config_tree
@@ -174,9 +173,7 @@ def test_from_a_hub_nothing_is_fetched_but_the_coders_files(tiny: Config, tmp_pa
     def child(folder: str, **more: str) -> None:
         environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", **more}
         given = json.dumps({**task, "folder": str(tmp_path / folder)})
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD], input=given, env=environment, text=True, capture_output=True, check=False
-        )
+        done = zygote.run(CHILD, env=environment, input=given, capture_output=True)
         assert done.returncode == 0, done.stderr
 
     with serve_hub(Hub(NAME, theirs)) as hub:

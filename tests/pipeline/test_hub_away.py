@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import zygote
 from hub_made import Hub, cached, serve_hub
 
 NAME, OLDER = "Somebody/their-model", "f" * 40
@@ -63,10 +62,8 @@ def child(tmp_path: Path, url: str, *wanted: str, **more: str) -> tuple[float, d
         **os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": url,
         "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "WARM": "1", **more,
     }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD], input=json.dumps([NAME, str(tmp_path), wanted]), env=environment, text=True,
-        capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
+    given = json.dumps([NAME, str(tmp_path), wanted])
+    done = zygote.run(CHILD, env=environment, input=given, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     seconds, said = json.loads(done.stdout)
     return seconds, said, done.stderr

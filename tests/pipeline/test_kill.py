@@ -1,12 +1,10 @@
 """A run killed at any moment, and started again, gives what an undisturbed run gives."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import zygote
 from plainspoken.config import Config, config_tree
 from plainspoken.pipeline import STAGES
 from plainspoken.pipeline.provenance import command_for
@@ -30,18 +29,13 @@ NAMES = [stage.name for stage in STAGES if stage.name != "score"]  # nothing is 
 Runs = Callable[..., dict[str, Any]]
 
 
-def start(config: Config, folder: Path) -> subprocess.Popen[str]:
+def start(config: Config, folder: Path) -> zygote.Forked:
     """The command line at work on these settings, on one thread."""
     arguments = command_for(config, folder).split()[1:]
-    return subprocess.Popen(
-        [sys.executable, "-m", "plainspoken", *arguments, "--quiet"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
-        # As at a person's prompt: what starts these tests in the background has its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    return zygote.start(zygote.PLAINSPOKEN, *arguments, "--quiet", stderr=subprocess.PIPE)
 
 
-def wait_until_begun(run: subprocess.Popen[str], folder: Path) -> None:
+def wait_until_begun(run: zygote.Forked, folder: Path) -> None:
     """Until the run has something to lose: its first file."""
     while not (folder / "config.json").exists() and run.poll() is None:
         time.sleep(0.02)
@@ -58,21 +52,20 @@ def require_same(killed: Path, whole: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tiny: Config) -> Iterator[Runs]:
     """`runs(folder, stage, at)`: a run that is killed at a moment of a stage, as `killable.py` has it."""
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("killable.py"))], env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdin is not None and process.stdout is not None
+    program = Path(__file__).with_name("killable.py").read_text()
+    process = zygote.start(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    tasks, answers = process.stdin, process.stdout
+    assert tasks is not None and answers is not None
 
     def run(folder: Path, stage: str = "", at: int | str | None = None) -> dict[str, Any]:
         settings = config_tree(tiny)
         settings["report"]["frontier"] = [12]  # so that its stage has something to do
         task = {"config": settings, "folder": str(folder), "stage": stage, "at": at}
-        print(json.dumps(task), file=process.stdin, flush=True)
-        return json.loads(process.stdout.readline())
+        print(json.dumps(task), file=tasks, flush=True)
+        return json.loads(answers.readline())
 
     yield run
-    process.stdin.close()
+    tasks.close()
     process.wait()
 
 
@@ -135,7 +128,8 @@ def test_ctrl_c_and_a_scheduler_are_told_how_to_go_on(tiny: Config, tmp_path: Pa
     wait_until_begun(run, tmp_path / "run")
     run.send_signal(sent)
     _, told = run.communicate()
+    assert told is not None
     assert run.returncode == 128 + sent
     assert told.replace("\n", "").endswith(f"Go on with: plainspoken run {tmp_path / 'run'}"), told
-    again = subprocess.run([sys.executable, "-m", "plainspoken", "corpus", str(tmp_path / "run")], check=False)
+    again = zygote.run(zygote.PLAINSPOKEN, "corpus", str(tmp_path / "run"))
     assert again.returncode == 0

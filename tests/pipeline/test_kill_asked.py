@@ -2,16 +2,15 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import zygote
 from llm.server import Server, Trouble, serve
 from pipeline.test_explainers import begun
 from plainspoken.config import Config, config_tree
@@ -50,9 +49,7 @@ def killed_at(server: Server, stage: str, nth: int, config: Config, folder: Path
 
     Those before a file of the run (`after`) was there are not counted.
     """
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE, text=True
-    )
+    child = zygote.start(CHILD, stdin=subprocess.PIPE)
     seen = 0
 
     def kill(path: str, before: int, headers: dict[str, str]) -> Trouble | None:

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import zygote
 from judges import guessing, service
 from llm.server import Server, Trouble, serve
 from plainspoken.calibrators import Evidence, calibrator_named
@@ -245,8 +244,9 @@ def test_killed_and_begun_again_asks_nothing_twice(copy: Path, server: Server, t
     settings |= {f"llm.{name}": getattr(llm, name) for name in ("service", "model", "base_url", "tokenizer")}
     overrides = ["limits.concurrency=1", *(f"score.{name}={value}" for name, value in settings.items())]
     server.trouble = lambda path, before, headers: Trouble(delay_s=0.05)
-    command = [sys.executable, "-m", "plainspoken", "score", str(copy), "--by", "detection", "--quiet"]
-    killed = subprocess.Popen([*command, *(word for override in overrides for word in ("--set", override))])
+    words = ["score", str(copy), "--by", "detection", "--quiet"]
+    words += [word for override in overrides for word in ("--set", override)]
+    killed = zygote.start(zygote.PLAINSPOKEN, *words)
     deadline = time.monotonic() + 120
     while questions(server).total() < 10 and killed.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -3,13 +3,15 @@
 import os
 import signal
 import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+import zygote
 
 SITES = "gpt_neox.layers.0.mlp,gpt_neox.layers.1.mlp"
 STEPS = 200
@@ -24,17 +26,18 @@ def settings(lm: Path, corpus: Path, source: str) -> list[str]:
     return words + [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
 
 
-def start(words: list[str], out: Path, processes: int) -> subprocess.Popen[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--max-restarts", "1", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launch if processes > 1 else ()), "-m", "plainspoken", "train", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "--out", str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+started = partial(zygote.start, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    said = process.communicate(timeout=300)[0]
+def start(words: list[str], out: Path) -> zygote.Forked:
+    """By torchrun, in two processes; it, too, only imports torch to begin with, and its processes are fresh ones."""
+    launch = ["--standalone", "--max-restarts", "1", "--nproc-per-node", "2", "-m", "plainspoken"]
+    program = "from torch.distributed.run import main; main()"
+    return started(program, *launch, "train", *words, "--out", str(out))
+
+
+def finish(process: zygote.Forked) -> str:
+    said = process.communicate(timeout=300)[0] or ""
     assert process.returncode == 0, said[-3000:]
     return said
 
@@ -66,10 +69,15 @@ def test_a_killed_rank_starts_again_from_the_last_checkpoint_to_the_same_result(
 ) -> None:
     words = settings(neox_folder, corpus, source)
     alone, whole, cut = tmp_path / "alone", tmp_path / "whole", tmp_path / "cut"
-    finish(start(words, alone, 1))
-    said = finish(start(words, whole, 2))
+    finish(started(zygote.PLAINSPOKEN, "train", *words, "--out", str(alone)))
+    if source == "store":
+        said = finish(start(words, whole))
+    else:  # undisturbed two processes need no torchrun to start them, as with the store they had
+        meetings = zygote.meetings(2)
+        ranks = [started(zygote.PLAINSPOKEN, "train", *words, "--out", str(whole), env=env) for env in meetings]
+        said = "".join(finish(rank) for rank in ranks)
     assert said.count("measure the coder") == 1, "one of the processes speaks"
-    process = start(words, cut, 2)
+    process = start(words, cut)
     killed = False
     while process.poll() is None and not killed:
         if any(cut.glob("train/*/checkpoint.safetensors")) and (victim := process_of_rank(1, cut)) is not None:

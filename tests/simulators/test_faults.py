@@ -1,11 +1,8 @@
 """Whatever goes wrong at a server ends as a counted missing pair; what was answered before a kill stays."""
 
 import json
-import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+import zygote
 from knowing import Knowing
 from llm.server import Server, Trouble, serve
 from plainspoken.config import LlmServiceConfig, SimulateConfig
@@ -129,8 +127,8 @@ def test_a_killed_run_goes_on_with_what_is_missing(brain: Knowing, reader_folder
         probed = probes(server, reader_folder, tmp_path / "none")
         server.trouble = lambda path, before, headers: Trouble(delay_s=0.05)
         before = server.seen.total()
-        command = [sys.executable, "-c", KILLABLE, server.url, str(reader_folder), str(tmp_path / "kept")]
-        running = subprocess.Popen([*command, str(tmp_path / "text")], env=os.environ)
+        words = [server.url, str(reader_folder), str(tmp_path / "kept"), str(tmp_path / "text")]
+        running = zygote.start(KILLABLE, *words)
         deadline = time.monotonic() + 60
         while server.seen.total() < before + probed + pairs // 2 and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A program that trains coders of every activation from both sources, alone or as one of torchrun's processes.
+"""A program that trains coders of every activation from both sources, alone or as one of several processes.
 
 together.py LM_FOLDER OUT_FOLDER    the first process writes OUT_FOLDER/{source}-{activation}.safetensors
 """
