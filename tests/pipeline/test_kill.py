@@ -109,7 +109,7 @@ def test_kill_9_at_random_moments_and_resume_gives_the_same_results(
     while kills < 3:
         run = start(tiny, killed)
         wait_until_begun(run, killed)
-        time.sleep(draw.uniform(0, 4))
+        time.sleep(draw.uniform(0, 2))  # of a fork that has imported, which takes no longer
         if run.poll() is not None:
             break
         run.send_signal(signal.SIGKILL)
