@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from plainspoken.circuits.asking import Asked, parse_target, root_asked, token_called
 from plainspoken.circuits.frozen import Frozen, freeze
+from plainspoken.circuits.intervention_words import parse_interventions
 from plainspoken.circuits.targets import value_of
+from plainspoken.circuits.written import parsed_head, parsed_latent
 from plainspoken.coders import Coder, CoderSpec
 from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel, load_lm, resolve_sites
@@ -113,3 +115,17 @@ def test_no_coder_is_read_before_the_text(frozen: Frozen) -> None:
     layer = frozen.layers[1]
     assert 0 not in layer.latents.position.tolist()
     assert not layer.ffn_bias[0].any() and layer.ffn_bias[1].any()
+
+
+@pytest.mark.parametrize("written", ["3/41@-2", "L3/41@-2", "latent:3/41@-2"])
+def test_a_latent_is_read_as_any_verb_prints_it(written: str) -> None:
+    assert parse_target(written) == Asked("latent", -2, 3, 41)
+    [asked] = parse_interventions(ablate=[written])
+    assert (asked.layer, asked.latent, asked.positions) == (3, 41, (-2,))
+    assert parsed_latent(written.split("@")[0]) == (3, 41)
+
+
+def test_a_head_is_read_as_lines_print_it() -> None:
+    assert parsed_head("2/1") == parsed_head("head 2/1") == parsed_head("2.1") == (2, 1)
+    with pytest.raises(UsageError, match="write LAYER/HEAD"):
+        parsed_head("2")

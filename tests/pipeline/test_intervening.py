@@ -11,6 +11,8 @@ from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.intervene import Intervention, Span, logits_after
 from plainspoken.circuits.steer import steered
 from plainspoken.cli.app import app
+from plainspoken.config import Config
+from plainspoken.pipeline import run
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.circuit import RunCircuits
 from plainspoken.pipeline.explanations import read_explanations
@@ -148,3 +150,12 @@ def test_no_coder_is_read_before_the_text(finished: Path) -> None:
         pytest.skip("this run's rows have no BOS")
     result = call("intervene", finished, "--prompt", PROMPT, "--ablate", "0/1@0")
     assert result.exit_code == 2 and "@0 is the BOS before the text" in told(result)
+
+
+def test_a_run_that_is_half_done_stays_so(tiny: Config, tmp_path: Path) -> None:
+    """Looking at it begins no stage."""
+    folder = tmp_path / "run"
+    run(tiny, folder, target="explain")
+    before = {path.name for path in folder.iterdir()}
+    pipeline.intervene(folder, PROMPT, ablate=["0/1"])
+    assert {path.name for path in folder.iterdir()} == before

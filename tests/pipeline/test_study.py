@@ -231,7 +231,7 @@ def test_a_run_trained_anew_is_another_latent(both_layers: Path, busiest: dict[i
     [
         (("open", "RUN", "latent:7/1"), "layer 7 has no coder, so that it has no latents; layers with one: 0, 1"),
         (("open", "RUN", "latent:1/99"), "nearest: latent:1/11"),
-        (("open", "RUN", "one"), "write latent:LAYER/NUMBER"),
+        (("open", "RUN", "one"), "write LAYER/NUMBER"),
         (("look", "STUDY", "everything"), "look at weights, promoted"),
         (("look", "STUDY", "circuit", "--prompt-number", "999"), "name a prompt of 1 to"),
         (("look", "STUDY", "circuit", "--latent", "0/1"), "leave --latent out"),

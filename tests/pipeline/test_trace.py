@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +21,8 @@ from plainspoken.circuits.lines import signed
 from plainspoken.circuits.supernodes import by_latent
 from plainspoken.cli.app import app
 from plainspoken.config import Config
-from plainspoken.errors import CoderError
-from plainspoken.pipeline import run
+from plainspoken.errors import CoderError, RunError
+from plainspoken.pipeline import Progress, run
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.circuit import RunCircuits
 from plainspoken.pipeline.explanations import CURRENT, read_explanations
@@ -230,3 +232,35 @@ def test_viewers_are_told_probabilities_and_not_influence(copy: Path) -> None:
     logits = [node["token_prob"] for node in kept["nodes"] if node["feature_type"] == "logit"]
     assert logits and 0 < sum(logits) <= 1
     assert all("p=unknown" not in node["clerp"] for node in kept["nodes"])
+
+
+def test_who_looks_at_a_run_waits_for_another_that_does(copy: Path) -> None:
+    """And says so; a second run there is refused, as it would overwrite the first's files."""
+    told, ended = [], threading.Event()
+
+    def looking() -> None:
+        pipeline.trace(copy, PROMPT, progress=Progress(warn=told.append))
+        ended.set()
+
+    workplace = Workplace(copy, stored_config(copy), STAGES)
+    with workplace.locked():
+        looker = threading.Thread(target=looking)
+        looker.start()
+        for _ in range(600):
+            if told:
+                break
+            time.sleep(0.05)
+        assert told == [f"another plainspoken is at work in {copy}: waiting for it to end"] and not ended.is_set()
+        with pytest.raises(RunError, match="wait for it, or choose another --out"):
+            run(stored_config(copy), copy)
+    looker.join(timeout=60)
+    assert ended.is_set()
+
+
+def test_a_backslash_and_an_n_are_told_to_be_no_line_break(copy: Path) -> None:
+    told: list[str] = []
+    pipeline.trace(copy, "Story 1.\\nLily", progress=Progress(warn=told.append))
+    assert any("no line break" in each for each in told)
+    told.clear()
+    pipeline.trace(copy, "Story 1.\nLily", progress=Progress(warn=told.append))
+    assert not told

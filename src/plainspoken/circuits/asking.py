@@ -17,11 +17,13 @@ from plainspoken.circuits.attribution import Root, root_of
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Node
 from plainspoken.circuits.targets import latent_targets, logit_targets, value_of
+from plainspoken.circuits.written import LATENT
 from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel
 
 LIKELIEST = "logits"
 _FORMS = 'latent:LAYER/NUMBER@PLACE, logit:" token", logit-diff:" one"," other", or logits (the likeliest next tokens)'
+_LATENT = re.compile(LATENT + r"(?:@(-?\d+))?")
 _PLACE = re.compile(r"(?P<rest>.*?)(?:@(?P<place>-?\d+))?", re.DOTALL)
 _TOKEN = r'"(?:[^"\\]|\\.)*"|[^",]+'
 
@@ -39,12 +41,12 @@ class Asked:
 
 def parse_target(text: str) -> Asked:
     """Raises UsageError for words of another form, naming the forms there are."""
+    if found := _LATENT.fullmatch(text):
+        return Asked("latent", int(found[3] or -1), int(found[1]), int(found[2]))
     kind, _, rest = text.partition(":")
     form = _PLACE.fullmatch(text if kind.startswith(LIKELIEST) else rest)
     assert form is not None
     rest, position = form["rest"], int(form["place"] or -1)
-    if kind == "latent" and (found := re.fullmatch(r"(\d+)/(\d+)", rest)):
-        return Asked("latent", position, int(found[1]), int(found[2]))
     if rest == LIKELIEST:
         return Asked("logits", position)
     wanted = {"logit": 1, "logit-diff": 2}.get(kind)

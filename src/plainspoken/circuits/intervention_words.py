@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from plainspoken.circuits.intervene import Intervention, Positions, Span
+from plainspoken.circuits.written import LATENT
 from plainspoken.errors import UsageError
 
 FORM = "LAYER/NUMBER[@P[:Q]]"
-_FORM = re.compile(r"(\d+)/(\d+)(?:@(?:(-?\d+)|(-?\d+)?:(-?\d+)?))?(?:=(.+))?")
+_FORM = re.compile(LATENT + r"(?:@(?:(-?\d+)|(-?\d+)?:(-?\d+)?))?(?:=(.+))?")
 
 
 def parse_interventions(

@@ -55,7 +55,8 @@ app = typer.Typer(
     tells how well each sentence predicts its latent
 
 4.  plainspoken trace runs/pocket --prompt "def f("
-    tells which latents and words made the model say what it says next
+    tells which latents and words made the model say what it says next; it sees
+    most with a coder at every FFN: run --site 'gpt_neox.layers.*.mlp'
 
 5.  Change sentences in runs/pocket/explain/SITE/explanations.jsonl, then
     plainspoken run runs/pocket

@@ -1,16 +1,15 @@
 """The verbs of a study: what a latent does, found out without looking at where it fires."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plainspoken.circuits.written import parsed_latent
 from plainspoken.cli import options as o
 from plainspoken.cli.ending import reporting_errors
 from plainspoken.cli.show import OUT, progress_on_terminal
-from plainspoken.errors import UsageError
 
 if TYPE_CHECKING:  # they bring torch
     from plainspoken.pipeline.study import Studied
@@ -24,7 +23,7 @@ study = typer.Typer(
     The program hides where it fires (prompts, examples) and its sentence, logs every look, hypothesis and reveal,
     and tells at the end what was known when (docs/studies.md).
 
-    plainspoken study open runs/all latent:2/17 --restricted --out studies/first
+    plainspoken study open runs/all 2/17 --restricted --out studies/first
 
     plainspoken study look studies/first circuit --prompt-number 1
 
@@ -42,7 +41,7 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The study's fold
 def open_(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/all.", show_default=False)],
     latent: Annotated[
-        str, typer.Argument(metavar="latent:LAYER/NUMBER", help="The latent that is studied.", show_default=False)
+        str, typer.Argument(metavar="LAYER/NUMBER", help="The latent that is studied.", show_default=False)
     ],
     restricted: Annotated[
         bool, typer.Option("--restricted", help="Hide as well what layer 0's FFN does at a prompt.")
@@ -55,9 +54,9 @@ def open_(
 ) -> None:
     """Open a study of a latent, blind or restricted.
 
-    plainspoken study open runs/all latent:2/17
+    plainspoken study open runs/all 2/17
 
-    plainspoken study open runs/all latent:2/17 --restricted --out studies/first
+    plainspoken study open runs/all 2/17 --restricted --out studies/first
     """
     with reporting_errors(None), progress_on_terminal(quiet) as progress:
         from plainspoken.pipeline.study import open_study
@@ -165,12 +164,8 @@ def score(folder: Folder, device: o.Device = None, quiet: o.Quiet = False) -> No
 
 
 def _latent(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(?:latent:)?(\d+)/(\d+)", text)
-    if found is None:
-        with reporting_errors(None):
-            raise UsageError(f"no latent is written '{text}'; write latent:LAYER/NUMBER, e.g. latent:2/17")
-    assert found is not None
-    return int(found[1]), int(found[2])
+    with reporting_errors(None):
+        return parsed_latent(text)
 
 
 def _scored_lines(each: "Scored") -> list[str]:

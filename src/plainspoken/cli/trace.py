@@ -91,9 +91,13 @@ def trace(
 
     plainspoken trace runs/all --prompt "def greet(self, name" --target 'logit:")"'
 
-    plainspoken trace runs/all --prompt "class A:\n    def f(" --target 'logit-diff:"self","x"'
+    plainspoken trace runs/all --prompt $'class A:\\n    def f(' --target 'logit-diff:"self","x"'
 
-    plainspoken trace runs/all --prompt "for i in range(10" --target latent:2/17@-1 --simulated
+    plainspoken trace runs/all --prompt "for i in range(10" --simulated
+
+    Then a latent of those that were printed, such as L0/117@5:
+
+    plainspoken trace runs/all --prompt "for i in range(10" --target L0/117@5
 
     Which heads carry it, and each latent once: --by-head 3 --group
 

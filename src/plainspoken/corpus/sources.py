@@ -246,7 +246,8 @@ def _datasets(source: str) -> Any:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise CorpusError(
-            f"'{source}' needs the datasets library: pip install 'plainspoken[hub]' (or: pip install datasets)"
+            f"'{source}' needs the datasets library: python -m pip install 'plainspoken[hub]' (in a clone: "
+            "python -m pip install -c constraints.txt -e '.[hub]')"
         ) from error
     return datasets
 

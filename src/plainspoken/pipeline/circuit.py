@@ -58,7 +58,11 @@ class RunCircuits:
 
     def prompt(self, text: str) -> Prompt:
         """The tokens of a text, after a BOS where the run's rows have one. Raises UsageError for an empty prompt."""
-        ids = self.lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if "\\n" in text and "\n" not in text:
+            self._workplace.progress.warn(
+                "the prompt holds a backslash and an n, and no line break: in a shell $'...' makes one of them"
+            )
+        ids = self.lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         begun = self.lm.bos_id is not None and self._workplace.config.corpus.bos != "never"
         start = [self.lm.bos_id] if begun and self.lm.bos_id is not None else []
         if not ids:

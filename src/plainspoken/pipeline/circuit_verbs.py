@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plainspoken.errors import UsageError
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.machine import bring_up
 from plainspoken.pipeline.progress import SILENT, Progress
@@ -45,10 +46,15 @@ def trace(
     from plainspoken.circuits.asking import parse_target
     from plainspoken.pipeline.tracing import TraceSettings, trace
 
+    if effects and simulated:
+        raise UsageError(
+            "--effects ablates latents as they truly fire, and --simulated traces what sentences say of them: ask for "
+            "one of the two"
+        )
     asked = parse_target(target)
     settings = TraceSettings(node_share, edge_share, paths, simulated, heads, silent, effects, group, by_head)
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked():
+    with workplace.locked(wait=True):
         bring_up(workplace, STAGES, "calibrate" if simulated else "train")
         return trace(workplace, prompt, asked, settings, out)
 
@@ -70,7 +76,7 @@ def intervene(
     """What the run's model says next at a prompt with latents ablated, scaled or set, beside what it says as it is.
 
     ablate, scale, set_to: as `circuits.intervention_words.parse_interventions` has them. The rest: as
-    `InterveningSettings` has it. Nothing is written down. The run is brought up as `trace` does.
+    `InterveningSettings` has it. Nothing is written down. The run is brought up to its coders.
     """
     from plainspoken.circuits.intervention_words import parse_interventions
     from plainspoken.pipeline.intervening import InterveningSettings, intervene
@@ -78,8 +84,8 @@ def intervene(
     asked = parse_interventions(ablate, scale, set_to)
     settings = InterveningSettings(hold_attention, tokens, temperature, seed)
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked():
-        bring_up(workplace, STAGES, "calibrate" if workplace.path("explain").exists() else "train")
+    with workplace.locked(wait=True):
+        bring_up(workplace, STAGES, "train")  # sentences are told where there are some: a run half done stays so
         return intervene(workplace, prompt, asked, settings)
 
 
@@ -93,7 +99,7 @@ def replace_ffns(
     from plainspoken.pipeline.replacing import replace_ffns
 
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked():
+    with workplace.locked(wait=True):
         bring_up(workplace, STAGES, "train")
         return replace_ffns(workplace, tokens)
 
@@ -116,12 +122,13 @@ def connections(
     coders; sentences are taken as they stand. Raises UsageError for a latent or a head that there is not, and for a
     latent that fires nowhere in the texts.
     """
-    from plainspoken.pipeline.connecting import ConnectionSettings, connect, parsed_pair
+    from plainspoken.circuits.written import parsed_head, parsed_latent
+    from plainspoken.pipeline.connecting import ConnectionSettings, connect
 
-    settings = ConnectionSettings(top, None if through is None else parsed_pair(through, "head"), texts)
-    number = parsed_pair(latent, "latent")
+    settings = ConnectionSettings(top, None if through is None else parsed_head(through), texts)
+    number = parsed_latent(latent)
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked():
+    with workplace.locked(wait=True):
         bring_up(workplace, STAGES, "train")
         return connect(workplace, number, settings, out)
 
@@ -133,5 +140,5 @@ def head_norms(
     from plainspoken.pipeline.connecting import make_norms
 
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked():
+    with workplace.locked(wait=True):
         return make_norms(workplace, out)

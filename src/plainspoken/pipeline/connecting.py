@@ -1,6 +1,5 @@
 """Connecting: what the weights alone connect with a latent, and over texts; the size of what each head moves."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,15 +58,6 @@ class NormsMade:
 
     found: HeadNorms
     files: Mapping[str, Path]
-
-
-def parsed_pair(text: str, what: str) -> tuple[int, int]:
-    """A latent or a head as it is written: LAYER/NUMBER. Raises UsageError for other words."""
-    found = re.fullmatch(rf"(?:{what}:)?(\d+)/(\d+)", text.strip())
-    if found is None:
-        name = {"latent": "NUMBER"}.get(what, "HEAD")
-        raise UsageError(f"no {what} is written '{text}'; write LAYER/{name}, e.g. 2/1")
-    return int(found[1]), int(found[2])
 
 
 def connect(

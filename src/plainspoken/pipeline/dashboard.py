@@ -56,7 +56,7 @@ def make_dashboards(root: Path, site: str | None, shown: Shown, progress: Progre
     encoded: nothing is written then. What was there before is replaced only once the new is whole.
     """
     workplace = Workplace(root, stored_config(root), STAGES, progress)
-    with workplace.locked():
+    with workplace.locked(wait=True):
         chosen = _chosen(workplace, site)
         for each in chosen:
             _require_encoded(workplace, each)

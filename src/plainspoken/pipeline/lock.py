@@ -2,7 +2,8 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,25 +13,37 @@ from plainspoken.store.atomic import storage_error
 LOCK = ".lock"
 
 
+_STEP_S = 0.2
+
+
 @contextmanager
-def held(root: Path) -> Iterator[None]:
+def held(root: Path, waits: Callable[[str], object] | None = None) -> Iterator[None]:
     """The folder, made where it is not there, held.
 
-    Raises RunError where another holds it or `root` can be no folder, StoreError where it cannot be written.
+    `waits`: is told once where another holds it, which is then waited for; None: nobody waits.
+    Raises RunError where another holds it and nobody waits, or `root` can be no folder, StoreError where it cannot be
+    written.
     """
-    descriptor = _lock_file(root)
+    descriptor = _lock_file(root, waits)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock_file(root: Path) -> int:
+def _lock_file(root: Path, waits: Callable[[str], object] | None) -> int:
+    told = False
     while True:
         descriptor = _open_lock(root)
         if not _lock(descriptor):
             os.close(descriptor)
-            raise RunError(f"another plainspoken is at work in {root}: wait for it, or choose another --out")
+            if waits is None:
+                raise RunError(f"another plainspoken is at work in {root}: wait for it, or choose another --out")
+            if not told:
+                waits(f"another plainspoken is at work in {root}: waiting for it to end")
+                told = True
+            time.sleep(_STEP_S)
+            continue
         # A run that left nothing behind may have taken the file away between our opening and locking it.
         path = root / LOCK
         if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):

@@ -148,7 +148,7 @@ def generate(
     from plainspoken.simulators import require_follows
 
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
-    with workplace.locked() if rewritten else nullcontext():
+    with workplace.locked(wait=True) if rewritten else nullcontext():
         if rewritten:
             require_follows(workplace.config.simulate.simulator)
             bring_up(workplace, STAGES, "calibrate")

@@ -140,9 +140,7 @@ def opened_study(
     """
     folder = Path(folder)
     if not (folder / LOG).exists():
-        raise UsageError(
-            f"there is no study in {folder}: open one with: plainspoken study open RUN latent:LAYER/NUMBER"
-        )
+        raise UsageError(f"there is no study in {folder}: open one with: plainspoken study open RUN LAYER/NUMBER")
     with held(folder):
         log = load_log(folder)
         cut_half_line(folder / LOG)
@@ -250,7 +248,7 @@ def _workplace(root: Path, device: str | None, progress: Progress) -> Workplace:
 
 
 def _bring_up(workplace: Workplace) -> None:
-    with workplace.locked():
+    with workplace.locked(wait=True):
         # No further: a site that was never explained has no sentence to score, and needs none.
         bring_up(workplace, STAGES, "encode")
 

@@ -60,7 +60,7 @@ def score_study(study: Study) -> StudyScore:
     texts = [*(entry.what["text"] for entry in written), own, None if other is None else sentences[other]]
     shown = {"explanation", "everything"} & {*study.log.known().revealed}
     hidden = {len(written) + 1} if shown else {len(written), len(written) + 1}
-    with study.workplace.locked():  # what it asks is let go of at the end
+    with study.workplace.locked(wait=True):  # what it asks is let go of at the end
         found = measured(study.workplace, study.site.module, study.subject.latent, texts, hidden)
         spent = study.workplace.llms.spent("simulate")
     labels = [f"{entry.number} ({study.log.known(entry.number).told})" for entry in written]

@@ -196,7 +196,7 @@ def _two_coders(
 
 def _fired(root: Path, site: str | None, device: str | None, progress: Progress) -> Fired:
     workplace = Workplace(root, stored_config(root, lm__device=device), STAGES, progress)
-    with workplace.locked():
+    with workplace.locked(wait=True):
         bring_up(workplace, STAGES, "encode")
         modules = [each.module for each in workplace.sites]
         if site is None and len(modules) > 1:

@@ -21,7 +21,6 @@ from plainspoken.circuits.parting import Parting, overlap, parting
 from plainspoken.circuits.paths import strongest_paths as greedy_paths
 from plainspoken.circuits.supernodes import by_latent, collapsed, grouped
 from plainspoken.circuits.viewer_export import save_viewer_graph
-from plainspoken.errors import UsageError
 from plainspoken.pipeline.circuit import Prompt, RunCircuits
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report.circuit_page import write_circuit_page
@@ -90,11 +89,6 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
 
     Raises UsageError for a prompt or a target that does not fit, CoderError and ModelError as `freeze` does.
     """
-    if settings.effects and settings.simulated:
-        raise UsageError(
-            "--effects ablates latents as they truly fire, and --simulated traces what sentences say of them: ask for "
-            "one of the two"
-        )
     circuits = RunCircuits(workplace)
     prompt = circuits.prompt(text)
     plain = replace(settings, simulated=False)

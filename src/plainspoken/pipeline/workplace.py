@@ -251,15 +251,17 @@ class Workplace:
         self.progress.warn(f"{path} was edited and is now made anew: the edited file is kept as {kept}")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
         """Hold the folder: a second run in it would overwrite the first's files. A killed run holds nothing.
 
+        `wait`: for another that holds it, as who only looks at a run does; said once.
         A new folder gets its settings at once, so that it can be gone on with whenever it is interrupted; when an error
         of ours ends it before any stage is begun, nothing of it is left.
-        Raises RunError where another holds it or `root` can be no folder, StoreError where it cannot be written.
+        Raises RunError where another holds it and nobody waits, or `root` can be no folder, StoreError where it cannot
+        be written.
         """
         made = [folder for folder in (self.root, *self.root.parents) if not os.path.exists(folder)]
-        with held(self.root):
+        with held(self.root, self.progress.warn if wait else None):
             new = not (self.root / CONFIG).exists()
             try:
                 if new:
