@@ -10,7 +10,7 @@ from families_made import made_coders, made_lm, made_prompt
 from plainspoken.circuits.attribution import attribution_graph, root_of
 from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.graph import Graph, Node
-from plainspoken.circuits.lines import Path, line, node_words, path_lines, strongest_paths
+from plainspoken.circuits.lines import Path, line, node_words, path_lines, sentences_of, strongest_paths
 from plainspoken.circuits.targets import logit_targets
 from plainspoken.errors import UsageError
 
@@ -94,7 +94,7 @@ def test_an_inhibiting_path_is_found_with_its_sign() -> None:
     edges = np.array([1, 3, 2]), np.array([0, 0, 1]), np.array([-2.0, 0.5, 2.0])
     graph = Graph(nodes, *edges, np.zeros(4), np.zeros(4), np.ones(4), np.ones(4), ("(\n", "b"))
     assert path_lines(graph, strongest_paths(graph, 0)) == (
-        '−2  logit " x"@1 ← L0/5@1 "a bracket opens" ← token "(\\n"@0',
+        '−2  logit " x"@1 ← L0/5@1 ← token "(\\n"@0',
         '+0.5  logit " x"@1 ← token "b"@1',
     )
 
@@ -120,10 +120,9 @@ def test_lines_tell_every_kind_of_node_on_one_line() -> None:
         Node("token", position=4, index=9, label='"\n'),
     ]
     shown = line(0.8312, nodes, [])
-    assert shown == (
-        '+0.831  logit " self"@11 ← L3/412@11 "the opening bracket of a method, at length the…" '
-        r'← head 2.1 (@4→@11) ← L1/88@4 ← token "\"\n"@4'
-    )
+    assert shown == (r'+0.831  logit " self"@11 ← L3/412@11 ← head 2.1 (@4→@11) ← L1/88@4 ← token "\"\n"@4')
+    assert shown.sentences == {"L3/412": nodes[1].text}
+    assert node_words(nodes[1]) == 'L3/412@11 "the opening bracket of a method, at length the…"'
     assert line(-2e-6, nodes[:1], [], "pruned") == '−2.00e-06  logit " self"@11 ← what was pruned'
     assert line(0.0, nodes[:1], []).startswith("0  ")
     others = [Node("position", position=1), Node("attention_bias", 2), Node("ffn_bias", 2), Node("error", 2, 1)]
@@ -157,3 +156,14 @@ def test_a_graph_with_a_circle_has_no_paths_and_says_why() -> None:
     circle = Graph(nodes, np.array([1, 2, 1]), np.array([0, 1, 2]), np.ones(3), zero, zero, zero, np.ones(3), ("a",))
     with pytest.raises(UsageError, match="group nodes of one layer"):
         strongest_paths(circle, 0)
+
+
+def test_a_sentence_is_told_once_however_many_paths_pass_its_latent() -> None:
+    graph = layered(2).with_nodes(
+        lambda n: replace(n, text=f"the {n.layer}th, “7 ← 8”") if n.kind == "latent" and n.layer != 1 else n
+    )
+    lines = path_lines(graph, strongest_paths(graph, 0, 200))
+    passing = [each for each in lines if "L2/7@" in each]
+    assert len(passing) > 5 and all("“7 ← 8”" not in each for each in lines)
+    assert sentences_of(lines) == {f"L{layer}/7": f"the {layer}th, “7 ← 8”" for layer in (0, 2)}
+    assert sentences_of(["a line of another kind"]) == {}

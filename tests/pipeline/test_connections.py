@@ -119,6 +119,19 @@ def test_the_verb_prints_within_80_columns_and_where_the_file_is(both: Path, fir
     assert str(path) in result.output.replace("\n", "") and path.is_file()
 
 
+@pytest.mark.parametrize(
+    ("latent", "none"),
+    [
+        ("1/0", "through any head: none, as no head lies between layer 1 and a later layer with a coder"),
+        ("1/0", "writes to later latents: none, as no later layer has a coder"),
+        ("0/0", "through any head: none, as no head lies between an earlier layer with a coder and layer 0"),
+    ],
+)
+def test_where_there_is_nothing_before_or_behind_it_says_why(both: Path, latent: str, none: str) -> None:
+    result = call("connections", both, "--latent", latent, "--top", 1)
+    assert result.exit_code == 0 and none in said(result), result.output
+
+
 def test_the_sentence_is_told_as_it_stands_with_how_well_it_foretells(copy: Path) -> None:
     """Of a run that is explained and scored; of one coder, so that there is nothing before it or behind it."""
     written = read_explanations(copy / "explain" / SITE)
@@ -160,7 +173,17 @@ def test_every_head_is_in_the_table_however_narrow(
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert all(f"h{head}" in out.split() for head in range(32))
-    assert all(str(100 * at + head) in out.split() for at in range(1, 4) for head in range(32))
+    assert all(f"{100 * at + head}.00" in out.split() for at in range(1, 4) for head in range(32))
+
+
+@pytest.mark.parametrize(("scale", "decimals"), [(1.0, 2), (40.0, 2), (0.003, 5)])
+def test_all_norms_of_a_table_have_as_many_decimals(
+    capsys: pytest.CaptureFixture[str], scale: float, decimals: int
+) -> None:
+    norms = ((1.0 * scale, 0.5 * scale), (0.3333 * scale, 0.0))
+    _show_norms(HeadNorms(norms, {}))
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[1:] for row in rows] == [[f"{norm:.{decimals}f}" for norm in row] for row in norms]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,9 @@ def test_the_verb_prints_every_condition_and_where_the_figures_lie(copy: Path) -
     for word in ("all at once", "the model as it is", "its coders", "the zero vector", "its mean", "recovered", "KL"):
         assert word in result.output
     assert "replaced.json" in result.output and not (copy / "encode").exists()
+    record = json.loads((copy / "replace" / "replaced.json").read_text())["together"]
+    assert f"[{record['ce_coders_low']:.3f}, {record['ce_coders_high']:.3f}]" in result.output
+    assert result.output.count("[95 %]") == 3 and "…" not in result.output, "as other tables have intervals"
 
 
 def test_losses_that_are_not_finite_are_told_and_nothing_is_written(copy: Path) -> None:

@@ -1,6 +1,7 @@
 """Trace: a run's circuit at a prompt, with its sentences; what was asked for wrongly is told with what is there."""
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 from plainspoken import pipeline
@@ -20,6 +22,7 @@ from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.lines import signed
 from plainspoken.circuits.supernodes import by_latent
 from plainspoken.cli.app import app
+from plainspoken.cli.circuit_shown import hanging
 from plainspoken.config import Config
 from plainspoken.errors import CoderError, RunError
 from plainspoken.pipeline import Progress, run
@@ -127,6 +130,43 @@ def test_the_verb_prints_paths_and_where_the_drawing_is(copy: Path) -> None:
     result = call("trace", copy, "--prompt", PROMPT, "--paths", 3)
     assert result.exit_code == 0, result.output
     assert "No coder at layer 1" in told(result) and "←" in result.output and "circuit.html" in result.output
+
+
+def test_the_likeliest_three_roots_are_printed_with_their_probabilities_and_the_others_counted(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT)
+    kept = json.loads(found.files["viewer.json"].read_text())
+    likely = sorted((node["token_prob"] for node in kept["nodes"] if node["feature_type"] == "logit"), reverse=True)
+    assert len(likely) == found.graph.about["roots"] > 4
+    said = told(call("trace", copy, "--prompt", PROMPT, "--paths", 1))
+    assert re.findall(r"\(probability ([^)]+)\) = ", said) == [f"{each:.2g}" for each in likely[:3]]
+    assert f"{len(likely) - 3} less likely roots are not printed: circuit.html and graph.json have them" in said
+    one = told(call("trace", copy, "--prompt", PROMPT, "--target", "logits", "--paths", 0))
+    assert "←" not in one and one.count("of what enters it is explained") == 3
+
+
+def test_what_is_printed_fits_80_columns_and_says_each_sentence_once(copy: Path) -> None:
+    options = ["--simulated", "--by-head", 2, "--nodes", 1, "--edges", 1, "--paths", 40, "--group"]
+    result = call("trace", copy, "--prompt", PROMPT, *options, "--out", copy / "here")
+    assert result.exit_code == 0, result.output
+    shown = [line for line in result.output.splitlines() if str(copy / "here") not in line]
+    assert max(map(len, shown)) <= 80 and "edge " in result.output
+    assert "latent:" not in "".join(shown) and not re.search(r"(?<![\w\])@])-\d", "".join(shown)), "as paths have it"
+    words = result.output.split("in words:")[1].split("\n\n")[0]
+    listed = re.findall(r"^  (L\d+/\d+)  \"", words, re.MULTILINE)
+    paths = result.output.split("The latents on these paths")[0]
+    assert listed and len(listed) == len(set(listed)) and all(f"{name}@" in paths for name in listed)
+
+
+def test_lines_break_at_words_behind_an_indent_and_never_in_a_token() -> None:
+    tokens = r'" self"@11', r'"\" — 世界 \n"@7'
+    text = f"  +2.04  logit {tokens[0]} ← token {tokens[1]} ← L0/354@11 ← bias of attention L0"
+    for width in range(16, 90):
+        lines = hanging(text, width, 4)
+        assert " ".join(lines).split() == text.split()
+        assert all(line.startswith("    ") for line in lines[1:])
+        assert all(cell_len(line) <= width or line.strip() in tokens for line in lines)
+        assert all(any(token in line for line in lines) for token in tokens)
+    assert hanging(text, 200, 4) == [text]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The drawing of a circuit: whole, escaped, small, and alive in a real browser."""
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -169,6 +170,63 @@ def test_a_thousand_nodes_and_forty_thousand_edges_are_a_small_page(tmp_path: Pa
     assert f'data-drawn="{DRAWN}"' in page
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Fires at 9 on “self” after “def”; 2 on “x”.", "“self” after"),
+        ("Fires at 8 on the token “(”.", "“(”."),
+        ("Fires at 0 on the token that ends.", "the token that e"),
+        ("Fires on brackets", "Fires on brackets"),
+        ("Opens a method", "Opens a method"),
+    ],
+)
+def test_a_box_tells_what_a_latent_fires_on_and_not_that_it_fires(text: str, label: str) -> None:
+    page = render_circuit(grown(3, 20, 30, text))
+    found = re.findall(r'class="n latent".*?<text[^>]*>\d+ (.*?)</text>', page)
+    assert found and all(each.startswith(label) for each in found)
+    assert page.count(f": {text}</title>") == len(found), "whole in its tooltip"
+
+
+def test_edges_are_beneath_boxes_that_let_nothing_through() -> None:
+    page = render_circuit(grown(3, 20, 30))
+    assert page.index('<g id="edges">') < page.index('<g id="hot">') < page.index('<g id="nodes">')
+    rules = re.findall(r"^((?:[^{\n]*)\.n\b[^{\n]*)\{([^}\n]*)\}", page, re.MULTILINE)
+    assert len(rules) > 8
+    for chosen, style in rules:
+        fill = re.search(r"fill: ([^;]*)", style)
+        assert fill is None or "text" in chosen or "/" not in fill[1], (chosen, style)
+        assert "text" in chosen or not re.search(r"(?<![-\w])opacity", style), (chosen, style)
+
+
+def title(*roots: Node) -> str:
+    """The title of a page of these roots, which one token feeds."""
+    nodes = (*(replace(root, value=1.0) for root in roots), Node("token", position=0, index=1, label="def"))
+    n = len(roots)
+    zero = np.zeros(n + 1)
+    ends = np.full(n, n), np.arange(n)
+    page = render_circuit(Graph(nodes, *ends, np.ones(n), zero, zero, zero, zero, ("def", "(\n")))
+    found = re.search(r"<title>What leads to (.*?)</title>", page)
+    assert found is not None
+    return html.unescape(found[1])
+
+
+def test_the_title_says_what_is_explained_in_words() -> None:
+    assert title(Node("direction", position=1, label="'self' − ')'")) == r"logit of 'self' less ')' after '(\n'"
+    assert title(Node("direction", position=1, label="\"'\" − ' − '")) == r"""logit of "'" less ' − ' after '(\n'"""
+    assert title(Node("direction", position=1, label="of my own")) == 'direction "of my own"@1'
+    logits = [Node("logit", position=1, index=i, label=f" t{i}") for i in range(5)]
+    assert title(logits[0]) == r"logit of ' t0' after '(\n'"
+    assert title(*logits) == r"logits of ' t0', ' t1', ' t2' and 2 more after '(\n'"
+    assert title(Node("latent", 0, 1, 354)) == r"L0/354 at '(\n' @1"
+
+
+def test_paths_name_latents_whose_sentences_stand_once_beneath() -> None:
+    page = render_circuit(grown(3, 20, 60, "a word"))
+    paths, beneath = page.split('<ol class="paths">')[1].split("</ol>")
+    said = re.findall(r"<dt>(L\d/\d+)</dt><dd[^>]*>a word</dd>", beneath.split("</dl>")[0])
+    assert said and len(said) == len(set(said)) and "a word" not in paths and all(f"{name}@" in paths for name in said)
+
+
 def alive(page: str, folder: Path, place: str = "", width: int = 1200) -> str:
     """The page after its script has run."""
     assert CHROMIUM is not None
@@ -213,3 +271,22 @@ def test_a_narrow_screen_scrolls_within_the_drawing_alone(tmp_path: Path) -> Non
     framed = page.replace("<body", '<body style="width: 400px"').replace("</body>", WIDTH)
     wide = re.search(r"<title>wide (\d+)", alive(framed, tmp_path, width=500))
     assert wide is not None and int(wide[1]) <= 500
+
+
+SEEN = """<script>{
+  const at = (id) => document.getElementById(id).getBoundingClientRect();
+  const frame = document.querySelector(".drawing"), {left, right} = frame.getBoundingClientRect(), root = at("n0");
+  const seen = left + 52 <= root.left && root.right <= right;
+  document.title = `opened ${frame.scrollLeft === 0} ${seen} ${document.getElementById("left").hidden}`;
+}</script></body>"""
+
+
+@browser
+@pytest.mark.parametrize(("tokens", "opened"), [(3, "true true true"), (70, "false true false")])
+def test_it_opens_at_the_left_unless_what_is_explained_would_not_be_seen(
+    tmp_path: Path, tokens: int, opened: str
+) -> None:
+    page = render_circuit(grown(tokens, 12 if tokens == 3 else 300, 900))
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", SEEN)
+    found = re.search(r"<title>opened ([a-z ]+)", alive(page, tmp_path))
+    assert found is not None and found[1] == opened

@@ -9,8 +9,8 @@ follows the largest bound first meets the paths in the order of their strength.
 
 import heapq
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from typing import Literal
@@ -26,6 +26,20 @@ edge: its own bias, the sources that were pruned, or what was given in the place
 
 LONGEST = 48
 """Characters of an explanation on a line."""
+
+
+class Line(str):
+    """A path in words, its latents by name alone; `sentences`: by name, those of its latents that have one.
+
+    They stand beside the line and not in it, since the strongest paths pass the same few latents over and over.
+    """
+
+    sentences: Mapping[str, str]
+
+    def __new__(cls, text: str, sentences: Mapping[str, str]) -> "Line":
+        made = super().__new__(cls, text)
+        made.sentences = sentences
+        return made
 
 
 @dataclass(frozen=True)
@@ -153,19 +167,25 @@ def _put_out(graph: Graph, node: int) -> float:
     return math.nan if out is None else out
 
 
-def path_lines(graph: Graph, paths: Sequence[Path]) -> tuple[str, ...]:
-    """A line a path: its contribution, then the nodes from the root down, with what is known of them in words."""
+def path_lines(graph: Graph, paths: Sequence[Path]) -> tuple[Line, ...]:
+    """A line a path: its contribution, then the nodes from the root down."""
     return tuple(
         line(path.contribution, [graph.nodes[i] for i in path.nodes], graph.tokens, path.end) for path in paths
     )
 
 
-def line(contribution: float, nodes: Sequence[Node], tokens: Sequence[str], end: End = "source") -> str:
-    """`+0.83  logit " self"@11 ← L3/412@11 "opens a bracket" ← head 2.1 (@4→@11) ← token "def"@4`."""
-    told = [node_words(node, tokens) for node in nodes]
+def line(contribution: float, nodes: Sequence[Node], tokens: Sequence[str], end: End = "source") -> Line:
+    """`+0.83  logit " self"@11 ← L3/412@11 ← head 2.1 (@4→@11) ← token "def"@4`, and what is known of them in words."""
+    told = [node_words(replace(node, text=None), tokens) for node in nodes]
     if end != "source":
         told.append({"own bias": "its own bias", "pruned": "what was pruned", "given": "what was given"}[end])
-    return f"{signed(contribution)}  {' ← '.join(told)}"
+    sentences = {node_words(replace(node, text=None, position=None)): node.text for node in nodes if node.text}
+    return Line(f"{signed(contribution)}  {' ← '.join(told)}", sentences)
+
+
+def sentences_of(lines: Sequence[str]) -> dict[str, str]:
+    """The sentences of all latents that these lines name, each once, in the order in which they are met."""
+    return {name: text for each in lines if isinstance(each, Line) for name, text in each.sentences.items()}
 
 
 def node_words(node: Node, tokens: Sequence[str] = ()) -> str:

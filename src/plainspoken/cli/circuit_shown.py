@@ -1,59 +1,100 @@
 """A traced circuit on the terminal: its paths, its edges by head, its supernodes, where simulated and true part."""
 
+import json
+import math
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
+from rich.cells import cell_len
 
 from plainspoken.cli.show import OUT
-from plainspoken.language.counted import counted
+from plainspoken.language.counted import agreeing, counted
 
 if TYPE_CHECKING:  # they bring torch
     from plainspoken.circuits.graph import Graph, Node
+    from plainspoken.circuits.parting import Parting
     from plainspoken.pipeline.tracing import Traced
 
-_PARTS_SHOWN, _WORDS_SHOWN = 8, 80
+_ROOTS_SHOWN, _PARTS_SHOWN = 3, 8
+_WORDS_SHOWN = 140
+"""Characters of a sentence: two lines of a terminal."""
+_WORD, _WORD_OR_TOKEN = r"\s*\S+", r'\s*(?:"(?:[^"\\]|\\.)*"|\S)+'
+"""What stays on one line: a word with the space before it; and also a token, with any space between its quotes."""
 
 
 def show_traced(found: "Traced") -> None:
-    from plainspoken.circuits.lines import quoted
+    from plainspoken.circuits.lines import sentences_of
 
-    graph = found.graph
+    graph, likely = found.graph, _probabilities(found)
     if found.without_coder:
         layers = ", ".join(map(str, found.without_coder))
         OUT.print(f"[dim]No coder at layer {layers}: what its FFN does there is error in the graph.[/]")
-    for i in range(graph.about["roots"]):
-        node = graph.nodes[i]
-        explained = graph.explained[i]
-        OUT.print(
-            f"[bold]{escape(_named(node, found.prompt.spelled))}[/] = {node.value:+.4g}: "
-            f"{explained:.0%} of what enters it comes by the graph's edges, errors aside, "
-            f"{graph.offset[i]:+.3g} is its own bias, {graph.rest[i]:+.3g} was pruned",
-            highlight=False,
-        )
-        for line in (*found.paths[node.id], *found.by_head.get(node.id, ())):
-            OUT.print(escape(f"  {line}"), highlight=False, soft_wrap=True)
+    roots = sorted(range(graph.about["roots"]), key=lambda i: -likely.get(graph.nodes[i].id, 0.0))
+    shown = list[str]()
+    for i in roots[:_ROOTS_SHOWN]:
+        name = graph.nodes[i].id
+        _hung(_root_told(graph, i, likely.get(name)), indent=2, style="bold")
+        shown += found.paths[name]
+        for line in (*found.paths[name], *found.by_head.get(name, ())):
+            _hung(f"  {line}")
+    if (more := len(roots) - _ROOTS_SHOWN) > 0:
+        have = agreeing(more, "is", "are")
+        _hung(f"{counted(more, 'less likely root')} {have} not printed: circuit.html and graph.json have them.")
+    if sentences := sentences_of(shown):
+        OUT.print("\nThe latents on these paths, in words:")
+        for name, text in sentences.items():
+            _with_sentence(f"  {name}", text, indent=4)
     if found.grouped:
         _show_groups(graph)
     if found.overlap is not None:
-        control = "" if found.shuffled is None else f"; with the sentences shuffled among latents, {found.shuffled:.0%}"
-        OUT.print(
-            f"\nTrue and simulated circuit have {found.overlap:.0%} of their latents' influence in common{control}.",
-            highlight=False,
-        )
-        for part in found.parts[:_PARTS_SHOWN]:
-            shares = f"{_share(part.true_share)} → {_share(part.simulated_share)}"
-            says = quoted(part.node.text, _WORDS_SHOWN) if part.node.text else "(no sentence)"
-            OUT.print(
-                escape(f"  {part.node.id}: z {part.true:.3g} → {part.simulated:.3g}, influence {shares}  {says}"),
-                highlight=False,
-                soft_wrap=True,
-            )
+        _show_parts(found.overlap, found)
+
+
+def _probabilities(found: "Traced") -> dict[str, float]:
+    """How likely each next token is that is explained, by its node: the trace's own record of it, the viewers' file."""
+    nodes = json.loads(found.files["viewer.json"].read_text("utf-8"))["nodes"]
+    return {each["plainspoken"]["id"]: each["token_prob"] for each in nodes if each["token_prob"] > 0}
+
+
+def _root_told(graph: "Graph", i: int, probability: float | None) -> str:
+    """What is explained, its value, and how much of it the graph has."""
+    from plainspoken.circuits.lines import signed
+
+    node, explained = graph.nodes[i], float(graph.explained[i])
+    likely = "" if probability is None else f" (probability {probability:.2g})"
+    share = (
+        f"{explained:.0%} of what enters it is explained (comes by the graph's edges, errors aside)"
+        if math.isfinite(explained)
+        else "nothing enters it"
+    )
+    return (
+        f"{_named(node, graph.tokens)}{likely} = {signed(node.value or 0.0)}: {share}; "
+        f"own bias {signed(float(graph.offset[i]))}; pruned away {signed(float(graph.rest[i]))}"
+    )
+
+
+def _show_parts(overlap: float, found: "Traced") -> None:
+    """How much true and simulated circuit have in common, and the latents at which they part most."""
+    control = "" if found.shuffled is None else f"; with the sentences shuffled among latents, {found.shuffled:.0%}"
+    OUT.print(
+        f"\nTrue and simulated circuit have {overlap:.0%} of their latents' influence in common{control}.",
+        highlight=False,
+    )
+    for part in found.parts[:_PARTS_SHOWN]:
+        _with_sentence(f"  {_part_told(part)}", part.node.text)
+
+
+def _part_told(part: "Parting") -> str:
+    from plainspoken.circuits.lines import node_words
+
+    true, simulated = (f"{z:.3g}".replace("-", "−") for z in (part.true, part.simulated))
+    shares = f"{_share(part.true_share)} → {_share(part.simulated_share)}"
+    return f"{node_words(replace(part.node, text=None))}: z {true} → {simulated}, influence {shares}"
 
 
 def _show_groups(graph: "Graph") -> None:
     """The supernodes of most influence, each with its tokens."""
-    from plainspoken.circuits.lines import quoted
-
     if not graph.supernodes:
         OUT.print("\nNo latent of the graph stands at several tokens, so that there is none to group.")
         return
@@ -62,19 +103,45 @@ def _show_groups(graph: "Graph") -> None:
     for name, members in sorted(graph.supernodes, key=lambda each: -share[each[0]])[:_PARTS_SHOWN]:
         nodes = [graph.nodes[i] for i in members]
         text = next((node.text for node in nodes if node.text), None)
-        says = "" if text is None else f"  {quoted(text, _WORDS_SHOWN)}"
         places = ", ".join(f"@{node.position}" for node in sorted(nodes, key=lambda node: node.position or 0))
-        OUT.print(escape(f"  {name} at {places}: influence {share[name]:.1%}{says}"), highlight=False, soft_wrap=True)
+        _with_sentence(f"  {name} at {places}: influence {share[name]:.1%}", text)
 
 
 def _named(node: "Node", tokens: tuple[str, ...]) -> str:
-    what = {"logit": f"logit {node.label!r}", "direction": node.label}.get(
+    from plainspoken.circuits.lines import quoted
+
+    what = {"logit": f"logit {quoted(node.label)}", "direction": node.label}.get(
         node.kind, f"latent {node.layer}/{node.index}"
     )
     place = node.position if node.position is not None else -1
-    return (
-        f"{what} after {tokens[place]!r} @{place}" if node.kind != "latent" else f"{what} at {tokens[place]!r} @{place}"
-    )
+    where = "at" if node.kind == "latent" else "after"
+    return f"{what} {where} {quoted(tokens[place])} @{place}"
+
+
+def hanging(text: str, width: int, indent: int, piece: str = _WORD_OR_TOKEN) -> list[str]:
+    """The text in lines of at most `width` cells, all but the first behind the indent; a longer piece stays whole.
+
+    Not textwrap's: that breaks a token at its own space, which is then lost, and counts wide characters as one cell.
+    """
+    lines = [""]
+    for each in re.findall(piece, text):
+        if lines[-1] and cell_len(lines[-1] + each) > width:
+            lines.append(" " * indent + each.lstrip())
+        else:
+            lines[-1] += each
+    return lines
+
+
+def _hung(text: str, indent: int = 6, style: str | None = None, piece: str = _WORD_OR_TOKEN) -> None:
+    for line in hanging(text, OUT.width, indent, piece):
+        OUT.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False, style=style)
+
+
+def _with_sentence(start: str, text: str | None, indent: int = 6) -> None:
+    from plainspoken.circuits.lines import quoted
+
+    said = quoted(text, _WORDS_SHOWN) if text else "(no sentence)"
+    _hung(f"{start}  {said}", indent, piece=_WORD)
 
 
 def _share(share: float | None) -> str:

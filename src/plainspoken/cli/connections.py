@@ -1,5 +1,6 @@
 """The verb that tells what the weights alone connect, without a prompt."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +20,8 @@ if TYPE_CHECKING:  # they bring torch
     from plainspoken.circuits.connected import Compared, Connected, Link, OverTexts, TokenScore
     from plainspoken.circuits.connected_file import HeadNorms
 
-_LAYER_WIDE, _HEAD_WIDE = 6, 6
-"""Columns of the table of norms: as many heads abreast as the terminal has room for, the others in tables below."""
+_LAYER_WIDE = 6
+"""The first column of the table of norms; as many heads abreast as there is room for, the others in tables below."""
 
 
 def connections(
@@ -90,14 +91,19 @@ def connections(
 
 def _show_norms(found: "HeadNorms") -> None:
     OUT.print("[bold]OV norms[/]: how much each head moves of what it reads, its pattern aside", highlight=False)
-    heads, abreast = max(map(len, found.norms)), max(1, (OUT.width - _LAYER_WIDE) // _HEAD_WIDE)
+    decimals = _decimals(max(max(row) for row in found.norms))
+    told = [[f"{norm:.{decimals}f}" for norm in row] for row in found.norms]
+    heads, wide = max(map(len, told)), 1 + max(len(each) for row in told for each in row)
+    abreast = max(1, (OUT.width - _LAYER_WIDE) // wide)
     for first in range(0, heads, abreast):
         some = range(first, min(first + abreast, heads))
-        rows = [
-            Row.of(str(layer), [f"{row[i]:.3g}" if i < len(row) else "" for i in some])
-            for layer, row in enumerate(found.norms)
-        ]
+        rows = [Row.of(str(layer), [row[i] if i < len(row) else "" for i in some]) for layer, row in enumerate(told)]
         show_rows(Row.of("layer", [f"h{i}" for i in some]), rows)
+
+
+def _decimals(largest: float) -> int:
+    """Two for every norm of a table; more where all are so small that two would show nothing of them."""
+    return 2 if largest >= 1 or largest <= 0 else 2 + math.ceil(-math.log10(largest))
 
 
 def _show_latent(found: "Connected") -> None:
@@ -113,13 +119,23 @@ def _show_latent(found: "Connected") -> None:
         for line in _abreast(names, ends, OUT.width):
             _line(line)
     by = "any head" if found.through is None else "head {}/{}".format(*found.through)
+    lies = "no head lies" if found.through is None else f"{by} does not lie"
     for title, links, none in (
         ("reads from earlier latents", found.sources, "no earlier layer has a coder"),
         ("writes to later latents", found.targets, "no later layer has a coder"),
-        (f"reads from earlier latents through {by}", found.from_heads, "it stands behind none of them"),
-        (f"writes to later latents through {by}", found.to_heads, "it stands before none of them"),
+        (
+            f"reads from earlier latents through {by}",
+            found.from_heads,
+            f"{lies} between an earlier layer with a coder and layer {found.layer}",
+        ),
+        (
+            f"writes to later latents through {by}",
+            found.to_heads,
+            f"{lies} between layer {found.layer} and a later layer with a coder",
+        ),
     ):
-        _line(f"{title}:" if links else f"{title}: none, {none}")
+        told = f"{title}:" if links else f"{title}: none, as {none}"
+        OUT.print(told, markup=False, highlight=False, emoji=False)
         for link in links:
             _link_line(link)
     if found.texts is not None:

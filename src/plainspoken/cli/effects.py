@@ -24,7 +24,6 @@ def show_effects(effects: "Effects | None") -> None:
         f"\n[bold]edges against effects[/]: {counted(n, 'latent')} of the graph ablated one by one, and "
         f"{counted(control, 'latent')} outside it at random (control); r of predicted with measured, over latents",
         highlight=False,
-        soft_wrap=True,
     )
     head = Row(
         ("measured in", ""),
@@ -36,12 +35,19 @@ def show_effects(effects: "Effects | None") -> None:
     ]
     show_rows(head, rows)
     if (why := withheld(effects)) is not None:
-        OUT.print(why, style="red", markup=False, highlight=False, soft_wrap=True)
+        OUT.print(why, style="red", markup=False, highlight=False)
 
 
 def _r(found: "Correlation | None") -> Cell:
-    return (UNBOUNDED, "") if found is None else (f"{found.value:.2f}", f"[{found.low:.2f}, {found.high:.2f}]")
+    if found is None:
+        return UNBOUNDED, ""
+    return _typeset(f"{found.value:.2f}"), _typeset(f"[{found.low:.2f}, {found.high:.2f}]")
 
 
 def _size(value: float | None) -> str:
     return UNBOUNDED if value is None else f"{value:.3g}"
+
+
+def _typeset(figures: str) -> str:
+    """With the minus sign that the paths above the table have."""
+    return figures.replace("-", "−")

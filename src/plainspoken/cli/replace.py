@@ -63,7 +63,7 @@ def _show_levels(record: Mapping[str, Any]) -> None:
         Row((name, ""), [_cell(record, f"ce_{key}", "{:.3f}"), _cell(record, f"kl_{key}", "{:.3f}")])
         for key, name in _CONDITIONS.items()
     ]
-    show_rows(Row(("all at once", ""), [("", "CE"), ("", "KL")]), rows)
+    show_rows(Row(("all at once", ""), [("CE", "[95 %]"), ("KL", "[95 %]")]), rows)
 
 
 def _show_sites(record: Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ def _show_sites(record: Mapping[str, Any]) -> None:
     )
     every = {"all at once": record["together"], **record["alone"]}
     rows = [Row((name, ""), [_cell(each, *column[1:]) for column in columns]) for name, each in every.items()]
-    OUT.print()
+    OUT.print("\n[dim]all at once, and each alone; beneath each figure its interval \\[95 %][/]", highlight=False)
     show_rows(Row(("", ""), [title for title, _, _ in columns]), rows, abreast=False)
 
 
@@ -90,4 +90,4 @@ def _cell(record: Mapping[str, Any], name: str, form: str) -> Cell:
     low, high = record[f"{name}_low"], record[f"{name}_high"]
     if low is None:
         return form.format(record[name]), UNBOUNDED
-    return form.format(record[name]), f"{form.format(low)}…{form.format(high)}"
+    return form.format(record[name]), f"[{form.format(low)}, {form.format(high)}]"

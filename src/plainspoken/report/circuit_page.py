@@ -9,6 +9,7 @@ readers without one.
 import base64
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.graph import Graph, Node, NodeKind
-from plainspoken.circuits.lines import node_words, path_lines, signed, strongest_paths
+from plainspoken.circuits.lines import Line, node_words, path_lines, sentences_of, signed, strongest_paths
 from plainspoken.errors import UsageError
 from plainspoken.report import numbers
 from plainspoken.report.circuit_layout import HEIGHT, WIDE, Box, Layout, layout
@@ -31,6 +32,10 @@ from plainspoken.store import write_text
 DRAWN = 300
 """Edges that are drawn before more are asked for."""
 _GROUPED = ", what stands at several tokens as one node"
+_LEVEL = re.compile(r"^Fires\s+(?:at\s+)?\d\s+on\s+(?:the token (?=“))?")
+"""What the controlled English puts in front of every sentence, so that a box's few letters would tell nothing else."""
+_REPR = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_LESS = re.compile(f"({_REPR}) − ({_REPR})", re.DOTALL)
 TABLED, PATHS = 60, 12
 """Edges in the table, and paths told as lines."""
 _KINDS = {
@@ -85,6 +90,7 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
     graph = _widened(graph)
     tokens = [_shown(token) for token in graph.tokens]
     placed, order, level = layout(graph, tokens), *_strongest(graph)
+    paths = _paths(graph)
     return rendered(
         "circuit.html",
         script="circuit.js",
@@ -96,7 +102,8 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
         edges=numbers.count(len(graph.weight)),
         drawn=min(DRAWN, len(graph.weight)),
         unit=graph.unit,
-        paths=_paths(graph),
+        paths=paths,
+        sentences=list(sentences_of(paths).items()),
         table=[_row(graph, int(edge)) for edge in order[:TABLED]],
         parts=[_parted(graph, part) for part in parts],
         about=[(name, _plain(value)) for name, value in graph.about.items()],
@@ -194,7 +201,7 @@ def _label(graph: Graph, node: Node, wide: bool) -> str:
     match node.kind:
         case "latent" | "group":
             name = node.label if node.kind == "group" else str(node.index)
-            label = name + (f" {node.text}" if wide and node.text else "")
+            label = name + (f" {_LEVEL.sub('', node.text)}" if wide and node.text else "")
         case "token" | "logit" | "direction":
             label = _shown(node.label) if node.label else str(node.index)
         case "head":
@@ -229,21 +236,45 @@ def _words(graph: Graph, node: Node) -> str:
 
 
 def _roots(graph: Graph) -> str:
+    """What is explained, as a title has it."""
     into = set(graph.target.tolist()) - set(graph.source.tolist())
     roots = [node for i, node in enumerate(graph.nodes) if node.kind in ("logit", "direction") or i in into]
-    named = [_words(graph, node) for node in roots[:3]]
-    if len(roots) > 3:
-        named.append(f"{len(roots) - 3} more")
-    return numbers.listing(named) if named else "nothing"
+    if len(roots) > 1 and {(node.kind, node.position) for node in roots} == {("logit", roots[0].position)}:
+        return f"logits of {_first([_spelled(node) for node in roots])}{_after(graph, roots[0])}"
+    return _first([_root(graph, node) for node in roots])
 
 
-def _paths(graph: Graph) -> list[str]:
+def _first(names: Sequence[str]) -> str:
+    more = [f"{len(names) - 3} more"] if len(names) > 3 else []
+    return numbers.listing([*names[:3], *more]) if names else "nothing"
+
+
+def _root(graph: Graph, node: Node) -> str:
+    if node.kind == "logit":
+        return f"logit of {_spelled(node)}{_after(graph, node)}"
+    if node.kind == "direction" and (two := _LESS.fullmatch(node.label)):
+        return f"logit of {two[1]} less {two[2]}{_after(graph, node)}"
+    if node.kind == "latent" and node.position is not None and node.position < len(graph.tokens):
+        return f"L{node.layer}/{node.index} at {graph.tokens[node.position]!r} @{node.position}"
+    return _words(graph, node)
+
+
+def _spelled(node: Node) -> str:
+    return repr(node.label) if node.label else f"token {node.index}"
+
+
+def _after(graph: Graph, node: Node) -> str:
+    known = node.position is not None and node.position < len(graph.tokens)
+    return f" after {graph.tokens[node.position or 0]!r}" if known else ""
+
+
+def _paths(graph: Graph) -> Sequence[Line | str]:
     """The strongest paths to the root of most influence; none through groups, which would mix what they hold."""
     if _has_groups(graph):
         return []
     roots = sorted(set(graph.target.tolist()) - set(graph.source.tolist()), key=lambda i: (-graph.influence[i], i))
     try:
-        return list(path_lines(graph, strongest_paths(graph, roots[0], PATHS))) if roots else []
+        return path_lines(graph, strongest_paths(graph, roots[0], PATHS)) if roots else []
     except UsageError as error:  # of a graph with a circle, which is drawn all the same
         return [str(error)]
 

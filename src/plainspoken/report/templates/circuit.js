@@ -143,9 +143,16 @@
   });
   document.querySelector(".controls").hidden = false;
   draw(Number(holder.dataset.drawn));
-  // What is explained stands at the last token.
-  const drawing = document.querySelector(".drawing");
-  drawing.scrollLeft = drawing.scrollWidth;
+  // It opens at the left, where a reader begins. But what is explained stands at the last token, and a drawing of many
+  // tokens is wider than the screen: it would open on a part from which nobody can tell what the page is about. There
+  // it is moved by as much as shows the first box of what is explained, and no more: the topmost that edges lead into
+  // alone, since a latent far below may have lost those out of it to pruning.
+  const drawing = document.querySelector(".drawing"), names = document.querySelector(".names");
+  const roots = boxes.filter((_, i) => into[i].length && !out[i].length).sort((a, b) => a[1] - b[1] || a[0] - b[0]);
+  for (const [x, , wide] of roots.slice(0, 1)) {
+    drawing.scrollLeft = Math.max(0, names.clientWidth + x + wide + 8 - drawing.clientWidth);
+  }
+  document.getElementById("left").hidden = drawing.scrollLeft === 0;
   const picked = /^#n(\d+)$/.exec(location.hash);
   if (picked && Number(picked[1]) < boxes.length) { pin(Number(picked[1])); focus(pinned); }
   document.documentElement.dataset.ready = "yes";
