@@ -56,7 +56,7 @@ def study(
         curve = kept(lm, coders, told, found, curves, seed, advance)
     return {
         "about": circuits.about(
-            "templates of prompts.py", prompts=prompts, top=top, draws=draws, curves=curves, prompt_seed=seed,
+            prompt="templates of prompts.py", prompts=prompts, top=top, draws=draws, curves=curves, prompt_seed=seed,
             bootstrap=BOOTSTRAP,
         ),
         "examples": list(made.texts[:3]),

@@ -1,6 +1,5 @@
 """A traced circuit on the terminal: its paths, its edges by head, its supernodes, where simulated and true part."""
 
-import json
 import math
 import re
 from dataclasses import replace
@@ -26,10 +25,14 @@ _WORD, _WORD_OR_TOKEN = r"\s*\S+", r'\s*(?:"(?:[^"\\]|\\.)*"|\S)+'
 def show_traced(found: "Traced") -> None:
     from plainspoken.circuits.lines import sentences_of
 
-    graph, likely = found.graph, _probabilities(found)
+    graph, likely = found.graph, found.probability
     if found.without_coder:
         layers = ", ".join(map(str, found.without_coder))
-        OUT.print(f"[dim]No coder at layer {layers}: what its FFN does there is error in the graph.[/]")
+        _hung(
+            f"No coder at layer {layers}: what its FFN does there is error in the graph. A run with one at every FFN "
+            "(plainspoken run --site '…layers.*.mlp') explains more.",
+            style="dim",
+        )
     roots = sorted(range(graph.about["roots"]), key=lambda i: -likely.get(graph.nodes[i].id, 0.0))
     shown = list[str]()
     for i in roots[:_ROOTS_SHOWN]:
@@ -49,12 +52,6 @@ def show_traced(found: "Traced") -> None:
         _show_groups(graph)
     if found.overlap is not None:
         _show_parts(found.overlap, found)
-
-
-def _probabilities(found: "Traced") -> dict[str, float]:
-    """How likely each next token is that is explained, by its node: the trace's own record of it, the viewers' file."""
-    nodes = json.loads(found.files["viewer.json"].read_text("utf-8"))["nodes"]
-    return {each["plainspoken"]["id"]: each["token_prob"] for each in nodes if each["token_prob"] > 0}
 
 
 def _root_told(graph: "Graph", i: int, probability: float | None) -> str:

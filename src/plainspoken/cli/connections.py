@@ -167,7 +167,7 @@ def _show_texts(texts: "OverTexts") -> None:
     from plainspoken.circuits.lines import signed
 
     OUT.print(
-        f"over {counted(texts.rows, 'row')} of {texts.part} documents ({counted(texts.documents, 'document')}, "
+        f"over {counted(texts.rows, 'row')} of the {texts.part} part ({counted(texts.documents, 'document')}, "
         f"{counted(texts.tokens, 'token')}): fires at {counted(texts.firings, 'token')} of "
         f"{counted(texts.firing_documents, 'document')}",
         highlight=False,

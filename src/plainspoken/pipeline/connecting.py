@@ -139,7 +139,7 @@ def _over_texts(
         )
     by_source = means.of[0]
     if by_source is None:
-        looked = f"{counted(means.rows, 'row')} of {PART} documents ({counted(means.tokens, 'token')})"
+        looked = f"{counted(means.rows, 'row')} of the {PART} part ({counted(means.tokens, 'token')})"
         raise UsageError(
             f"latent {subject.name} fires nowhere in the {looked} that were looked at: take more with --texts (there "
             f"are {len(rows.tokens):,}), or leave it out"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,8 @@ class Traced:
     files: Mapping[str, Path]
     grouped: bool = False
     """Whether latents at several tokens were to be supernodes."""
+    probability: Mapping[str, float] = field(default_factory=dict)
+    """Of each next token that is explained, by its node's id."""
 
 
 def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSettings, out: Path | None = None) -> Traced:
@@ -108,8 +110,9 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     except OSError as error:
         raise storage_error(error, folder) from error
     return Traced(
-        graph, prompt, paths, by_head, circuits.without_coder(), parts, common, control, measured, files, settings.group
-    )
+        graph, prompt, paths, by_head, circuits.without_coder(), parts, common, control, measured, files,
+        settings.group, _probabilities(found),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
