@@ -212,5 +212,5 @@ def test_a_latent_that_fires_nowhere_in_the_texts_has_no_mean(both: Path, tmp_pa
     found = mean_attributions(circuits.lm, circuits.coders, rows, 1, range(12), [0], 1, workplace.config.seed)
     silent = next(i for i, each in enumerate(found.of) if each is None)
     result = call("connections", run, "--latent", f"1/{silent}", "--texts", 1)
-    assert result.exit_code == 2 and "fires nowhere in the 1 row of explain" in said(result), result.output
+    assert result.exit_code == 2 and "fires nowhere in the 1 row of the explain part" in said(result), result.output
     assert not (run / "connections" / f"latent-1-{silent}-texts-1").exists()
