@@ -172,7 +172,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_a_hub_dataset_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(CorpusError, match=r"'hf:roneneldan/TinyStories' needs .*: python -m pip install 'plainspoken\[hub\]'"):
+    with pytest.raises(
+        CorpusError, match=r"'hf:roneneldan/TinyStories' needs .*: python -m pip install 'plainspoken\[hub\]'"
+    ):
         texts("hf:roneneldan/TinyStories")
 
 
