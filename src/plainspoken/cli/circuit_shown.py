@@ -23,6 +23,7 @@ _WORD, _WORD_OR_TOKEN = r"\s*\S+", r'\s*(?:"(?:[^"\\]|\\.)*"|\S)+'
 
 
 def show_traced(found: "Traced") -> None:
+    """The likeliest roots with their paths, then each latent's sentence, groups, and where sentences part."""
     from plainspoken.circuits.lines import sentences_of
 
     graph, likely = found.graph, found.probability
