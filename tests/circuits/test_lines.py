@@ -121,7 +121,7 @@ def test_lines_tell_every_kind_of_node_on_one_line() -> None:
     ]
     shown = line(0.8312, nodes, [])
     assert shown == (r'+0.831  logit " self"@11 ← L3/412@11 ← head 2.1 (@4→@11) ← L1/88@4 ← token "\"\n"@4')
-    assert shown.sentences == {"L3/412": nodes[1].text}
+    assert sentences_of(nodes) == {"L3/412": nodes[1].text}
     assert node_words(nodes[1]) == 'L3/412@11 "the opening bracket of a method, at length the…"'
     assert line(-2e-6, nodes[:1], [], "pruned") == '−2.00e-06  logit " self"@11 ← what was pruned'
     assert line(0.0, nodes[:1], []).startswith("0  ")
@@ -162,8 +162,10 @@ def test_a_sentence_is_told_once_however_many_paths_pass_its_latent() -> None:
     graph = layered(2).with_nodes(
         lambda n: replace(n, text=f"the {n.layer}th, “7 ← 8”") if n.kind == "latent" and n.layer != 1 else n
     )
-    lines = path_lines(graph, strongest_paths(graph, 0, 200))
+    paths = strongest_paths(graph, 0, 200)
+    lines = path_lines(graph, paths)
     passing = [each for each in lines if "L2/7@" in each]
     assert len(passing) > 5 and all("“7 ← 8”" not in each for each in lines)
-    assert sentences_of(lines) == {f"L{layer}/7": f"the {layer}th, “7 ← 8”" for layer in (0, 2)}
-    assert sentences_of(["a line of another kind"]) == {}
+    on_them = [graph.nodes[i] for path in paths for i in path.nodes]
+    assert sentences_of(on_them) == {f"L{layer}/7": f"the {layer}th, “7 ← 8”" for layer in (0, 2)}
+    assert sentences_of(node for node in on_them if node.layer == 1) == {}

@@ -9,7 +9,7 @@ follows the largest bound first meets the paths in the order of their strength.
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -26,20 +26,6 @@ edge: its own bias, the sources that were pruned, or what was given in the place
 
 LONGEST = 48
 """Characters of an explanation on a line."""
-
-
-class Line(str):
-    """A path in words, its latents by name alone; `sentences`: by name, those of its latents that have one.
-
-    They stand beside the line and not in it, since the strongest paths pass the same few latents over and over.
-    """
-
-    sentences: Mapping[str, str]
-
-    def __new__(cls, text: str, sentences: Mapping[str, str]) -> "Line":
-        made = super().__new__(cls, text)
-        made.sentences = sentences
-        return made
 
 
 @dataclass(frozen=True)
@@ -167,25 +153,25 @@ def _put_out(graph: Graph, node: int) -> float:
     return math.nan if out is None else out
 
 
-def path_lines(graph: Graph, paths: Sequence[Path]) -> tuple[Line, ...]:
+def path_lines(graph: Graph, paths: Sequence[Path]) -> tuple[str, ...]:
     """A line a path: its contribution, then the nodes from the root down."""
     return tuple(
         line(path.contribution, [graph.nodes[i] for i in path.nodes], graph.tokens, path.end) for path in paths
     )
 
 
-def line(contribution: float, nodes: Sequence[Node], tokens: Sequence[str], end: End = "source") -> Line:
-    """`+0.83  logit " self"@11 ← L3/412@11 ← head 2.1 (@4→@11) ← token "def"@4`, and what is known of them in words."""
+def line(contribution: float, nodes: Sequence[Node], tokens: Sequence[str], end: End = "source") -> str:
+    """`+0.83  logit " self"@11 ← L3/412@11 ← head 2.1 (@4→@11) ← token "def"@4`: latents by name alone, since the
+    strongest paths pass the same few over and over; their sentences are `sentences_of`."""
     told = [node_words(replace(node, text=None), tokens) for node in nodes]
     if end != "source":
         told.append({"own bias": "its own bias", "pruned": "what was pruned", "given": "what was given"}[end])
-    sentences = {node_words(replace(node, text=None, position=None)): node.text for node in nodes if node.text}
-    return Line(f"{signed(contribution)}  {' ← '.join(told)}", sentences)
+    return f"{signed(contribution)}  {' ← '.join(told)}"
 
 
-def sentences_of(lines: Sequence[str]) -> dict[str, str]:
-    """The sentences of all latents that these lines name, each once, in the order in which they are met."""
-    return {name: text for each in lines if isinstance(each, Line) for name, text in each.sentences.items()}
+def sentences_of(nodes: Iterable[Node]) -> dict[str, str]:
+    """The sentences of nodes that have one, by their names in lines, each once, in the order in which they are met."""
+    return {node_words(replace(node, text=None, position=None)): node.text for node in nodes if node.text}
 
 
 def node_words(node: Node, tokens: Sequence[str] = ()) -> str:

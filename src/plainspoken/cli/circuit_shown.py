@@ -24,8 +24,6 @@ _WORD, _WORD_OR_TOKEN = r"\s*\S+", r'\s*(?:"(?:[^"\\]|\\.)*"|\S)+'
 
 def show_traced(found: "Traced") -> None:
     """The likeliest roots with their paths, then each latent's sentence, groups, and where sentences part."""
-    from plainspoken.circuits.lines import sentences_of
-
     graph, likely = found.graph, found.probability
     if found.without_coder:
         layers = ", ".join(map(str, found.without_coder))
@@ -35,17 +33,17 @@ def show_traced(found: "Traced") -> None:
             style="dim",
         )
     roots = sorted(range(graph.about["roots"]), key=lambda i: -likely.get(graph.nodes[i].id, 0.0))
-    shown = list[str]()
+    sentences: dict[str, str] = {}
     for i in roots[:_ROOTS_SHOWN]:
         name = graph.nodes[i].id
         _hung(_root_told(graph, i, likely.get(name)), indent=2, style="bold")
-        shown += found.paths[name]
+        sentences |= found.sentences[name]
         for line in (*found.paths[name], *found.by_head.get(name, ())):
             _hung(f"  {line}")
     if (more := len(roots) - _ROOTS_SHOWN) > 0:
         have = agreeing(more, "is", "are")
         _hung(f"{counted(more, 'less likely root')} {have} not printed: circuit.html and graph.json have them.")
-    if sentences := sentences_of(shown):
+    if sentences:
         OUT.print("\nThe latents on these paths, in words:")
         for name, text in sentences.items():
             _with_sentence(f"  {name}", text, indent=4)

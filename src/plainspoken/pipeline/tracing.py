@@ -16,7 +16,7 @@ from plainspoken.circuits.files import save_graph
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Graph
 from plainspoken.circuits.heads import edge_lines
-from plainspoken.circuits.lines import line, path_lines, strongest_paths
+from plainspoken.circuits.lines import line, path_lines, sentences_of, strongest_paths
 from plainspoken.circuits.parting import Parting, overlap, parting
 from plainspoken.circuits.paths import strongest_paths as greedy_paths
 from plainspoken.circuits.supernodes import by_latent, collapsed, grouped
@@ -84,6 +84,8 @@ class Traced:
     """Whether latents at several tokens were to be supernodes."""
     probability: Mapping[str, float] = field(default_factory=dict)
     """Of each next token that is explained, by its node's id."""
+    sentences: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By what is explained, as `paths`: the sentences of the latents on its paths, by their names there."""
 
 
 def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSettings, out: Path | None = None) -> Traced:
@@ -111,7 +113,7 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
         raise storage_error(error, folder) from error
     return Traced(
         graph, prompt, paths, by_head, circuits.without_coder(), parts, common, control, measured, files,
-        settings.group, _probabilities(found),
+        settings.group, _probabilities(found), {name: each.sentences for name, each in shown.items()},
     )  # fmt: skip
 
 
@@ -167,6 +169,7 @@ class _Paths:
     """Lines to show, and the graph's nodes on them that anything enters, the root first."""
 
     lines: Sequence[str]
+    sentences: Mapping[str, str]
     nodes: Sequence[int]
 
 
@@ -174,7 +177,8 @@ def _through_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -
     """The strongest paths of the graph, whichever heads they pass."""
     paths = strongest_paths(found.graph, root, most)
     on_them = [node for path in paths for node in path.nodes]
-    return _Paths(path_lines(found.graph, paths), _entered(found.graph, [root, *on_them]))
+    said = sentences_of(found.graph.nodes[i] for i in on_them)
+    return _Paths(path_lines(found.graph, paths), said, _entered(found.graph, [root, *on_them]))
 
 
 def _with_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> _Paths:
@@ -185,13 +189,11 @@ def _with_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> _
         found.frozen, found.root.targets[root : root + 1], node, tokens, HEAD_ROUNDS, keep=max(most, 1)
     )
     kept = paths.rounds[-1][:most]
-    lines = [
-        line(float(paths.weight[path]), [circuits.tell(paths.nodes[i]) for i in paths.steps(path)], tokens)
-        for path in kept
-    ]
-    ids = [paths.nodes[i].id for path in kept for i in paths.steps(path)]
-    known = [found.graph.number[each] for each in ids if each in found.graph.number]
-    return _Paths(lines, _entered(found.graph, [root, *known]))
+    steps = {path: [circuits.tell(paths.nodes[i]) for i in paths.steps(path)] for path in kept}
+    lines = [line(float(paths.weight[path]), nodes, tokens) for path, nodes in steps.items()]
+    on_them = [each for nodes in steps.values() for each in nodes]
+    known = [found.graph.number[each.id] for each in on_them if each.id in found.graph.number]
+    return _Paths(lines, sentences_of(on_them), _entered(found.graph, [root, *known]))
 
 
 def _entered(graph: Graph, nodes: Sequence[int]) -> list[int]:

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.graph import Graph, Node, NodeKind
-from plainspoken.circuits.lines import Line, node_words, path_lines, sentences_of, signed, strongest_paths
+from plainspoken.circuits.lines import node_words, path_lines, sentences_of, signed, strongest_paths
 from plainspoken.errors import UsageError
 from plainspoken.report import numbers
 from plainspoken.report.circuit_layout import HEIGHT, WIDE, Box, Layout, layout
@@ -90,7 +90,7 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
     graph = _widened(graph)
     tokens = [_shown(token) for token in graph.tokens]
     placed, order, level = layout(graph, tokens), *_strongest(graph)
-    paths = _paths(graph)
+    paths, on_them = _paths(graph)
     return rendered(
         "circuit.html",
         script="circuit.js",
@@ -103,7 +103,7 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
         drawn=min(DRAWN, len(graph.weight)),
         unit=graph.unit,
         paths=paths,
-        sentences=list(sentences_of(paths).items()),
+        sentences=list(sentences_of(on_them).items()),
         table=[_row(graph, int(edge)) for edge in order[:TABLED]],
         parts=[_parted(graph, part) for part in parts],
         about=[(name, _plain(value)) for name, value in graph.about.items()],
@@ -268,15 +268,17 @@ def _after(graph: Graph, node: Node) -> str:
     return f" after {graph.tokens[node.position or 0]!r}" if known else ""
 
 
-def _paths(graph: Graph) -> Sequence[Line | str]:
-    """The strongest paths to the root of most influence; none through groups, which would mix what they hold."""
+def _paths(graph: Graph) -> tuple[Sequence[str], Sequence[Node]]:
+    """(the strongest paths to the root of most influence, the nodes on them); none through groups, which would mix
+    what they hold."""
     if _has_groups(graph):
-        return []
+        return [], []
     roots = sorted(set(graph.target.tolist()) - set(graph.source.tolist()), key=lambda i: (-graph.influence[i], i))
     try:
-        return path_lines(graph, strongest_paths(graph, roots[0], PATHS)) if roots else []
+        paths = strongest_paths(graph, roots[0], PATHS) if roots else []
     except UsageError as error:  # of a graph with a circle, which is drawn all the same
-        return [str(error)]
+        return [str(error)], []
+    return path_lines(graph, paths), [graph.nodes[i] for path in paths for i in path.nodes]
 
 
 def _has_groups(graph: Graph) -> bool:
