@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from plainspoken.circuits.behaviour import Behaviour
-from plainspoken.errors import UsageError
-from plainspoken.lm import LanguageModel
 
 CLASSES = ("Reader", "Writer", "Parser", "Node", "Queue", "Server", "Client", "Handler", "Token", "Cache", "Buffer",
            "Message", "Table", "Stream", "Timer", "Lock", "Event", "Record", "Field", "Option", "Group", "File",
@@ -32,49 +27,18 @@ TOP_LEVEL = (
 """The same without the class."""
 
 
-@dataclass(frozen=True)
-class Prompts:
-    """The two behaviours, prompt by prompt the same names; the texts of the first."""
-
-    methods: Behaviour
-    top_level: Behaviour
-    texts: tuple[str, ...]
-
-
-def make_prompts(lm: LanguageModel, count: int, seed: int) -> Prompts:
-    """Different prompts, drawn with the seed. Raises UsageError where that many cannot be, or the tokenizer splits
-    `self` or another argument."""
+def prompt_lines(count: int, seed: int) -> str:
+    """The file of prompts: different ones, drawn with the seed. Raises ValueError where there are not that many."""
     draw = random.Random(seed)
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for _ in range(100 * count):
         if len(found) == count:
             break
         kind = draw.randrange(len(METHODS))
         words = {"cls": draw.choice(CLASSES), "function": draw.choice(FUNCTIONS), "name": draw.choice(NAMES),
                  "number": str(draw.randrange(10))}  # fmt: skip
-        found.setdefault(METHODS[kind].format(**words), (TOP_LEVEL[kind].format(**words), draw.choice(OTHERS)))
+        method, function, other = METHODS[kind].format(**words), TOP_LEVEL[kind].format(**words), draw.choice(OTHERS)
+        found.setdefault(method, {"prompt": method, "wanted": "self", "other": other, "contrast": function})
     if len(found) < count:
-        raise UsageError(f"the templates give no {count} different prompts: ask for fewer")
-    others = [other for _, other in found.values()]
-    methods = _behaviour(lm, list(found), others)
-    return Prompts(methods, _behaviour(lm, [top for top, _ in found.values()], others), tuple(found))
-
-
-def _behaviour(lm: LanguageModel, texts: Sequence[str], others: Sequence[str]) -> Behaviour:
-    start = [] if lm.bos_id is None else [lm.bos_id]
-    prompts = tuple((*start, *_ids(lm, text)) for text in texts)
-    wanted = tuple(next_token(lm, text, "self") for text in texts)
-    other = tuple(next_token(lm, text, name) for text, name in zip(texts, others, strict=True))
-    return Behaviour(prompts, wanted, other, begun=lm.bos_id is not None)
-
-
-def next_token(lm: LanguageModel, text: str, name: str) -> int:
-    """The token that `name` is after the text. Raises UsageError where it is several, or changes the text's own."""
-    before, after = _ids(lm, text), _ids(lm, text + name)
-    if after[:-1] != before:
-        raise UsageError(f"'{name}' is no single token of {lm.name} after {text[-12:]!r}: use another word")
-    return after[-1]
-
-
-def _ids(lm: LanguageModel, text: str) -> list[int]:
-    return lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        raise ValueError(f"the templates give no {count} different prompts: ask for fewer")
+    return "".join(json.dumps(line) + "\n" for line in found.values())

@@ -2,7 +2,8 @@
 
     python examples/self_in_methods/study.py runs/all
 
-Writes RUN/self_in_methods/: study.json, kept.svg and study.md. README.md says what is measured and how to read it.
+Writes prompts.jsonl, asks `plainspoken behaviour` of it, and prints what it found as Markdown; all of that lies in
+RUN/behaviour/self/. README.md says what is measured and how to read it.
 """
 
 from __future__ import annotations
@@ -12,101 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from prompts import Prompts, make_prompts
+from prompts import prompt_lines
 
-from plainspoken.circuits.behaviour import difference
-from plainspoken.circuits.contributions import Found, Unit, find
-from plainspoken.circuits.graph import Node
-from plainspoken.evaluate.ablation import Ablation, ablation, random_draws
-from plainspoken.evaluate.by_prompt import over_prompts
-from plainspoken.evaluate.kept import conditions_of, kept
-from plainspoken.evaluate.statistics import samples
-from plainspoken.pipeline import STAGES, Progress
-from plainspoken.pipeline.circuit import RunCircuits
-from plainspoken.pipeline.progress import SILENT
-from plainspoken.pipeline.stored import stored_config
-from plainspoken.pipeline.workplace import Workplace
-from plainspoken.report.figures import kept_picture
-from plainspoken.report.svg import standalone
-from plainspoken.store import write_json, write_text
-
-BOOTSTRAP = 2000
-
-
-def study(
-    run: Path, prompts: int = 200, top: int = 10, draws: int = 20, curves: int = 3, seed: int = 0,
-    progress: Progress = SILENT,
-) -> dict[str, Any]:  # fmt: skip
-    """The record that is written. Half of the prompts find the circuit, the other half alone are reported on."""
-    circuits = RunCircuits(Workplace(run, stored_config(run), STAGES, progress))
-    lm, coders = circuits.lm, circuits.coders
-    made = make_prompts(lm, prompts, seed)
-    finding, telling = list(range(prompts // 2)), list(range(prompts // 2, prompts))
-    with progress.track("finding the circuit", 2 * len(finding)) as advance:
-        found = find(lm, coders, made.methods.some(finding), advance)
-    latents = found.latents.strongest()[:top]
-    drawn = random_draws(found, latents, draws, seed)
-    told, top_level = made.methods.some(telling), made.top_level.some(telling)
-    without = ablation(lm, coders, told, latents, drawn)
-    beside = ablation(lm, coders, top_level, latents, drawn)
-    with progress.track("keeping latents and neurons", conditions_of(found, curves)) as advance:
-        curve = kept(lm, coders, told, found, curves, seed, advance)
-    return {
-        "about": circuits.about(
-            prompt="templates of prompts.py", prompts=prompts, top=top, draws=draws, curves=curves, prompt_seed=seed,
-            bootstrap=BOOTSTRAP,
-        ),
-        "examples": list(made.texts[:3]),
-        "methods": {"ablation": without.record(BOOTSTRAP, seed), "kept": curve.record(BOOTSTRAP, seed)},
-        "top_level": {"ablation": beside.record(BOOTSTRAP, seed)},
-        "apart": _apart(without, beside, seed),
-        "finding": _finding(circuits, made, found, finding, seed),
-        "latents": [_told(circuits, found, unit) for unit in latents],
-    }  # fmt: skip
-
-
-def _apart(within: Ablation, beside: Ablation, seed: int) -> dict[str, Any]:
-    """What the class alone does: the difference in a class less that of the same function at top level, in pairs."""
-    figures = {
-        "original": within.original - beside.original,
-        "change": (within.without - within.original) - (beside.without - beside.original),
-        "change_random": (within.random.mean(axis=0) - within.original)
-        - (beside.random.mean(axis=0) - beside.original),
-    }
-    return dict(over_prompts(figures, samples(len(within.original), BOOTSTRAP, seed)))
-
-
-def _finding(circuits: RunCircuits, made: Prompts, found: Found, finding: list[int], seed: int) -> dict[str, Any]:
-    value = difference(circuits.lm, made.methods.some(finding))
-    figures: dict[str, Any] = dict(over_prompts({"original": value}, samples(len(value), BOOTSTRAP, seed)))
-    return figures | {"prompts": len(finding), "firing_latents": len(found.latents.strongest())}
-
-
-def _told(circuits: RunCircuits, found: Found, unit: Unit) -> dict[str, Any]:
-    """A latent of the circuit with its sentence."""
-    layer, number = unit
-    value = found.latents.of(unit)
-    node = circuits.tell(Node("latent", layer, 0, number))
-    return {
-        "latent": f"{layer}/{number}",
-        "contribution": float(value.mean()),
-        "size": float(np.abs(value).mean()),
-        "fires_in": float(found.latents.fires[layer][:, number].mean()),
-        "text": node.text,
-        "fidelity": node.fidelity,
-    }
+import plainspoken
+from plainspoken import pipeline
+from plainspoken.report.behaviour_page import kept_points
+from plainspoken.store import write_text
 
 
 def table(record: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    methods, top_level, curve = (
-        record["methods"]["ablation"],
-        record["top_level"]["ablation"],
-        record["methods"]["kept"],
-    )
+    methods, top_level, curve = record["ablation"], record["contrast"], record["kept"]
     apart = record["apart"]
     k, draws = methods["latents"], len(methods["draws"])
     lines = [
@@ -123,7 +41,9 @@ def table(record: dict[str, Any]) -> str:
         f"{_shown(apart, 'change')} |",
         f"| change without {k} random latents like them, mean of {draws} draws | {_shown(methods, 'change_random')} | "
         f"{_shown(top_level, 'change_random')} | {_shown(apart, 'change_random')} |",
-        f"| their largest fall in any draw | {min(methods['draws']):+.2f} | {min(top_level['draws']):+.2f} | |",
+        f"| the first change less the second | {_shown(methods, 'over_random')} | {_shown(top_level, 'over_random')} | "
+        f"{_shown(apart, 'over_random')} |",
+        f"| the largest fall in any draw | {min(methods['draws']):+.2f} | {min(top_level['draws']):+.2f} | |",
         "",
         f"The {k} strongest of {record['finding']['firing_latents']:,} latents that fire on "
         f"{record['finding']['prompts']} other prompts:",
@@ -141,13 +61,7 @@ def table(record: dict[str, Any]) -> str:
     ]
     lines += ["", "| kept | latents | recovered | neurons | recovered | random latents | random neurons |"]
     lines += ["|--:|--:|--:|--:|--:|--:|--:|"]
-    columns = [
-        {point["kept"]: point for point in curve[unit][order]}
-        for order in ("strongest", "random")
-        for unit in ("latents", "neurons")
-    ]
-    for number in sorted({number for column in columns for number in column}):
-        latents, neurons, *control = (column.get(number) for column in columns)
+    for number, (latents, neurons, *control) in kept_points(curve):
         cells = [cell for point in (latents, neurons) for cell in (_difference(point), _recovered(point))]
         lines.append(f"| {number:,} | {' | '.join(cells + [_difference(point) for point in control])} |")
     return "\n".join(lines) + "\n"
@@ -187,13 +101,16 @@ def main() -> None:
     parser.add_argument("--curves", type=int, default=3, help="random orders beside the curves")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    record = study(asked.run, asked.prompts, asked.top, asked.draws, asked.curves, asked.seed)
-    out = asked.run / "self_in_methods"
-    out.mkdir(exist_ok=True)
-    write_json(out / "study.json", record)
-    write_text(out / "kept.svg", standalone(kept_picture(record["methods"]["kept"], "self-kept").wide))
-    write_text(out / "study.md", table(record))
-    print(table(record))
+    out = asked.run / "behaviour" / "self"
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "prompts.jsonl", prompt_lines(asked.prompts, asked.seed))
+    found = pipeline.behaviour(
+        asked.run, out / "prompts.jsonl", top=asked.top, draws=asked.draws, curves=asked.curves, seed=asked.seed,
+        out=out, progress=plainspoken.Progress(say=print),
+    )  # fmt: skip
+    told = table(found.record)
+    write_text(out / "study.md", told)
+    print(told)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def test_every_token_is_found_by_its_spelling_and_the_nearest_is_named(pocket: L
     assert pocket.pieces.table[token_called(pocket, spelled)] == spelled.encode()
     with pytest.raises(UsageError, match=r"no single token .* nearest: "):
         token_called(pocket, "selfselfself")
+    byte = b"\xff".decode("utf-8", "surrogateescape")  # as Python hands a stray byte of a command line on
+    assert pocket.pieces.table[token_called(pocket, byte)] == b"\xff"
 
 
 def test_a_logit_is_what_the_model_says_less_the_mean(frozen: Frozen) -> None:

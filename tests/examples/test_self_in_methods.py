@@ -1,4 +1,4 @@
-"""The example of a behaviour: prompts of single tokens, two halves apart, and a study that ends in its three files."""
+"""The example of a behaviour: its prompts have answers of single tokens, and it prints what the verb finds."""
 
 import importlib.util
 import json
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from plainspoken import pipeline
+from plainspoken.circuits.prompt_pairs import answer
 from plainspoken.config import load_config
-from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel, load_lm
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "self_in_methods"
@@ -32,34 +32,25 @@ def lm() -> LanguageModel:
 
 
 def test_prompts_are_different_seeded_and_answered_by_single_tokens(example: ModuleType, lm: LanguageModel) -> None:
-    made = example.make_prompts(lm, 100, 0)
-    assert len(set(made.methods.prompts)) == 100 and made == example.make_prompts(lm, 100, 0)
-    assert made != example.make_prompts(lm, 100, 1)
-
-    def decode(tokens: list[int]) -> str:
-        return str(lm.tokenizer.decode(tokens))
-
-    assert {decode([token]) for token in made.methods.wanted} == {"self"}
-    for method, function, text in zip(made.methods.prompts, made.top_level.prompts, made.texts, strict=True):
-        assert decode(list(method[1:])) == text and method[0] == function[0] == lm.bos_id
-        last = decode(list(function)).rpartition("def ")[2]
-        assert text.endswith(f"    def {last}") and "class" not in decode(list(function)) and "self" not in text
+    text = example.prompt_lines(100, 0)
+    made = [json.loads(line) for line in text.splitlines()]
+    assert len({each["prompt"] for each in made}) == 100
+    assert text == example.prompt_lines(100, 0) != example.prompt_lines(100, 1)
+    for each in made:
+        last = each["contrast"].rpartition("def ")[2]
+        assert each["prompt"].endswith(f"    def {last}") and "class" not in each["contrast"]
+        assert "self" not in each["prompt"] and each["wanted"] == "self"
+        for side in ("prompt", "contrast"):
+            assert answer(lm, each[side], "self") != answer(lm, each[side], each["other"])
 
 
-def test_a_word_of_several_tokens_is_refused(example: ModuleType, lm: LanguageModel) -> None:
-    with pytest.raises(UsageError, match="no single token"):
-        example.make_prompts.__globals__["next_token"](lm, "def read(", "thermodynamics")
+def test_more_prompts_than_the_templates_give_are_refused(example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(example.prompt_lines.__globals__, "METHODS", ("class A:\n    def f(",))
+    with pytest.raises(ValueError, match="no 2 different prompts"):
+        example.prompt_lines(2, 0)
 
 
-def test_more_prompts_than_the_templates_give_are_refused(
-    example: ModuleType, lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(example.make_prompts.__globals__, "METHODS", ("class A:\n    def f(",))
-    with pytest.raises(UsageError, match="no 2 different prompts"):
-        example.make_prompts(lm, 2, 0)
-
-
-def test_the_study_writes_its_figures_and_finds_nothing_on_the_prompts_it_reports_on(
+def test_the_study_prints_what_the_verb_finds(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = load_config(
@@ -70,14 +61,14 @@ def test_the_study_writes_its_figures_and_finds_nothing_on_the_prompts_it_report
     asked = [str(tmp_path / "run"), "--prompts", "12", "--top", "3", "--draws", "2", "--curves", "1"]
     monkeypatch.setattr(sys, "argv", ["study.py", *asked])
     example.main()
-    out = tmp_path / "run" / "self_in_methods"
-    record = json.loads((out / "study.json").read_text())
+    out = tmp_path / "run" / "behaviour" / "self"
+    record = json.loads((out / "behaviour.json").read_text())
     assert (out / "study.md").read_text() in capsys.readouterr().out
-    assert (out / "kept.svg").read_text().startswith("<svg")
-    ablated, curve = record["methods"]["ablation"], record["methods"]["kept"]
+    ablated, curve = record["ablation"], record["kept"]
     assert ablated["prompts"] == curve["prompts"] == record["finding"]["prompts"] == 6
     assert ablated["original"] == pytest.approx(curve["original"]) and ablated["original"] > 3
     assert len(record["latents"]) == 3 and len(ablated["draws"]) == 2
+    assert f"{record['apart']['change']:+.2f}" in (out / "study.md").read_text()
     sizes = [each["size"] for each in record["latents"]]
     assert sizes == sorted(sizes, reverse=True) and np.isfinite(sizes).all()
     assert record["about"]["seed"] == 0 and set(record["about"]["coders"].values()) != {None}

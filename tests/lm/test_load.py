@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BertConfig, BertModel
 from transformers.utils import logging
 
-from plainspoken.errors import ModelError
+from plainspoken.errors import ModelError, UsageError
 from plainspoken.lm import LanguageModel, load_lm
 
 
@@ -27,6 +28,14 @@ def test_a_loaded_model_is_frozen_in_evaluation_mode_and_says_what_it_is(neox: L
     assert (neox.d_model, neox.context, neox.vocabulary, neox.bos_id) == (16, 64, 320, 0)
     assert neox.device == torch.device("cpu") and neox.dtype == torch.float32
     assert len(neox.pieces.table) == neox.vocabulary
+
+
+def test_the_tokens_of_a_text_spell_it_and_what_is_no_text_is_refused(neox: LanguageModel) -> None:
+    for text in ("", "class A:\n    def f(", "zwölf 🐍", "word " * 200):
+        assert neox.pieces.text(np.array(neox.ids(text), np.int64)) == text
+    for text in ("def \udcff(", "\ud83d", "a\udc80"):
+        with pytest.raises(UsageError, match=f"character {len(text.rstrip('(')) - 1} of .* no UTF-8"):
+            neox.ids(text)
 
 
 def test_loading_gives_the_weights_of_the_folder(neox_folder: Path, neox: LanguageModel) -> None:

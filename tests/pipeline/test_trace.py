@@ -174,6 +174,7 @@ def test_lines_break_at_words_behind_an_indent_and_never_in_a_token() -> None:
     [
         (["--prompt", ""], "no text"),
         (["--prompt", "word " * 200], "shorten it"),
+        (["--prompt", "def \udcff("], "no UTF-8"),
         (["--prompt", PROMPT, "--target", 'logit:"notoneatall"'], "nearest"),
         (["--prompt", PROMPT, "--target", "latent:1/0"], "layers with one: 0"),
         (["--prompt", PROMPT, "--target", "latent:0/99"], "nearest: latent:0/11"),

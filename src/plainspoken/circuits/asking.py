@@ -145,8 +145,11 @@ def piece(lm: LanguageModel, token: int) -> str:
 
 
 def token_called(lm: LanguageModel, text: str) -> int:
-    """The token that spells this text, exactly. Raises UsageError, naming the nearest, where no single one does."""
-    wanted = text.encode()
+    """The token that spells this text, exactly: also a byte that is no character, as a command line hands it on.
+
+    Raises UsageError, naming the nearest, where no single one does.
+    """
+    wanted = text.encode("utf-8", "surrogateescape")
     for token, spelled in enumerate(lm.pieces.table[: lm.vocabulary]):
         if spelled == wanted and spelled:
             return token

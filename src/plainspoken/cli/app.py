@@ -11,6 +11,7 @@ from rich.markup import escape
 from plainspoken import pipeline
 from plainspoken.cli import options as o
 from plainspoken.cli.asked import show_costs, show_dry_run, show_failures, show_stand_in
+from plainspoken.cli.behaviour import behaviour
 from plainspoken.cli.coders import compare_coders, convert
 from plainspoken.cli.connections import connections
 from plainspoken.cli.dashboards import dashboards
@@ -228,6 +229,7 @@ app.command(rich_help_panel="What a run is good for")(dashboards)
 app.command(rich_help_panel="What a run is good for")(trace)
 app.command(rich_help_panel="What a run is good for")(intervene)
 app.command(rich_help_panel="What a run is good for")(connections)
+app.command(rich_help_panel="What a run is good for")(behaviour)
 app.command(rich_help_panel="What a run is good for")(survey)
 app.add_typer(study, name="study", rich_help_panel="What a run is good for")
 app.command(rich_help_panel="What a run is good for")(replace)

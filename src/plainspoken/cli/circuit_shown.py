@@ -16,9 +16,9 @@ if TYPE_CHECKING:  # they bring torch
     from plainspoken.pipeline.tracing import Traced
 
 _ROOTS_SHOWN, _PARTS_SHOWN = 3, 8
-_WORDS_SHOWN = 140
+WORDS_SHOWN = 140
 """Characters of a sentence: two lines of a terminal."""
-_WORD, _WORD_OR_TOKEN = r"\s*\S+", r'\s*(?:"(?:[^"\\]|\\.)*"|\S)+'
+WORD, _WORD_OR_TOKEN = r"\s*\S+", r'\s*(?:"(?:[^"\\]|\\.)*"|\S)+'
 """What stays on one line: a word with the space before it; and also a token, with any space between its quotes."""
 
 
@@ -136,8 +136,8 @@ def _hung(text: str, indent: int = 6, style: str | None = None, piece: str = _WO
 def _with_sentence(start: str, text: str | None, indent: int = 6) -> None:
     from plainspoken.circuits.lines import quoted
 
-    said = quoted(text, _WORDS_SHOWN) if text else "(no sentence)"
-    _hung(f"{start}  {said}", indent, piece=_WORD)
+    said = quoted(text, WORDS_SHOWN) if text else "(no sentence)"
+    _hung(f"{start}  {said}", indent, piece=WORD)
 
 
 def _share(share: float | None) -> str:

@@ -4,7 +4,7 @@ Beside them as many random latents of the same layers that fire in about as many
 greater-than study of Dunefsky et al., arXiv 2406.11944, section 5.)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,16 +64,31 @@ def ablation(
     behaviour: Behaviour,
     latents: Sequence[Unit],
     drawn: Sequence[Sequence[Unit]],
+    progress: Callable[[int], object] | None = None,
 ) -> Ablation:
-    """Measured at these prompts; `drawn`: random latents, several draws, as `random_draws` makes them."""
-    original = difference(lm, behaviour)
-    with ablated(lm, coders, latents, behaviour.begun):
-        without = difference(lm, behaviour)
-    random = []
-    for units in drawn:
+    """Measured at these prompts; `drawn`: random latents, several draws, as `random_draws` makes them.
+
+    `progress` is told of conditions done: one for each draw, and one for the latents.
+    """
+    original, found = difference(lm, behaviour), []
+    for units in (latents, *drawn):
         with ablated(lm, coders, units, behaviour.begun):
-            random.append(difference(lm, behaviour))
-    return Ablation(tuple(latents), tuple(map(tuple, drawn)), original, without, np.stack(random))
+            found.append(difference(lm, behaviour))
+        if progress is not None:
+            progress(1)
+    return Ablation(tuple(latents), tuple(map(tuple, drawn)), original, found[0], np.stack(found[1:]))
+
+
+def apart(first: Ablation, second: Ablation, bootstrap: int, seed: int) -> dict[str, Any]:
+    """The first less the second, prompt by prompt: what is of the first alone, with 95 % intervals over prompts."""
+    figures = {"original": first.original - second.original}
+    for name, of_first, of_second in (
+        ("change", first.without, second.without),
+        ("change_random", first.random.mean(axis=0), second.random.mean(axis=0)),
+    ):
+        figures[name] = (of_first - first.original) - (of_second - second.original)
+    figures["over_random"] = figures["change"] - figures["change_random"]
+    return dict(over_prompts(figures, samples(len(first.original), bootstrap, seed)))
 
 
 def random_draws(found: Found, latents: Sequence[Unit], draws: int, seed: int) -> list[list[Unit]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from plainspoken.corpus.pieces import Pieces
-from plainspoken.errors import ModelError
+from plainspoken.errors import ModelError, UsageError
 from plainspoken.hub import quietly, reason, require_readable, tell_cached, why_away
 
 if TYPE_CHECKING:
@@ -52,6 +52,17 @@ class LanguageModel:
     def dtype(self) -> torch.dtype:
         """The type of the model's parameters."""
         return next(self.model.parameters()).dtype
+
+    def ids(self, text: str) -> list[int]:
+        """A text's tokens, none added. Raises UsageError for what is no text: stray bytes of a command line."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"character {error.start} of {text!r} is a byte or half a character that is no UTF-8: give the text "
+                "whole and in UTF-8"
+            ) from error
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 from plainspoken.pipeline.asked import FailureCount, asked_a_stand_in, failure_counts, llm_costs
 from plainspoken.pipeline.chain import STAGES
-from plainspoken.pipeline.circuit_verbs import connections, head_norms, intervene, replace_ffns, trace
+from plainspoken.pipeline.circuit_verbs import behaviour, connections, head_norms, intervene, replace_ffns, trace
 from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.results import CoderResult, Comparison, Results, coder_results
 from plainspoken.pipeline.run import (
@@ -26,6 +26,7 @@ __all__ = [
     "Results",
     "ScoreTable",
     "asked_a_stand_in",
+    "behaviour",
     "coder_results",
     "compare_coders",
     "connections",

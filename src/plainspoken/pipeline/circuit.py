@@ -57,12 +57,13 @@ class RunCircuits:
         self.lm = workplace.lm
 
     def prompt(self, text: str) -> Prompt:
-        """The tokens of a text, after a BOS where the run's rows have one. Raises UsageError for an empty prompt."""
+        """The tokens of a text, after a BOS where the run's rows have one. Raises UsageError for a prompt that is
+        empty, no text or too long, and for one that spells a special token."""
         if "\\n" in text and "\n" not in text:
             self._workplace.progress.warn(
                 "the prompt holds a backslash and an n, and no line break: in a shell $'...' makes one of them"
             )
-        ids = self.lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = self.lm.ids(text)
         begun = self.lm.bos_id is not None and self._workplace.config.corpus.bos != "never"
         start = [self.lm.bos_id] if begun and self.lm.bos_id is not None else []
         if not ids:

@@ -1,4 +1,4 @@
-"""What a user asks of a run's circuits: traced, intervened on, told by the weights alone, its FFNs replaced."""
+"""What a user asks of a run's circuits: traced, intervened on, told by weights alone, replaced, behaving."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,13 @@ from plainspoken.pipeline.stored import stored_config
 from plainspoken.pipeline.workplace import Workplace
 
 if TYPE_CHECKING:
+    from plainspoken.pipeline.behaving import BehaviourFound
     from plainspoken.pipeline.connecting import ConnectionsMade, NormsMade
     from plainspoken.pipeline.intervening import Intervened
     from plainspoken.pipeline.replacing import Measured
     from plainspoken.pipeline.tracing import Traced
 else:  # they bring torch
-    ConnectionsMade = Intervened = Measured = NormsMade = Traced = Any
+    BehaviourFound = ConnectionsMade = Intervened = Measured = NormsMade = Traced = Any
 
 
 def trace(
@@ -142,3 +143,31 @@ def head_norms(
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
     with workplace.locked(wait=True):
         return make_norms(workplace, out)
+
+
+def behaviour(
+    root: Path | str,
+    prompts: Path | str,
+    *,
+    top: int = 10,
+    draws: int = 20,
+    curves: int = 3,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str | None = None,
+    progress: Progress = SILENT,
+) -> BehaviourFound:
+    """What of the run's latents makes a behaviour: found on half of the prompts, ablated on the others; written down.
+
+    prompts: a JSONL file, as `circuits.prompt_pairs.read_pairs` has it. top, draws, curves, seed: as
+    `BehaviourSettings` has them. The run is brought up to its coders; sentences are taken as they stand. Raises
+    UsageError for prompts that cannot be read or asked.
+    """
+    from plainspoken.circuits.prompt_pairs import read_pairs
+    from plainspoken.pipeline.behaving import BehaviourSettings, behave
+
+    settings, pairs = BehaviourSettings(top, draws, curves, seed), read_pairs(Path(prompts))
+    workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
+    with workplace.locked(wait=True):
+        bring_up(workplace, STAGES, "train")
+        return behave(workplace, pairs, Path(prompts), settings, out)

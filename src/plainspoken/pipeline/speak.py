@@ -18,7 +18,7 @@ def speak(workplace: Workplace, prompt: str, *, rewritten: bool, tokens: int, te
     """
     lm = workplace.lm
     voices = {site: _voice(workplace, site) for site in workplace.sites} if rewritten else {}
-    ids = lm.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    ids = lm.ids(prompt)
     start = [] if lm.bos_id is None or workplace.config.corpus.bos == "never" else [lm.bos_id]
     end = lm.tokenizer.eos_token_id
     with workplace.progress.track("writing", tokens) as advance:

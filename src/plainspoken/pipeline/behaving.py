@@ -1,0 +1,159 @@
+"""Behaving: what of a run's latents makes a behaviour, found on half of its prompts and tested on the other half."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plainspoken.circuits.behaviour import Behaviour, difference
+from plainspoken.circuits.contributions import Found, Unit, find
+from plainspoken.circuits.graph import Node
+from plainspoken.circuits.prompt_pairs import PromptPair, behaviours
+from plainspoken.errors import ActivationError, UsageError
+from plainspoken.evaluate.ablation import ablation, apart, random_draws
+from plainspoken.evaluate.by_prompt import over_prompts
+from plainspoken.evaluate.kept import conditions_of, kept
+from plainspoken.evaluate.statistics import samples
+from plainspoken.pipeline.circuit import RunCircuits
+from plainspoken.pipeline.workplace import Workplace
+from plainspoken.report.behaviour_page import write_behaviour_page
+from plainspoken.report.figures import kept_picture
+from plainspoken.report.svg import standalone
+from plainspoken.store import sha256_file, write_json, write_text
+
+FOLDER, FILE, PAGE, PICTURE = "behaviour", "behaviour.json", "behaviour.html", "kept.svg"
+FORMAT, VERSION = "plainspoken behaviour", 1
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class BehaviourSettings:
+    """How a behaviour is looked into."""
+
+    top: int = 10
+    """Latents that are ablated together: those of the largest mean contribution."""
+    draws: int = 20
+    """Draws of as many random latents, the control."""
+    curves: int = 3
+    """Random orders beside the curve of latents kept, and of neurons."""
+    seed: int = 0
+    """Of the halves, the draws and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        for name, number in asdict(self).items():
+            if number < (name != "seed"):
+                raise UsageError(f"{name} is {number}: give at least {int(name != 'seed')}")
+
+
+@dataclass(frozen=True, eq=False)
+class BehaviourFound:
+    """What was found, and where it was written. `record`: docs/behaviours.md has its fields."""
+
+    record: dict[str, Any]
+    files: Mapping[str, Path]
+
+
+def behave(
+    workplace: Workplace,
+    pairs: Mapping[int, PromptPair],
+    source: Path,
+    settings: BehaviourSettings,
+    out: Path | None = None,
+) -> BehaviourFound:
+    """Writes RUN/behaviour/NAME/: record, page and picture. The run must be brought up to `train`.
+
+    `pairs`: the lines of `source`. Raises UsageError for a line that the model cannot be asked, and where no latent
+    fires on the prompts; ActivationError for differences that are no finite numbers. Nothing is written then.
+    """
+    circuits = RunCircuits(workplace)
+    lines = list(pairs)
+    made = behaviours(
+        circuits.lm,
+        list(pairs.values()),
+        [f"{source}, line {number}" for number in lines],
+        lambda text: circuits.prompt(text).tokens,
+    )
+    order = np.random.default_rng([settings.seed, 0xBE]).permutation(len(lines))
+    finding, telling = (sorted(half.tolist()) for half in np.array_split(order, 2))
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "about": circuits.about(
+            prompts=source.name,
+            prompts_sha256=sha256_file(source),
+            settings=asdict(settings),
+            bootstrap=workplace.config.evaluate.bootstrap,
+        ),
+        "split": {name: [lines[i] for i in half] for name, half in (("finding", finding), ("telling", telling))},
+        "wanted": sorted({pair.wanted for pair in pairs.values()}),
+        "other": sorted({pair.other for pair in pairs.values()}),
+        "examples": [pair.model_dump(exclude_none=True) for pair in list(pairs.values())[:EXAMPLES]],
+        **_measured(workplace, circuits, made.prompts, made.contrasts, finding, telling, settings),
+    }
+    folder = out or workplace.path(FOLDER) / source.stem
+    files = {name: folder / name for name in (FILE, PAGE, PICTURE)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(files[PICTURE], standalone(kept_picture(record["kept"], "behaviour-kept").wide))
+    write_behaviour_page(record, files[PAGE])
+    write_json(files[FILE], record)
+    return BehaviourFound(record, files)
+
+
+def _measured(
+    workplace: Workplace,
+    circuits: RunCircuits,
+    prompts: Behaviour,
+    contrasts: Behaviour | None,
+    finding: Sequence[int],
+    telling: Sequence[int],
+    settings: BehaviourSettings,
+) -> dict[str, Any]:
+    lm, coders, seed = circuits.lm, circuits.coders, settings.seed
+    bootstrap, track = workplace.config.evaluate.bootstrap, workplace.progress.track
+    value = difference(lm, prompts)
+    if not np.isfinite(value).all():
+        raise ActivationError(
+            f"the logits of {lm.name} are no finite numbers after a prompt: load the model anew, or in float32"
+        )
+    with track("finding the circuit", 2 * len(finding)) as advance:
+        found = find(lm, coders, prompts.some(finding), advance)
+    latents = found.latents.strongest()[: settings.top]
+    if not latents:
+        raise UsageError("no latent of the run fires on these prompts, so that there is no circuit to find")
+    drawn = random_draws(found, latents, settings.draws, seed)
+    told = prompts.some(telling)
+    with track("ablating", (1 + len(drawn)) * (2 if contrasts else 1)) as advance:
+        without = ablation(lm, coders, told, latents, drawn, advance)
+        beside = None if contrasts is None else ablation(lm, coders, contrasts.some(telling), latents, drawn, advance)
+    with track("keeping latents and neurons", conditions_of(found, settings.curves)) as advance:
+        curve = kept(lm, coders, told, found, settings.curves, seed, advance)
+    counts = samples(len(finding), bootstrap, seed)
+    return {
+        "finding": {
+            "prompts": len(finding),
+            "firing_latents": len(found.latents.strongest()),
+            **over_prompts({"original": value[finding]}, counts),
+        },
+        "ablation": without.record(bootstrap, seed),
+        "contrast": None if beside is None else beside.record(bootstrap, seed),
+        "apart": None if beside is None else apart(without, beside, bootstrap, seed),
+        "latents": [_told(circuits, found, unit) for unit in latents],
+        "kept": curve.record(bootstrap, seed),
+    }
+
+
+def _told(circuits: RunCircuits, found: Found, unit: Unit) -> dict[str, Any]:
+    """A latent of the circuit with its sentence."""
+    layer, number = unit
+    value = found.latents.of(unit)
+    node = circuits.tell(Node("latent", layer, 0, number))
+    return {
+        "latent": f"{layer}/{number}",
+        "contribution": float(value.mean()),
+        "size": float(np.abs(value).mean()),
+        "fires_in": float(found.latents.fires[layer][:, number].mean()),
+        "text": node.text,
+        "fidelity": node.fidelity,
+    }
