@@ -1,11 +1,13 @@
 """What a graph predicts of ablations, beside what they do."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from families_made import FAMILIES, made_lm, made_prompt, made_scene
-from plainspoken.circuits.attribution import attribution_graph, root_of
+from plainspoken.circuits.attribution import attribution_graph, latent_node, root_of
 from plainspoken.circuits.effects import Effects, Measured, effects, measure
 from plainspoken.circuits.frozen import Frozen, freeze
 from plainspoken.circuits.graph import Graph, Node
@@ -93,9 +95,28 @@ def test_a_latent_is_a_root_too_and_the_control_lies_outside_the_graph_and_befor
     assert (found.measured.free != 0).any()
 
 
+def test_the_control_has_the_layers_and_tokens_of_the_graphs_latents_as_far_as_there_are_others() -> None:
+    frozen = made_scene("gpt_neox-serial").frozen
+    root, graph = _logits(frozen, 0.65)
+    found = effects(frozen, root, graph, 6, seed=3)
+    inside, drawn = {node.id for node in graph.nodes}, [node.id for node in found.control.latents]
+    assert len(set(drawn)) == len(drawn) == len(found.measured.latents) > 3
+    everything = [latent_node(frozen, layer, i) for layer in (0, 2) for i in range(len(frozen.layers[layer].latents))]
+    outside = [node for node in everything if node.id not in inside]
+    before: set[str] = set()
+    for ours, theirs in zip(found.measured.latents, found.control.latents, strict=True):
+        left = [node for node in outside if node.id not in before]
+        same = [node for node in left if (node.layer, node.position) == (ours.layer, ours.position)]
+        of_layer = [node for node in left if node.layer == ours.layer]
+        assert theirs.id in {node.id for node in same or of_layer or left}
+        before.add(theirs.id)
+    places = [Counter((node.layer, node.position) for node in each.latents) for each in (found.measured, found.control)]
+    assert places[0] == places[1], "the scene has others at each of these tokens"
+
+
 def test_the_same_seed_draws_the_same_control() -> None:
     frozen = made_scene("llama").frozen
-    root, graph = _logits(frozen, 0.5)
+    root, graph = _logits(frozen, 0.65)
     one, same, other = (effects(frozen, root, graph, 2, seed) for seed in (0, 0, 1))
     assert [n.id for n in one.control.latents] == [n.id for n in same.control.latents]
     assert [n.id for n in one.control.latents] != [n.id for n in other.control.latents]

@@ -3,8 +3,9 @@
 A graph predicts two things of a latent: its direct effect on a root is its edge, its total effect the sum over paths
 (`circuits/totals.py`). Each latent is then ablated at its token, and the root's change is measured three ways, each of
 which lets more of the model answer: in the replaced model (patterns, norm factors and errors held, later latents
-firing anew), in the model with its attention patterns held, and in the model as it is. Random latents that fire on the
-prompt and are not in the graph are the control. (Ameisen et al. 2025, "Circuit Tracing", validate their graphs so.)
+firing anew), in the model with its attention patterns held, and in the model as it is. Random latents that are not in
+the graph and fire in the same layers, at the same tokens, are the control. (Ameisen et al. 2025,
+"Circuit Tracing", validate their graphs so.)
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -106,6 +107,8 @@ def effects(
 ) -> Effects:
     """Ablates the graph's n latents of most influence, one by one, and as many others at random.
 
+    The others fire in the same layers and at the same tokens, as far as there are such latents outside the graph.
+
     `roots`, `graph`: as `attribution_graph` took and gave them. `progress` is told how many more latents were ablated.
     Raises UsageError for a graph without latents or of other roots, and for a root that is no latent and is not read
     through the final norm.
@@ -126,7 +129,7 @@ def effects(
             direct[place[source], target] -= weight
     total = np.stack([-totals(graph, root)[chosen] for root in range(count)], 1)
     latents = tuple(graph.nodes[i] for i in chosen)
-    others = _others(frozen, roots, graph, len(chosen), seed)
+    others = _others(frozen, roots, graph, latents, seed)
     return Effects(
         roots=graph.nodes[:count],
         direct=direct,
@@ -154,8 +157,9 @@ def measure(
     return Measured(tuple(latents), *out)
 
 
-def _others(frozen: Frozen, roots: Root, graph: Graph, n: int, seed: int) -> list[Node]:
-    """Firing latents below the roots that are not in the graph, drawn at random."""
+def _others(frozen: Frozen, roots: Root, graph: Graph, like: Sequence[Node], seed: int) -> list[Node]:
+    """For each of these a firing latent below the roots that is not in the graph, drawn at random where it can be from
+    the same layer at the same token, else at the nearest token of the layer, else from another layer."""
     where, inside = columns(frozen), {node.id for node in graph.nodes}
     last = int(roots.targets.position.max())
     found = [
@@ -164,8 +168,17 @@ def _others(frozen: Frozen, roots: Root, graph: Graph, n: int, seed: int) -> lis
         for entry in range(len(frozen.layers[layer].latents))
         if (node := latent_node(frozen, layer, entry)).id not in inside and (node.position or 0) <= last
     ]
-    drawn = np.random.default_rng(seed).permutation(len(found))[:n]
-    return [found[i] for i in sorted(drawn)]
+    left, drawn = [found[i] for i in np.random.default_rng(seed).permutation(len(found))], []
+    for each in like[: len(left)]:
+        # The first of those that are equally near is a random one of them.
+        nearest = min(range(len(left)), key=lambda i: (left[i].layer != each.layer, _apart(left[i], each)))
+        drawn.append(left.pop(nearest))
+    return drawn
+
+
+def _apart(one: Node, other: Node) -> int:
+    """Tokens between the places of two latents."""
+    return abs((one.position or 0) - (other.position or 0))
 
 
 @torch.no_grad()

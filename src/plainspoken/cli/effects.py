@@ -22,7 +22,8 @@ def show_effects(effects: "Effects | None") -> None:
     n, control = (len(each.latents) for each in (effects.measured, effects.control))
     OUT.print(
         f"\n[bold]edges against effects[/]: {counted(n, 'latent')} of the graph ablated one by one, and "
-        f"{counted(control, 'latent')} outside it at random (control); r of predicted with measured, over latents",
+        f"{counted(control, 'latent')} outside it, random ones of the same layers and tokens (control); r of "
+        "predicted with measured, over latents",
         highlight=False,
     )
     head = Row(
