@@ -53,7 +53,7 @@ def effects(run: Path) -> str:
     found = read(run / "trace", "effects.json")
     prompt, label = json.dumps(found["about"]["prompt"]), found["roots"][0]["label"]
     said = f"What the graph of {label} at {prompt} predicts of ablating {len(found['latents'])} of its latents one by "
-    said += f"one, and what happens ({len(found['control'])} latents outside the graph as control):"
+    said += f"one, and what happens ({len(found['control'])} others of the same layers and tokens as control):"
     lines = [said, "", "| measured in | r, edge into the target | r, all paths | mean change | of the control |"]
     lines.append("|---|---|---|---|---|")
     for record in found["compared"]:
@@ -66,10 +66,21 @@ def effects(run: Path) -> str:
     return "\n".join(lines)
 
 
+def spoken(run: Path) -> str:
+    """All FFNs in words at once: what that recovers, beside its control."""
+    records = json.loads((run / "evaluate" / "results.json").read_text())["conditions"]
+    whole = {r["condition"]: r for r in records if r["site"] == "all" and r["fraction"] in (1.0, None)}
+    said, shuffled = (interval(whole[name], "recovered") for name in ("rewritten", "shuffled"))
+    return (
+        f"All of them in words at once, on evaluate text, recover {said} of what the coders keep over zero latents; "
+        f"with the sentences shuffled, {shuffled}."
+    )
+
+
 def main() -> None:
     """Write the block."""
     [run], readme = [Path(a) for a in sys.argv[1:]], HOME / "README.md"
-    block = f"{replaced(run)}\n\n{effects(run)}"
+    block = f"{replaced(run)}\n\n{spoken(run)}\n\n{effects(run)}"
     marked = re.compile(r"(<!-- circuits -->\n).*?(\n<!-- /circuits -->)", re.DOTALL)
     page, count = marked.subn(lambda m: m[1] + block + m[2], readme.read_text())
     assert count == 1, f"the README has {count} blocks called circuits"

@@ -9,6 +9,7 @@ RUN/behaviour/self/. README.md says what is measured and how to read it.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import plainspoken
 from plainspoken import pipeline
 from plainspoken.report.behaviour_page import kept_points
 from plainspoken.store import write_text
+
+HERE = Path(__file__).resolve().parent
 
 
 def table(record: dict[str, Any]) -> str:
@@ -100,6 +103,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20, help="draws of random latents")
     parser.add_argument("--curves", type=int, default=3, help="random orders beside the curves")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--readme", action="store_true", help="put figures and picture into this folder as well")
     asked = parser.parse_args()
     out = asked.run / "behaviour" / "self"
     out.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,12 @@ def main() -> None:
     )  # fmt: skip
     told = table(found.record)
     write_text(out / "study.md", told)
+    if asked.readme:
+        readme = HERE / "README.md"
+        page = readme.read_text()
+        before, _, rest = page.partition("<!-- figures -->\n")
+        write_text(readme, f"{before}<!-- figures -->\n{told}{rest[rest.index('<!-- /figures -->') :]}")
+        shutil.copyfile(found.files["kept.svg"], HERE / "kept.svg")
     print(told)
 
 
