@@ -129,6 +129,13 @@ def test_the_threshold_of_viewers_keeps_the_strongest_share() -> None:
     assert graph.influence[shown].sum() <= 0.8 * graph.influence[[*shown, *hidden]].sum()
 
 
+def test_viewers_show_the_whole_graph_at_first_and_their_slider_reaches_all_of_it() -> None:
+    """circuit-tracer's viewer hides what is above the threshold of the file, and its slider ends there."""
+    exported = viewer_graph(made(1.0), "g", "m")
+    above = [n for n in exported["nodes"] if (n["influence"] or 0) > exported["metadata"]["node_threshold"]]
+    assert not above and max(node["influence"] or 0 for node in exported["nodes"]) == pytest.approx(1)
+
+
 def test_every_kind_of_node_has_an_id_of_its_own(tmp_path: Path) -> None:
     nodes = (
         Node("direction", label="a − b"),

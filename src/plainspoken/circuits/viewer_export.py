@@ -22,6 +22,9 @@ from plainspoken.errors import UsageError
 from plainspoken.store import write_atomic
 
 LATENT, ERROR, EMBEDDING, LOGIT = "cross layer transcoder", "mlp reconstruction error", "embedding", "logit"
+SHOWN = 1.0
+"""The share of the influence of the graph's nodes that viewers show at first, which is also the most that their slider
+goes up to: all, since the graph has been pruned already."""
 
 # Slots in the place of a latent's number, which no latent has. Heads count down from the last, a slot for each head
 # and token that it writes at.
@@ -35,14 +38,12 @@ def viewer_graph(
     slug: str,
     scan: str,
     prompt: str | None = None,
-    node_threshold: float = 0.8,
     probability: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The JSON as Python values. `scan`: which model and coders; `prompt`: its text (else its tokens, joined).
 
     `probability`: of the next token, by the id of a logit's node; where it is not given, the label says that it is not
-    known, and the node's share of the influence stands in the field. `node_threshold`: the share of the influence that
-    viewers show at first. Raises UsageError where a weight is not finite: JSON has no such number.
+    known, and the node's share of the influence stands in the field. Raises UsageError where a weight is not finite: JSON has no such number.
     """
     if not np.isfinite(graph.weight).all():
         raise UsageError("an edge's weight is not finite, which no viewer reads: trace the circuit again in float32")
@@ -61,7 +62,7 @@ def viewer_graph(
             "transcoder_list": [],
             "prompt_tokens": list(graph.tokens),
             "prompt": "".join(graph.tokens) if prompt is None else prompt,
-            "node_threshold": node_threshold,
+            "node_threshold": SHOWN,
             "schema_version": 1,
             "info": {"generator": {"name": "plainspoken", "version": version("plainspoken")}},
             "plainspoken": {"unit": graph.unit, "about": graph.about},
@@ -84,7 +85,6 @@ def save_viewer_graph(
     slug: str,
     scan: str | None = None,
     prompt: str | None = None,
-    node_threshold: float = 0.8,
     probability: Mapping[str, float] | None = None,
 ) -> None:
     """Write what `viewer_graph` gives, compact, whole or not at all. `scan`: where not told, what `about` has as model.
@@ -92,7 +92,7 @@ def save_viewer_graph(
     Raises UsageError as it does, and StoreError when the disk refuses.
     """
     named = str(graph.about.get("model", "plainspoken")) if scan is None else scan
-    exported = viewer_graph(graph, slug, named, prompt, node_threshold, probability)
+    exported = viewer_graph(graph, slug, named, prompt, probability)
     text = json.dumps(exported, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     with write_atomic(Path(path)) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
