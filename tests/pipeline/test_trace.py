@@ -22,7 +22,7 @@ from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.lines import signed
 from plainspoken.circuits.supernodes import by_latent
 from plainspoken.cli.app import app
-from plainspoken.cli.circuit_shown import hanging
+from plainspoken.cli.hanging import hanging
 from plainspoken.config import Config
 from plainspoken.errors import CoderError, RunError
 from plainspoken.pipeline import Progress, run

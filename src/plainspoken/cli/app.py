@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from plainspoken.cli.connections import connections
 from plainspoken.cli.dashboards import dashboards
 from plainspoken.cli.ending import reporting_errors, stop_on_sigterm
 from plainspoken.cli.formats_help import FormatsCommand
+from plainspoken.cli.help_lines import Verbs
 from plainspoken.cli.intervene import intervene
 from plainspoken.cli.replace import replace
 from plainspoken.cli.score import score
@@ -36,11 +38,9 @@ from plainspoken.config import settings_help
 from plainspoken.pipeline import launched
 from plainspoken.pipeline.stored import is_run_folder
 
-app = typer.Typer(
+app = Verbs(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Rewrite parts of a language model in plain English, splice them back, and measure what that costs.
 
@@ -75,7 +75,9 @@ app = typer.Typer(
 
 `run` goes through all the stages below, in their order; each is a verb too,
 which brings a run up to itself and no further. What is done is skipped, and
-a run killed at any moment goes on where it was: plainspoken run FOLDER""",
+a run killed at any moment goes on where it was:
+
+    plainspoken run FOLDER""",
 )
 
 
@@ -147,26 +149,24 @@ _register(
     plainspoken run --lm ./stories260K --corpus self:3072x256 --eval-corpus tinystories.jsonl
     --site model.layers.2.mlp --set coder.k=16 --out runs/stories
 
-    plainspoken run runs/stories --frontier         (go on with a run made before)
+    plainspoken run runs/stories --frontier   # go on with a run made before
 
-    plainspoken run runs/stories --force train      (redo a stage and all that depends on it)
+    plainspoken run runs/stories --force train   # redo a stage and all that depends on it
 
-    plainspoken run --preset paper --dry-run        (what language models would be asked, and the cost)
+    plainspoken run --preset paper --dry-run   # what language models would be asked, and the cost
 
-    plainspoken run --preset paper-small            (the paper's protocol offline, in minutes)
+    plainspoken run --preset paper-small   # the paper's protocol offline, in minutes
     """,
     "run",
 )
 _LLM_HELP = {
     "explain": """
-
     By a language model in place of the rules, here on a server on this machine; --dry-run tells first what it would be
     asked, and docs/llm.md how to name others:
 
     plainspoken explain --set explain.explainer=default --set explain.llm.service=openai
     --set explain.llm.model=NAME --set explain.llm.base_url=http://127.0.0.1:8000/v1 --out runs/told""",
     "simulate": """
-
     By a language model in place of the rules, here on OpenRouter, with the key in the environment variable that
     key_variable names; --dry-run tells first what it would be asked, and docs/llm.md how to name others:
 
@@ -186,9 +186,9 @@ for _stage in pipeline.STAGES:
         "measure" if _stage.name == "train" else _stage.name,
         f"{_stage.does[0].upper()}{_stage.does[1:]}{', and measure it' if _stage.name == 'train' else ''}.\n\n"
         "Does first what that rests on, and nothing that comes after it; what is done is skipped.\n\n"
-        f"    plainspoken {_stage.name} runs/pocket         (go on with a run made before)\n\n"
-        f"    plainspoken {_stage.name} --lm ./my-model --corpus books/ --out runs/mine"
-        + _LLM_HELP.get(_stage.name, ""),
+        f"plainspoken {_stage.name} runs/pocket   # go on with a run made before\n\n"
+        f"plainspoken {_stage.name} --lm ./my-model --corpus books/ --out runs/mine"
+        f"\n\n{cleandoc(_LLM_HELP.get(_stage.name, ''))}",
         _stage.name,
     )
 

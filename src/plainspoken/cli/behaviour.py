@@ -8,8 +8,9 @@ import typer
 
 from plainspoken import pipeline
 from plainspoken.cli import options as o
-from plainspoken.cli.circuit_shown import WORD, WORDS_SHOWN, hanging
+from plainspoken.cli.circuit_shown import WORDS_SHOWN
 from plainspoken.cli.ending import reporting_errors
+from plainspoken.cli.hanging import WORD, hanging
 from plainspoken.cli.layout import Cell, Row
 from plainspoken.cli.show import OUT, UNBOUNDED, progress_on_terminal, show_error, show_rows
 from plainspoken.cli.which import run_folder

@@ -1,12 +1,10 @@
 """A traced circuit on the terminal: its paths, its edges by head, its supernodes, where simulated and true part."""
 
 import math
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-
+from plainspoken.cli.hanging import WORD, WORD_OR_TOKEN, hanging
 from plainspoken.cli.show import OUT
 from plainspoken.language.counted import agreeing, counted
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:  # they bring torch
 _ROOTS_SHOWN, _PARTS_SHOWN = 3, 8
 WORDS_SHOWN = 140
 """Characters of a sentence: two lines of a terminal."""
-WORD, _WORD_OR_TOKEN = r"\s*\S+", r'\s*(?:"(?:[^"\\]|\\.)*"|\S)+'
-"""What stays on one line: a word with the space before it; and also a token, with any space between its quotes."""
 
 
 def show_traced(found: "Traced") -> None:
@@ -114,21 +110,7 @@ def _named(node: "Node", tokens: tuple[str, ...]) -> str:
     return f"{what} {where} {quoted(tokens[place])} @{place}"
 
 
-def hanging(text: str, width: int, indent: int, piece: str = _WORD_OR_TOKEN) -> list[str]:
-    """The text in lines of at most `width` cells, all but the first behind the indent; a longer piece stays whole.
-
-    Not textwrap's: that breaks a token at its own space, which is then lost, and counts wide characters as one cell.
-    """
-    lines = [""]
-    for each in re.findall(piece, text):
-        if lines[-1] and cell_len(lines[-1] + each) > width:
-            lines.append(" " * indent + each.lstrip())
-        else:
-            lines[-1] += each
-    return lines
-
-
-def _hung(text: str, indent: int = 6, style: str | None = None, piece: str = _WORD_OR_TOKEN) -> None:
+def _hung(text: str, indent: int = 6, style: str | None = None, piece: str = WORD_OR_TOKEN) -> None:
     for line in hanging(text, OUT.width, indent, piece):
         OUT.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False, style=style)
 

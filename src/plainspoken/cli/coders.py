@@ -40,7 +40,7 @@ def compare_coders(
 
     plainspoken compare-coders --lm ./my-model --corpus books/ --site model.layers.2.mlp --k 8,32 --out runs/compare
 
-    plainspoken compare-coders runs/compare --k 8,16,32        (one more k)
+    plainspoken compare-coders runs/compare --k 8,16,32   # one more k
     """
     if launched.rank() > 0:
         return  # the first process refuses for all: the first that fails has torchrun stop the others, and all they say

@@ -35,11 +35,12 @@ def dashboards(
     examples      text where it fires, from the weakest band of activations to
                   the strongest, with the activation at every token
     activations   how often it fires, and a histogram of how strongly
-    promotes,     the tokens whose logits it raises and lowers most, by its
-    suppresses    weights alone
+    promotes      the tokens whose logits it raises most, by its weights alone
+    suppresses    those that it lowers most
     excited by    the tokens whose embeddings its encoder answers most
-    sources,      latents of the run's other sites before and after it, by
-    targets       the weights between; negative ones inhibit
+    sources       latents of the run's other sites before it, by the weights
+                  between; negative ones inhibit
+    targets       those after it
     sentence      its explanation and how well that predicts it, where the run
                   has been explained and scored
 
@@ -52,7 +53,7 @@ def dashboards(
     plainspoken dashboards runs/all --site model.layers.2.mlp --bands 10
 
     The page opens at a latent, a search or an order by its address:
-    dashboards.html#latent=12  #search=ball&sort=rate
+    dashboards.html#latent=12, dashboards.html#search=ball&sort=rate
     """
     folder = run_folder(run, "dashboards {}")
     with reporting_errors(folder, "dashboards"), progress_on_terminal(quiet) as progress:

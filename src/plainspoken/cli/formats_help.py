@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from typer.core import TyperCommand
+from plainspoken.cli.help_lines import LaidOutCommand
 
 PLACE = "FORMATS"
 
 
-class FormatsCommand(TyperCommand):
+class FormatsCommand(LaidOutCommand):
     """A command in whose help `FORMATS` stands for a list of the checkpoint formats."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

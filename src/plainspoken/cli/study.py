@@ -9,15 +9,14 @@ import typer
 from plainspoken.circuits.written import parsed_latent
 from plainspoken.cli import options as o
 from plainspoken.cli.ending import reporting_errors
+from plainspoken.cli.help_lines import Verbs
 from plainspoken.cli.show import OUT, progress_on_terminal
 
 if TYPE_CHECKING:  # they bring torch
     from plainspoken.pipeline.study import Studied
     from plainspoken.pipeline.study_score import Scored
 
-study = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+study = Verbs(
     help="""Study one latent blind: guess what it does from weights and circuits, then reveal, and be scored.
 
     The program hides where it fires (prompts, examples) and its sentence, logs every look, hypothesis and reveal,
