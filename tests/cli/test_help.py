@@ -105,3 +105,21 @@ def test_an_option_stays_with_its_value() -> None:
     text = "plainspoken run --lm ./stories260K --set coder.k=16 --out runs/stories"
     for width in range(30, 70):
         assert not any(re.search(r"--\S+ \\$", line) for line in laid_out(text, width).splitlines())
+
+
+def options(words: tuple[str, ...]) -> dict[str, str]:
+    """The help of a verb's options and arguments, by their names."""
+    command = PROGRAM
+    for word in words:
+        assert isinstance(command, TyperGroup)
+        command = command.commands[word]
+    return {each.opts[-1]: getattr(each, "help", None) or "" for each in command.params}
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_every_option_has_its_help_and_one_name_everywhere(words: tuple[str, ...]) -> None:
+    found = options(words)
+    assert all(told.endswith((".", ")")) for name, told in found.items() if name != "--help"), found
+    assert ("--bands" in found) == ("--per-band" in found)
+    reads_a_model = "run" in found
+    assert not reads_a_model or "--device" in found

@@ -35,7 +35,7 @@ def told(result: Result) -> str:
 
 
 def test_dashboards_are_what_the_run_holds(copy: Path) -> None:
-    [made] = pipeline.dashboards(copy, bands=3, examples=2, window=8)
+    [made] = pipeline.dashboards(copy, bands=3, per_band=2, window=8)
     found = read_dashboards(made.file)
     workplace = Workplace(copy, stored_config(copy), STAGES)
     rows = load_rows(workplace, "explain")
@@ -128,3 +128,11 @@ def test_an_altered_coder_is_refused(copy: Path) -> None:
     weights.write_bytes(changed)
     with pytest.raises(StoreError, match=r"coder\.safetensors"):
         pipeline.dashboards(copy)
+
+
+@pytest.mark.parametrize("words", [("dashboards",), ("score", "--by", "embedding")])
+def test_the_device_that_is_named_is_used(copy: Path, words: tuple[str, ...]) -> None:
+    result = call(*words, copy, "--device", "nowhere")
+    assert result.exit_code != 0
+    assert "nowhere" in told(result)
+    assert stored_config(copy).lm.device != "nowhere"

@@ -23,7 +23,7 @@ def compare_coders(
     kinds: o.Kinds = None,
     k: o.K = None,
     overrides: o.Set = None,
-    out: o.Out = None,
+    out: o.CompareOut = None,
     force: o.Force = None,
     device: o.Device = None,
     dtype: o.Dtype = None,

@@ -22,10 +22,11 @@ else:  # what makes dashboards brings torch
 def dashboards(
     run: o.OldRun = None,
     site: Annotated[str | None, typer.Option(help="One of the run's sites; default: all.", show_default=False)] = None,
-    bands: Annotated[int, typer.Option(min=1, help="Groups of examples, from weakest to strongest.")] = 5,
-    examples: Annotated[int, typer.Option(min=1, help="Examples in each band.")] = 3,
+    bands: Annotated[int, typer.Option(min=1, help="Bands of activation from which examples are shown.")] = 5,
+    per_band: Annotated[int, typer.Option(min=1, help="Examples of each band.")] = 3,
     window: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 32,
     bins: Annotated[int, typer.Option(min=1, help="Bars of a histogram.")] = 20,
+    device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Show every latent of a site: when it fires, what it does, what it is said to be.
@@ -58,8 +59,9 @@ def dashboards(
     folder = run_folder(run, "dashboards {}")
     with reporting_errors(folder, "dashboards"), progress_on_terminal(quiet) as progress:
         made = pipeline.dashboards(
-            folder, site=site, bands=bands, examples=examples, window=window, bins=bins, progress=progress
-        )
+            folder, site=site, bands=bands, per_band=per_band, window=window, bins=bins, device=device,
+            progress=progress,
+        )  # fmt: skip
     for each in made if not quiet else ():
         _show(folder, each)
 

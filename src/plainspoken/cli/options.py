@@ -77,6 +77,12 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Run folder; default: runs/PRESET.", show_default=False, rich_help_panel=_HOW),
 ]
+CompareOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the comparison; default: runs/compare-PRESET.", show_default=False, rich_help_panel=_HOW
+    ),
+]
 Force = Annotated[
     list[str] | None,
     typer.Option(

@@ -35,6 +35,7 @@ def score(
     rows: Annotated[int, typer.Option(min=0, help="Rows to show for each site (0: all).")] = 20,
     dry_run: o.DryRun = False,
     show_prompts: o.ShowPrompts = False,
+    device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Score sentences: how well each predicts its latent, on documents of their own.
@@ -86,12 +87,14 @@ def score(
     if dry_run or show_prompts:
         with reporting_errors(folder), progress_on_terminal(quiet) as progress:
             dry = pipeline.dry_scores(
-                folder, by=scorers, overrides=overrides or (), prompts=show_prompts, progress=progress
+                folder, by=scorers, overrides=overrides or (), prompts=show_prompts, device=device, progress=progress
             )
         show_dry_run(dry, show_prompts)
         return
     with reporting_errors(folder), progress_on_terminal(quiet) as progress:
-        table = pipeline.scores(folder, site=site, sort=sort, by=scorers, overrides=overrides or (), progress=progress)
+        table = pipeline.scores(
+            folder, site=site, sort=sort, by=scorers, overrides=overrides or (), device=device, progress=progress
+        )
     for module, every in table.rows.items():
         lines = table.with_sentence(module)
         told = f"{module}: {counted(len(every), 'latent')}"

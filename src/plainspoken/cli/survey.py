@@ -40,9 +40,9 @@ def survey(
     ] = None,
     latents: Annotated[int, typer.Option(min=1, help="Latents of each coder, drawn from those that fire.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Of the latents, their order and their examples.")] = 0,
-    bands: Annotated[int, typer.Option(min=1, help="Bands of activation from which texts are shown.")] = 4,
-    per_band: Annotated[int, typer.Option(min=1, help="Texts of each band, and of the strongest.")] = 3,
-    window: Annotated[int, typer.Option(min=1, help="Tokens of each text.")] = 24,
+    bands: Annotated[int, typer.Option(min=1, help="Bands of activation from which examples are shown.")] = 4,
+    per_band: Annotated[int, typer.Option(min=1, help="Examples of each band, and of the strongest.")] = 3,
+    window: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 24,
     out: Annotated[
         Path | None, typer.Option(help="Folder of plan, answers and results (needed).", show_default=False)
     ] = None,

@@ -49,13 +49,15 @@ class Made:
     explained: int
 
 
-def make_dashboards(root: Path, site: str | None, shown: Shown, progress: Progress = SILENT) -> tuple[Made, ...]:
+def make_dashboards(
+    root: Path, site: str | None, shown: Shown, device: str | None = None, progress: Progress = SILENT
+) -> tuple[Made, ...]:
     """Writes RUN/dashboards/SITE/ for one of the run's sites, or all of them, and says what it wrote.
 
     Raises SiteError, naming the nearest, for a site that the run does not have, and RunError for one that is not
     encoded: nothing is written then. What was there before is replaced only once the new is whole.
     """
-    workplace = Workplace(root, stored_config(root), STAGES, progress)
+    workplace = Workplace(root, stored_config(root, lm__device=device), STAGES, progress)
     with workplace.locked(wait=True):
         chosen = _chosen(workplace, site)
         for each in chosen:

@@ -162,6 +162,7 @@ def scores(
     sort: str = "correlation",
     by: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    device: str | None = None,
     progress: Progress = SILENT,
 ) -> ScoreTable:
     """How well each latent is simulated from its sentence, on documents that nothing was calibrated on, best first by
@@ -174,8 +175,7 @@ def scores(
     """
     from plainspoken.pipeline.score_table import require_column, score_table
 
-    stored = stored_config(Path(root))
-    asked, kept = _asked_to_score(Path(root), stored, by, overrides)
+    asked, kept = _asked_to_score(Path(root), by, overrides, device)
     require_column(sort, asked.score.scorers)
     scoring = Workplace(Path(root), asked, STAGES, progress, kept)
     if asked.score.scorers:
@@ -194,13 +194,14 @@ def dry_scores(
     by: Sequence[str] = (),
     overrides: Sequence[str] = (),
     prompts: bool = False,
+    device: str | None = None,
     progress: Progress = SILENT,
 ) -> DryRun:
     """What `scores` would ask of language models, and cost, estimated on a sample before anything is sent.
 
     `prompts`, and what is raised: as `dry_run` and `scores` have them.
     """
-    asked, _ = _asked_to_score(Path(root), stored_config(Path(root)), by, overrides)
+    asked, _ = _asked_to_score(Path(root), by, overrides, device)
     return dry_run(asked, root, target="score", prompts=prompts, progress=progress)
 
 
@@ -209,23 +210,26 @@ def dashboards(
     *,
     site: str | None = None,
     bands: int = 5,
-    examples: int = 3,
+    per_band: int = 3,
     window: int = 32,
     bins: int = 20,
+    device: str | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Made, ...]:
     """A page and a file of all latents of each of the run's sites (or of one), made from what the run holds now.
 
-    examples: in each of the `bands` from the weakest activations to the strongest, `window` tokens each; bins: of the
-    histograms. Raises SiteError, naming the nearest, for another site, RunError where a site is not encoded.
+    per_band: examples in each of the `bands` from the weakest activations to the strongest, `window` tokens each; bins:
+    of the histograms. Raises SiteError, naming the nearest, for another site, RunError where a site is not encoded.
     """
     from plainspoken.latents.dashboard import Shown
     from plainspoken.pipeline.dashboard import make_dashboards
 
-    return make_dashboards(Path(root), site, Shown(bands, examples, window, bins), progress)
+    return make_dashboards(Path(root), site, Shown(bands, per_band, window, bins), device, progress)
 
 
-def _asked_to_score(root: Path, stored: Config, by: Sequence[str], overrides: Sequence[str]) -> tuple[Config, Config]:
+def _asked_to_score(
+    root: Path, by: Sequence[str], overrides: Sequence[str], device: str | None
+) -> tuple[Config, Config]:
     """(settings to score with, settings that stay): who scores after the fact changes nothing of the run itself."""
     for override in overrides:
         name = override.partition("=")[0]
@@ -236,7 +240,7 @@ def _asked_to_score(root: Path, stored: Config, by: Sequence[str], overrides: Se
                 f"--set {name}: scoring a run changes settings of score and limits only, and neither score.rank_by nor "
                 "score.share; for others use plainspoken run"
             )
-    config = stored_config(root, overrides)
+    config = stored_config(root, overrides, lm__device=device)
     if not by:
         return config, config
     score = replace(config.score, scorers=tuple(by), rank_by=ScoreConfig().rank_by)
