@@ -12,6 +12,7 @@ from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.circuits.lines import Path, line, node_words, path_lines, sentences_of, strongest_paths
 from plainspoken.circuits.targets import logit_targets
+from plainspoken.circuits.written import parsed_head
 from plainspoken.errors import UsageError
 
 
@@ -120,7 +121,7 @@ def test_lines_tell_every_kind_of_node_on_one_line() -> None:
         Node("token", position=4, index=9, label='"\n'),
     ]
     shown = line(0.8312, nodes, [])
-    assert shown == (r'+0.831  logit " self"@11 ← L3/412@11 ← head 2.1 (@4→@11) ← L1/88@4 ← token "\"\n"@4')
+    assert shown == (r'+0.831  logit " self"@11 ← L3/412@11 ← head 2/1 (@4→@11) ← L1/88@4 ← token "\"\n"@4')
     assert sentences_of(nodes) == {"L3/412": nodes[1].text}
     assert node_words(nodes[1]) == 'L3/412@11 "the opening bracket of a method, at length the…"'
     assert line(-2e-6, nodes[:1], [], "pruned") == '−2.00e-06  logit " self"@11 ← what was pruned'
@@ -169,3 +170,18 @@ def test_a_sentence_is_told_once_however_many_paths_pass_its_latent() -> None:
     on_them = [graph.nodes[i] for path in paths for i in path.nodes]
     assert sentences_of(on_them) == {f"L{layer}/7": f"the {layer}th, “7 ← 8”" for layer in (0, 2)}
     assert sentences_of(node for node in on_them if node.layer == 1) == {}
+
+
+def test_a_difference_of_logits_reads_as_it_does_above_its_paths() -> None:
+    difference = Node("direction", position=11, label="'self' − ')'")
+    assert node_words(difference) == "'self' − ')' @11"
+    assert line(0.5, [difference, Node("token", position=4, label="(")], []) == "+0.5  'self' − ')' @11 ← token \"(\"@4"
+    assert node_words(replace(difference, position=None, label="' − ' − \"'\"")) == "' − ' − \"'\""
+    assert node_words(replace(difference, label="of my own")) == 'direction "of my own"@11'
+
+
+def test_a_head_is_written_as_options_take_it() -> None:
+    told = node_words(Node("head", 2, 4, 1, reads=11))
+    name, _, _ = told.partition(" (")
+    assert name == "head 2/1"
+    assert parsed_head(name) == parsed_head("2/1") == parsed_head("2.1") == (2, 1)

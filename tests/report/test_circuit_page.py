@@ -211,8 +211,8 @@ def title(*roots: Node) -> str:
 
 
 def test_the_title_says_what_is_explained_in_words() -> None:
-    assert title(Node("direction", position=1, label="'self' − ')'")) == r"logit of 'self' less ')' after '(\n'"
-    assert title(Node("direction", position=1, label="\"'\" − ' − '")) == r"""logit of "'" less ' − ' after '(\n'"""
+    assert title(Node("direction", position=1, label="'self' − ')'")) == r"logit of 'self' − ')' after '(\n'"
+    assert title(Node("direction", position=1, label="\"'\" − ' − '")) == r"""logit of "'" − ' − ' after '(\n'"""
     assert title(Node("direction", position=1, label="of my own")) == 'direction "of my own"@1'
     logits = [Node("logit", position=1, index=i, label=f" t{i}") for i in range(5)]
     assert title(logits[0]) == r"logit of ' t0' after '(\n'"

@@ -9,6 +9,7 @@ follows the largest bound first meets the paths in the order of their strength.
 
 import heapq
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +25,9 @@ End = Literal["source", "own bias", "pruned", "given"]
 """Where a path starts: at a node that nothing enters, or with a part of its last node's activation that comes by no
 edge: its own bias, the sources that were pruned, or what was given in the place of its value (a simulated one)."""
 
+_REPR = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+DIFFERENCE = re.compile(f"{_REPR} − {_REPR}", re.DOTALL)
+"""What a direction is called that is one token's logit less another's."""
 LONGEST = 48
 """Characters of an explanation on a line."""
 
@@ -161,7 +165,7 @@ def path_lines(graph: Graph, paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def line(contribution: float, nodes: Sequence[Node], tokens: Sequence[str], end: End = "source") -> str:
-    """`+0.83  logit " self"@11 ← L3/412@11 ← head 2.1 (@4→@11) ← token "def"@4`: latents by name alone, since the
+    """`+0.83  logit " self"@11 ← L3/412@11 ← head 2/1 (@4→@11) ← token "def"@4`: latents by name alone, since the
     strongest paths pass the same few over and over; their sentences are `sentences_of`."""
     told = [node_words(replace(node, text=None), tokens) for node in nodes]
     if end != "source":
@@ -182,11 +186,13 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
         case "latent":
             return f"L{node.layer}/{node.index}{place}" + (f" {quoted(node.text, LONGEST)}" if node.text else "")
         case "head":
-            return f"head {node.layer}.{node.index} (@{node.position}→@{node.reads})"
+            return f"head {node.layer}/{node.index} (@{node.position}→@{node.reads})"
         case "token" | "logit":
             name = f" {quoted(node.label)}" if node.label else f":{node.index}"
             return f"{node.kind}{name}{place}"
         case "direction":
+            if DIFFERENCE.fullmatch(node.label):  # the place is that of both, so that it stands apart
+                return f"{node.label} {place}".rstrip()
             return f"direction {quoted(node.label)}{place}" if node.label else f"direction{place}"
         case "group":
             return f"group {quoted(node.label)}{place}" + (f" {quoted(node.text, LONGEST)}" if node.text else "")

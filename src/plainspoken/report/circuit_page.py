@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.graph import Graph, Node, NodeKind
-from plainspoken.circuits.lines import node_words, path_lines, sentences_of, signed, strongest_paths
+from plainspoken.circuits.lines import DIFFERENCE, node_words, path_lines, sentences_of, signed, strongest_paths
 from plainspoken.errors import UsageError
 from plainspoken.report import numbers
 from plainspoken.report.circuit_layout import HEIGHT, WIDE, Box, Layout, layout
@@ -34,8 +34,6 @@ DRAWN = 300
 _GROUPED = ", what stands at several tokens as one node"
 _LEVEL = re.compile(r"^Fires\s+(?:at\s+)?\d\s+on\s+(?:the token (?=“))?")
 """What the controlled English puts in front of every sentence, so that a box's few letters would tell nothing else."""
-_REPR = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-_LESS = re.compile(f"({_REPR}) − ({_REPR})", re.DOTALL)
 TABLED, PATHS = 60, 12
 """Edges in the table, and paths told as lines."""
 _KINDS = {
@@ -252,8 +250,8 @@ def _first(names: Sequence[str]) -> str:
 def _root(graph: Graph, node: Node) -> str:
     if node.kind == "logit":
         return f"logit of {_spelled(node)}{_after(graph, node)}"
-    if node.kind == "direction" and (two := _LESS.fullmatch(node.label)):
-        return f"logit of {two[1]} less {two[2]}{_after(graph, node)}"
+    if node.kind == "direction" and DIFFERENCE.fullmatch(node.label):
+        return f"logit of {node.label}{_after(graph, node)}"
     if node.kind == "latent" and node.position is not None and node.position < len(graph.tokens):
         return f"L{node.layer}/{node.index} at {graph.tokens[node.position]!r} @{node.position}"
     return _words(graph, node)
