@@ -272,3 +272,32 @@ for name in plainspoken.__all__:
 
 def test_import_is_quick_and_loads_no_torch_and_every_public_name_is_there() -> None:
     subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+
+
+def test_a_folder_that_is_no_run_is_answered_with_the_runs_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    verbs = ("run", "trace", "intervene", "connections", "dashboards", "score", "generate", "replace", "encode")
+    for verb in verbs:
+        result = call(verb, "docs", *(("--prompt", "x") if verb in ("trace", "intervene") else ()))
+        assert result.exit_code != 0
+        assert "docs is no run folder" in told(result)
+        assert "--out docs" not in told(result)  # it stands already, and holds something else
+        assert "make one with: plainspoken run (it goes to runs/pocket)" in told(result)
+    assert "make one with: plainspoken run --out runs/new" in told(call("score", "runs/new"))
+    for name in ("all", "pocket"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text("{}")
+    (tmp_path / "runs" / "empty").mkdir()
+    result = told(call("score", "runs/poket"))
+    assert "run folders here, nearest first: runs/pocket, runs/all; or make one with" in result
+    assert "runs/empty" not in result
+    assert "nearest first: runs/all, runs/pocket" in told(call("score", "al"))
+    assert told(call("study", "open", "docs", "0/0")).count("runs/pocket") == 2
+    elsewhere = tmp_path / "other"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)  # beside what was typed, and beneath it
+    for typed in ("../runs/pockt", "../runs"):
+        assert "../runs/pocket" in told(call("score", typed))

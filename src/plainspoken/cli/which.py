@@ -6,14 +6,14 @@ from pathlib import Path
 import typer
 
 from plainspoken.cli.show import show_error
-from plainspoken.pipeline.stored import is_run_folder
+from plainspoken.pipeline.stored import RUNS, run_folders
 
 
 def run_folder(run: Path | None, example: str) -> Path:
     """The run folder that was named; else an error with the command that was most likely meant."""
     if run is not None:
         return run
-    here = sorted(path for path in Path("runs").glob("*") if is_run_folder(path))
+    here = run_folders(RUNS)
     if here:
         mend = f"name one, e.g. plainspoken {example.format(shlex.quote(str(here[0])))}"
         others = f" (others here: {', '.join(map(str, here[1:]))})" if here[1:] else ""
