@@ -15,6 +15,7 @@ from plainspoken.errors import ExplanationError, RunError, StoreError
 from plainspoken.explainers import EXPLAINERS, Explainer
 from plainspoken.language.text import Text
 from plainspoken.pipeline import STAGES, Progress, coder_results, generate, run, scores
+from plainspoken.pipeline.explanations import CURRENT
 from plainspoken.pipeline.results import Results
 from plainspoken.pipeline.shelves import load_tensors
 from plainspoken.simulators import SIMULATORS, Simulator
@@ -134,7 +135,11 @@ def test_a_sentence_that_does_not_parse_is_a_failure_with_its_column_and_silent(
     assert failure["latent"] == first
     assert failure["column"] == len("Fires at ") + 1
     assert failure["expected"]
-    assert any(f"latent {first}" in line and "column" in line for line in warned)
+    path = copy / "explain" / SITE / CURRENT
+    [number] = [n for n, line in enumerate(path.read_text("utf-8").split("\n"), 1) if "eleven" in line]
+    assert [line for line in warned if "eleven" in line or "column" in line] == [
+        f"{path}, line {number} (latent {first}): {failure['reason']}"
+    ]
     record = Results.read(copy).record("rewritten")
     assert record["failures"] == Results.read(copy).record("coder")["failures"] >= 1
     report = (copy / "report.html").read_text("utf-8")

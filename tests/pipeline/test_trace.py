@@ -1,6 +1,7 @@
 """Trace: a run's circuit at a prompt, with its sentences; what was asked for wrongly is told with what is there."""
 
 import json
+import logging
 import re
 import shutil
 import threading
@@ -24,12 +25,13 @@ from plainspoken.circuits.supernodes import by_latent
 from plainspoken.cli.app import app
 from plainspoken.cli.hanging import hanging
 from plainspoken.config import Config
-from plainspoken.errors import CoderError, RunError
+from plainspoken.errors import CoderError, RunError, UsageError
 from plainspoken.pipeline import Progress, run
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.circuit import RunCircuits
 from plainspoken.pipeline.explanations import CURRENT, read_explanations
 from plainspoken.pipeline.shelves import load_scores
+from plainspoken.pipeline.speak import speak
 from plainspoken.pipeline.stored import stored_config
 from plainspoken.pipeline.workplace import Workplace
 
@@ -305,3 +307,33 @@ def test_a_backslash_and_an_n_are_told_to_be_no_line_break(copy: Path) -> None:
     told.clear()
     pipeline.trace(copy, "Story 1.\nLily", progress=Progress(warn=told.append))
     assert not told
+
+
+def test_a_prompt_that_is_too_long_is_told_once_and_by_us(copy: Path) -> None:
+    workplace = Workplace(copy, stored_config(copy), STAGES)
+    workplace.lm.tokenizer.model_max_length = 8  # as those of real models have it
+    heard = list[str]()
+    listener = logging.Handler()
+    listener.emit = lambda record: heard.append(record.getMessage())
+    long = PROMPT * workplace.lm.context
+    log = logging.getLogger("transformers")
+    log.addHandler(listener)
+    try:
+        with pytest.raises(UsageError, match="shorten it"):
+            RunCircuits(workplace).prompt(long)
+        with pytest.raises(UsageError, match="cannot be continued"):
+            speak(workplace, long, rewritten=False, tokens=1, temperature=0.0, seed=0)
+    finally:
+        log.removeHandler(listener)
+    assert heard == []
+
+
+def test_a_sentence_that_cannot_be_read_is_told_with_its_line(copy: Path) -> None:
+    path = copy / "explain" / SITE / CURRENT
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    lines[2]["text"] = "Fires at eleven."
+    path.write_text("\n\n".join(map(json.dumps, lines)), "utf-8")
+    warned: list[str] = []
+    pipeline.trace(copy, PROMPT, simulated=True, progress=Progress(warn=warned.append))
+    assert warned
+    assert all(line.startswith(f"{path}, line 5 (latent {lines[2]['latent']}): ") for line in warned), warned

@@ -146,11 +146,12 @@ class RunCircuits:
             texts = {latent: e.text for latent, e in self.sentences(site).items()}
             with self._workplace.progress.track(f"simulating {site.module} at the prompt", 1) as advance:
                 simulation, failures = simulate(texts, latents, text, None, None, advance)
-            unread = {failure.latent for failure in failures if failure.kind is None}
-            for failure in failures:
-                self._workplace.progress.warn(f"{site.module}, latent {failure.latent}: {failure.reason}")
+            unread = [failure for failure in failures if failure.kind is None]
+            unanswered = [f"{site.module}, latent {each.latent}: {each.reason}" for each in failures if each.kind]
+            for told in (*explanations.unread_told(self._workplace.path("explain", site.module), unread), *unanswered):
+                self._workplace.progress.warn(told)
             explained = np.zeros(latents, bool)
-            explained[[latent for latent in texts if latent not in unread]] = True
+            explained[[*texts.keys() - {failure.latent for failure in unread}]] = True
             found[site] = simulation, explained
         return found
 

@@ -11,7 +11,7 @@ from plainspoken.errors import ExplanationError, StoreError
 from plainspoken.language.quote import count_words
 from plainspoken.store import write_text
 from plainspoken.store.manifest import digest
-from plainspoken.types import Explanation
+from plainspoken.types import Explanation, Failure
 
 CURRENT = "explanations.jsonl"
 AS_WRITTEN = "as_written.jsonl"
@@ -79,6 +79,14 @@ def edits(folder: Path) -> tuple[EditedSentence, ...]:
     return tuple(found)
 
 
+def unread_told(folder: Path, failures: Sequence[Failure]) -> list[str]:
+    """A line each for sentences that could not be read: where they stand, and why. Raises as `edits` does."""
+    path = folder / CURRENT
+    line = {explanation.latent: f", line {n}" for n, explanation in _by_line(path).items()}
+    # A person may have taken a line out since it was read.
+    return [f"{path}{line.get(each.latent, '')} (latent {each.latent}): {each.reason}" for each in failures]
+
+
 def is_edited(folder: Path) -> bool:
     """Whether the explanations file says anything else than the copy; a file that cannot be read counts as edited."""
     if not (folder / CURRENT).exists() or not (folder / AS_WRITTEN).exists():
@@ -108,6 +116,11 @@ def _marked(explanation: Explanation, written: Explanation | None) -> Explanatio
 
 
 def _read(path: Path) -> list[Explanation]:
+    return list(_by_line(path).values())
+
+
+def _by_line(path: Path) -> dict[int, Explanation]:
+    """What each line says, by its number from 1; empty lines left out."""
     try:
         # Only line feeds end a line: str.splitlines would also cut at characters that a sentence may hold.
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
@@ -115,7 +128,7 @@ def _read(path: Path) -> list[Explanation]:
         raise StoreError(f"{path} is missing; make it anew with --force explain") from error
     except UnicodeDecodeError as error:
         raise ExplanationError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    return [_explanation(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return {n: _explanation(path, n, line) for n, line in enumerate(lines, 1) if line.strip()}
 
 
 def _explanation(path: Path, number: int, line: str) -> Explanation:

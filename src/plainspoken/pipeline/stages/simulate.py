@@ -90,8 +90,8 @@ def work(workplace: Workplace, units: Sequence[Unit]) -> Iterator[Outcome]:
             dropped, asked = (sum(pairs[f"{share}_pairs_{what}"] for share in SHARES) for what in ("dropped", "asked"))
             tell_gate(workplace, unit.site, told["gate"], dropped, asked)
         edited = [edit.latent for edit in explanations.edits(workplace.path("explain", unit.site))]
-        for failure in failures.values():
-            workplace.progress.warn(f"{unit.site}, latent {failure.latent}: {failure.reason}")
+        for line in explanations.unread_told(workplace.path("explain", unit.site), list(failures.values())):
+            workplace.progress.warn(line)
         counts = {**redone, **pairs, **told, "edited": edited, **workplace.llms.spent("simulate")}
         yield Outcome(unit, counts, [*failures.values(), *unanswered])
 
