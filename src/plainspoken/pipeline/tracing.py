@@ -1,6 +1,5 @@
 """Trace: from a latent or a logit at a prompt back to the words, as a graph, its strongest paths and a drawing."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,12 +21,12 @@ from plainspoken.circuits.paths import strongest_paths as greedy_paths
 from plainspoken.circuits.supernodes import by_latent, collapsed, grouped
 from plainspoken.circuits.viewer_export import save_viewer_graph
 from plainspoken.pipeline.circuit import Prompt, RunCircuits
+from plainspoken.pipeline.folder_name import folder_name
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report.circuit_page import write_circuit_page
 from plainspoken.report.effects_page import write_effects_page
 from plainspoken.store import write_json
 from plainspoken.store.atomic import storage_error
-from plainspoken.store.manifest import digest
 
 MOST_PARTINGS = 50
 OPTIONAL = ("true.json", "parting.json", "effects.json", "effects.html", "grouped.html")
@@ -104,7 +103,7 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     shown = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
     paths = {name: each.lines for name, each in shown.items()}
     by_head = {name: _by_head(found, each.nodes, settings.by_head) for name, each in shown.items() if settings.by_head}
-    folder = out or workplace.path("trace") / _slug(text, target, settings)
+    folder = out or workplace.path("trace") / _folder_name(text, target, settings)
     measured = _effects(workplace, circuits, found, settings.effects)
     overlaps = {"overlap": common, "overlap_shuffled": control}
     try:
@@ -260,8 +259,6 @@ def _told(part: Parting) -> dict[str, Any]:
     return told | {name: getattr(part, name) for name in names}
 
 
-def _slug(text: str, target: Asked, settings: TraceSettings) -> str:
-    """A folder's name that people can read and that another prompt, target or setting does not share."""
-    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{text[-24:]} {target.kind} {'-'.join(target.tokens)}").strip("-").lower()
-    told = [text, asdict(target), asdict(settings)]
-    return f"{words[:48].rstrip('-') or 'prompt'}-{digest(told)[:8]}"
+def _folder_name(text: str, target: Asked, settings: TraceSettings) -> str:
+    told = {"target": asdict(target), "settings": asdict(settings)}
+    return folder_name(text, " ".join([target.kind, *target.tokens]), told)
