@@ -290,3 +290,38 @@ def test_it_opens_at_the_left_unless_what_is_explained_would_not_be_seen(
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", SEEN)
     found = re.search(r"<title>opened ([a-z ]+)", alive(page, tmp_path))
     assert found is not None and found[1] == opened
+
+
+def deep(roots: int = 10, tokens: int = 40, layers: int = 30) -> Graph:
+    """A graph that no screen holds: many layers, many tokens, several roots at the last."""
+    made = [Node("logit", position=tokens - 1, index=i, label=f" r{i}", value=1.0) for i in range(roots)]
+    made += [Node("latent", layer, tokens - 1, i, value=1.0, activation=1.0) for layer in range(layers) for i in (1, 2)]
+    made += [Node("token", position=p, index=p, label=f" t{p}") for p in range(tokens)]
+    n, last = len(made), len(made) - 1
+    zero = np.zeros(n)
+    source = np.concatenate([np.full(last - tokens + 1, last), np.full(roots, roots)])
+    target = np.concatenate([np.arange(last - tokens + 1), np.arange(roots)])
+    spelled = tuple(f" t{p}" for p in range(tokens))
+    return Graph(tuple(made), source, target, np.ones(len(source)), zero, zero, np.ones(n), np.ones(n), spelled)
+
+
+SCROLLED = """<script>{
+  const frame = document.querySelector(".drawing"), at = (each) => each.getBoundingClientRect();
+  const edge = at(frame), whole = (each) => edge.left + 52 <= at(each).left && at(each).right <= edge.right;
+  const roots = [...document.querySelectorAll(".n.logit")], opened = roots.every(whole);
+  frame.scrollTop = 300;
+  frame.scrollLeft = 700;
+  const heads = document.querySelector(".heads"), names = document.querySelector(".names");
+  const kept = Math.abs(at(heads).top - edge.top) < 2 && Math.abs(at(names).left - edge.left) < 2;
+  const column = (of) => at(of.querySelectorAll(".head")[9]).left;
+  const below = Math.abs(column(heads) - column(document.getElementById("grid"))) < 2;
+  document.title = `deep ${edge.height <= innerHeight} ${frame.scrollTop === 300} ${opened} ${kept} ${below}`;
+}</script></body>"""
+
+
+@browser
+def test_tokens_and_layers_stay_in_sight_and_it_opens_at_all_that_is_explained(tmp_path: Path) -> None:
+    page = render_circuit(deep())
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", SCROLLED)
+    found = re.search(r"<title>deep ([a-z ]+)", alive(page, tmp_path))
+    assert found is not None and found[1] == "true true true true true"

@@ -145,12 +145,16 @@
   draw(Number(holder.dataset.drawn));
   // It opens at the left, where a reader begins. But what is explained stands at the last token, and a drawing of many
   // tokens is wider than the screen: it would open on a part from which nobody can tell what the page is about. There
-  // it is moved by as much as shows the first box of what is explained, and no more: the topmost that edges lead into
-  // alone, since a latent far below may have lost those out of it to pruning.
+  // it is moved by as much as shows what is explained, as far as there is room for it beside its first box, and no more:
+  // the topmost that edges lead into alone, and its like, since a latent far below may have lost those out of it to pruning.
   const drawing = document.querySelector(".drawing"), names = document.querySelector(".names");
-  const roots = boxes.filter((_, i) => into[i].length && !out[i].length).sort((a, b) => a[1] - b[1] || a[0] - b[0]);
-  for (const [x, , wide] of roots.slice(0, 1)) {
-    drawing.scrollLeft = Math.max(0, names.clientWidth + x + wide + 8 - drawing.clientWidth);
+  const ends = boxes.map((_, i) => i).filter((i) => into[i].length && !out[i].length);
+  const [first] = ends.sort((i, j) => boxes[i][1] - boxes[j][1] || boxes[i][0] - boxes[j][0]);
+  if (first !== undefined) {
+    const alike = ends.filter((i) => data.nodes[i][2] === data.nodes[first][2]);
+    const right = Math.max(...alike.map((i) => boxes[i][0] + boxes[i][2])) + 8;
+    const room = drawing.clientWidth - names.clientWidth;
+    drawing.scrollLeft = Math.max(0, Math.min(right - room, boxes[first][0] - 8));
   }
   document.getElementById("left").hidden = drawing.scrollLeft === 0;
   const picked = /^#n(\d+)$/.exec(location.hash);
