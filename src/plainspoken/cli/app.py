@@ -193,18 +193,25 @@ for _stage in pipeline.STAGES:
     )
 
 
+_Prompt = Annotated[str, typer.Option(help="Text to go on from; empty: from the start of a text.")]
+_Rewritten = Annotated[
+    bool, typer.Option("--rewritten/--original", help="The model rewritten in English, or as it is.")
+]
+_Tokens = Annotated[int, typer.Option(min=1, help="Tokens to write.")]
+_Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")]
+_Seed = Annotated[
+    int, typer.Option(min=0, help="Of the random draw: with the same seed, the same sentences say the same.")
+]
+
+
 @app.command(rich_help_panel="What a run is good for")
 def generate(
     run: o.OldRun = None,
-    prompt: Annotated[str, typer.Option(help="Text to go on from; empty: from the start of a text.")] = "",
-    rewritten: Annotated[
-        bool, typer.Option("--rewritten/--original", help="The model rewritten in English, or as it is.")
-    ] = True,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 1.0,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Of the random draw: with the same seed, the same sentences say the same.")
-    ] = 0,
+    prompt: _Prompt = "",
+    rewritten: _Rewritten = True,
+    tokens: _Tokens = 128,
+    temperature: _Temperature = 1.0,
+    seed: _Seed = 0,
     device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:

@@ -22,34 +22,37 @@ if TYPE_CHECKING:  # they bring torch
 
 _LAYER_WIDE = 6
 """The first column of the table of norms; as many heads abreast as there is room for, the others in tables below."""
+_Latent = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYER/NUMBER", help="The latent, e.g. 2/17; none: the norms of all heads.", show_default=False
+    ),
+]
+_Through = Annotated[
+    str | None,
+    typer.Option(metavar="LAYER/HEAD", help="Tell latents through this head alone; default: any.", show_default=False),
+]
+_Texts = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Rows of explain documents to take means over: what earlier latents do contribute where it fires, and "
+        "how well the weights foretell which.",
+    ),
+]
+_Top = Annotated[int, typer.Option(min=1, help="Tokens and latents of each kind.")]
+_Out = Annotated[
+    Path | None, typer.Option(help="Folder for what is written; default: in RUN/connections/.", show_default=False)
+]
 
 
 def connections(
     run: o.OldRun = None,
-    latent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LAYER/NUMBER", help="The latent, e.g. 2/17; none: the norms of all heads.", show_default=False
-        ),
-    ] = None,
-    through: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LAYER/HEAD", help="Tell latents through this head alone; default: any.", show_default=False
-        ),
-    ] = None,
-    texts: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Rows of explain documents to take means over: what earlier latents do contribute where it fires, and "
-            "how well the weights foretell which.",
-        ),
-    ] = 0,
-    top: Annotated[int, typer.Option(min=1, help="Tokens and latents of each kind.")] = 10,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for what is written; default: in RUN/connections/.", show_default=False)
-    ] = None,
+    latent: _Latent = None,
+    through: _Through = None,
+    texts: _Texts = 0,
+    top: _Top = 10,
+    out: _Out = None,
     device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:

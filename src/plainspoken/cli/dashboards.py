@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from plainspoken.pipeline.dashboard import Made
 else:  # what makes dashboards brings torch
     Made = Any
+_Site = Annotated[str | None, typer.Option(help="One of the run's sites; default: all.", show_default=False)]
+_Bands = Annotated[int, typer.Option(min=1, help="Bands of activation from which examples are shown.")]
+_PerBand = Annotated[int, typer.Option(min=1, help="Examples of each band.")]
+_Window = Annotated[int, typer.Option(min=1, help="Tokens of an example.")]
+_Bins = Annotated[int, typer.Option(min=1, help="Bars of a histogram.")]
 
 
 def dashboards(
     run: o.OldRun = None,
-    site: Annotated[str | None, typer.Option(help="One of the run's sites; default: all.", show_default=False)] = None,
-    bands: Annotated[int, typer.Option(min=1, help="Bands of activation from which examples are shown.")] = 5,
-    per_band: Annotated[int, typer.Option(min=1, help="Examples of each band.")] = 3,
-    window: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 32,
-    bins: Annotated[int, typer.Option(min=1, help="Bars of a histogram.")] = 20,
+    site: _Site = None,
+    bands: _Bands = 5,
+    per_band: _PerBand = 3,
+    window: _Window = 32,
+    bins: _Bins = 20,
     device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:

@@ -18,45 +18,51 @@ if TYPE_CHECKING:  # they bring torch
 
 _PLACES_SHOWN, _WORDS_SHOWN = 6, 80
 _WHAT = "What is done, to which latents (each may be given several times)"
+_Prompt = Annotated[str, typer.Option(help="The text at which the model is run.", show_default=False)]
+_Ablate = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="L/I[@P[:Q]]", help="Latent I of layer L becomes 0.", show_default=False, rich_help_panel=_WHAT
+    ),
+]
+_Scale = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="L/I[@P[:Q]]=FACTOR",
+        help="It becomes so many times what it is.",
+        show_default=False,
+        rich_help_panel=_WHAT,
+    ),
+]
+_SetTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="L/I[@P[:Q]]=VALUE",
+        help="It becomes this activation, whether it fires or not.",
+        show_default=False,
+        rich_help_panel=_WHAT,
+    ),
+]
+_HoldAttention = Annotated[
+    bool,
+    typer.Option("--hold-attention", help="Attention mixes by the patterns that it has without the interventions."),
+]
+_Tokens = Annotated[int, typer.Option(min=0, help="Tokens to write as well, without the interventions and with them.")]
+_Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Of the random draw, the same for both texts.")]
 
 
 def intervene(
     run: o.OldRun = None,
-    prompt: Annotated[str, typer.Option(help="The text at which the model is run.", show_default=False)] = "",
-    ablate: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="L/I[@P[:Q]]", help="Latent I of layer L becomes 0.", show_default=False, rich_help_panel=_WHAT
-        ),
-    ] = None,
-    scale: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="L/I[@P[:Q]]=FACTOR",
-            help="It becomes so many times what it is.",
-            show_default=False,
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
-    set_to: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="L/I[@P[:Q]]=VALUE",
-            help="It becomes this activation, whether it fires or not.",
-            show_default=False,
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
-    hold_attention: Annotated[
-        bool,
-        typer.Option("--hold-attention", help="Attention mixes by the patterns that it has without the interventions."),
-    ] = False,
-    tokens: Annotated[
-        int, typer.Option(min=0, help="Tokens to write as well, without the interventions and with them.")
-    ] = 0,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random draw, the same for both texts.")] = 0,
+    prompt: _Prompt = "",
+    ablate: _Ablate = None,
+    scale: _Scale = None,
+    set_to: _SetTo = None,
+    hold_attention: _HoldAttention = False,
+    tokens: _Tokens = 0,
+    temperature: _Temperature = 1.0,
+    seed: _Seed = 0,
     device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:

@@ -15,16 +15,15 @@ from plainspoken.cli.which import run_folder
 from plainspoken.language.counted import counted
 
 _CONDITIONS = {"original": "the model as it is", "coders": "its coders", "zero": "the zero vector", "mean": "its mean"}
+_Tokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="Tokens of calibrate text to measure on; default: measure.tokens.", show_default=False),
+]
 
 
 def replace(
     run: o.OldRun = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Tokens of calibrate text to measure on; default: measure.tokens.", show_default=False
-        ),
-    ] = None,
+    tokens: _Tokens = None,
     device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:

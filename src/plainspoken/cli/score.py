@@ -13,26 +13,32 @@ from plainspoken.cli.show import progress_on_terminal, show_scores
 from plainspoken.cli.which import run_folder
 from plainspoken.language.counted import counted
 
+_By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCORERS",
+        help="Also ask these, with commas: detection, fuzzing, intruder, surprisal, embedding.",
+        show_default=False,
+    ),
+]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting of score or limits, e.g. score.llm.model=NAME; repeatable."
+    ),
+]
+_Site = Annotated[str | None, typer.Option(help="One of the run's sites; default: all.")]
+_Sort = Annotated[str, typer.Option(help="Column to sort by, largest first.")]
+_Rows = Annotated[int, typer.Option(min=0, help="Rows to show for each site (0: all).")]
+
 
 def score(
     run: o.OldRun = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SCORERS",
-            help="Also ask these, with commas: detection, fuzzing, intruder, surprisal, embedding.",
-            show_default=False,
-        ),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of score or limits, e.g. score.llm.model=NAME; repeatable."
-        ),
-    ] = None,
-    site: Annotated[str | None, typer.Option(help="One of the run's sites; default: all.")] = None,
-    sort: Annotated[str, typer.Option(help="Column to sort by, largest first.")] = "correlation",
-    rows: Annotated[int, typer.Option(min=0, help="Rows to show for each site (0: all).")] = 20,
+    by: _By = None,
+    overrides: _Overrides = None,
+    site: _Site = None,
+    sort: _Sort = "correlation",
+    rows: _Rows = 20,
     dry_run: o.DryRun = False,
     show_prompts: o.ShowPrompts = False,
     device: o.Device = None,

@@ -22,38 +22,41 @@ if TYPE_CHECKING:  # they bring torch
 
 _WORDS = {"y": "yes", "yes": "yes", "m": "maybe", "maybe": "maybe", "n": "no", "no": "no"}
 _QUIT = ("q", "quit")
+_Other = Annotated[
+    Path | None,
+    typer.Argument(metavar="RUN_B", help="Another run, for its coder; else two sites of one run.", show_default=False),
+]
+_Site = Annotated[
+    list[str] | None,
+    typer.Option(help="A site of the runs; twice: one for each coder. Default: a run's only one.", show_default=False),
+]
+_Latents = Annotated[int, typer.Option(min=1, help="Latents of each coder, drawn from those that fire.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Of the latents, their order and their examples.")]
+_Bands = Annotated[int, typer.Option(min=1, help="Bands of activation from which examples are shown.")]
+_PerBand = Annotated[int, typer.Option(min=1, help="Examples of each band, and of the strongest.")]
+_Window = Annotated[int, typer.Option(min=1, help="Tokens of an example.")]
+_Out = Annotated[Path | None, typer.Option(help="Folder of plan, answers and results (needed).", show_default=False)]
+_Answers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Take the answers from a file (-: standard input), a line each: NUMBER VERDICT CONTEXT-FREE NOTE.",
+        show_default=False,
+    ),
+]
 
 
 def survey(
     run: o.OldRun = None,
-    other: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="RUN_B", help="Another run, for its coder; else two sites of one run.", show_default=False
-        ),
-    ] = None,
-    site: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A site of the runs; twice: one for each coder. Default: a run's only one.", show_default=False
-        ),
-    ] = None,
-    latents: Annotated[int, typer.Option(min=1, help="Latents of each coder, drawn from those that fire.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Of the latents, their order and their examples.")] = 0,
-    bands: Annotated[int, typer.Option(min=1, help="Bands of activation from which examples are shown.")] = 4,
-    per_band: Annotated[int, typer.Option(min=1, help="Examples of each band, and of the strongest.")] = 3,
-    window: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 24,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of plan, answers and results (needed).", show_default=False)
-    ] = None,
-    answers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Take the answers from a file (-: standard input), a line each: NUMBER VERDICT CONTEXT-FREE NOTE.",
-            show_default=False,
-        ),
-    ] = None,
+    other: _Other = None,
+    site: _Site = None,
+    latents: _Latents = 50,
+    seed: _Seed = 0,
+    bands: _Bands = 4,
+    per_band: _PerBand = 3,
+    window: _Window = 24,
+    out: _Out = None,
+    answers: _Answers = None,
     device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:

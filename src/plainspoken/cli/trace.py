@@ -37,38 +37,42 @@ _Effects = Annotated[
         "happens.",
     ),
 ]
+_Prompt = Annotated[str, typer.Option(help="The text at which something is explained.", show_default=False)]
+_Target = Annotated[
+    str,
+    typer.Option(
+        help='What is explained: latent:LAYER/NUMBER@PLACE, logit:" token", logit-diff:" one"," other"; or '
+        "logits, the likeliest next tokens.",
+    ),
+]
+_Heads = Annotated[
+    bool,
+    typer.Option("--heads", help="Print paths with the attention heads that they pass, found by a greedy search."),
+]
+_Silent = Annotated[bool, typer.Option("--silent", help="Explain a latent where it does not fire: what holds it down.")]
+_Paths = Annotated[int, typer.Option(min=0, help="Paths to print, strongest first.")]
+_Nodes = Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of the influence that the kept nodes have.")]
+_Edges = Annotated[float, typer.Option(min=0.01, max=1.0, help="The same of the edges between them.")]
+_Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder for graph and drawing; default: RUN/trace/ and a name made of the prompt."),
+]
 
 
 def trace(
     run: o.OldRun = None,
-    prompt: Annotated[str, typer.Option(help="The text at which something is explained.", show_default=False)] = "",
-    target: Annotated[
-        str,
-        typer.Option(
-            help='What is explained: latent:LAYER/NUMBER@PLACE, logit:" token", logit-diff:" one"," other"; or '
-            "logits, the likeliest next tokens.",
-        ),
-    ] = "logits",
+    prompt: _Prompt = "",
+    target: _Target = "logits",
     simulated: _Simulated = False,
-    heads: Annotated[
-        bool,
-        typer.Option("--heads", help="Print paths with the attention heads that they pass, found by a greedy search."),
-    ] = False,
-    silent: Annotated[
-        bool, typer.Option("--silent", help="Explain a latent where it does not fire: what holds it down.")
-    ] = False,
-    paths: Annotated[int, typer.Option(min=0, help="Paths to print, strongest first.")] = 10,
-    nodes: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Share of the influence that the kept nodes have.")
-    ] = 0.8,
-    edges: Annotated[float, typer.Option(min=0.01, max=1.0, help="The same of the edges between them.")] = 0.98,
+    heads: _Heads = False,
+    silent: _Silent = False,
+    paths: _Paths = 10,
+    nodes: _Nodes = 0.8,
+    edges: _Edges = 0.98,
     group: _Group = False,
     by_head: _ByHead = 0,
     effects: _Effects = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for graph and drawing; default: RUN/trace/ and a name made of the prompt."),
-    ] = None,
+    out: _Out = None,
     device: o.Device = None,
     quiet: o.Quiet = False,
 ) -> None:

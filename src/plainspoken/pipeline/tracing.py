@@ -94,11 +94,11 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     """
     circuits = RunCircuits(workplace)
     prompt = circuits.prompt(text)
-    plain = replace(settings, simulated=False)
-    true = _traced(workplace, circuits, prompt, target, text, plain)
-    found = _traced(workplace, circuits, prompt, target, text, settings) if settings.simulated else true
+    question = _Question(workplace, circuits, prompt, text, target, settings)
+    true = _traced(replace(question, settings=replace(settings, simulated=False)))
+    found = _traced(question) if settings.simulated else true
     graph = found.graph
-    parts, common, control = _parted(workplace, circuits, prompt, target, text, settings, true, found)
+    parts, common, control = _parted(question, true, found)
     show = _with_heads if settings.heads else _through_heads
     shown = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
     paths = {name: each.lines for name, each in shown.items()}
@@ -117,48 +117,45 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
 
 
 @dataclass(frozen=True, eq=False)
+class _Question:
+    """What is asked, of which run's circuits."""
+
+    workplace: Workplace
+    circuits: RunCircuits
+    prompt: Prompt
+    text: str
+    target: Asked
+    settings: TraceSettings
+
+
+@dataclass(frozen=True, eq=False)
 class _Found:
     frozen: Frozen
     root: Root
     graph: Graph
 
 
-def _parted(
-    workplace: Workplace,
-    circuits: RunCircuits,
-    prompt: Prompt,
-    target: Asked,
-    text: str,
-    settings: TraceSettings,
-    true: _Found,
-    found: _Found,
-) -> tuple[list[Parting], float | None, float | None]:
+def _parted(question: _Question, true: _Found, found: _Found) -> tuple[list[Parting], float | None, float | None]:
     """(where true and simulated circuit part, what they have in common, the same of shuffled sentences)."""
-    if not settings.simulated:
+    if not question.settings.simulated:
         return [], None, None
-    control = _traced(workplace, circuits, prompt, target, text, settings, shuffled=True)
+    control = _traced(question, shuffled=True)
     parts = parting((true.frozen, true.graph), (found.frozen, found.graph))
     return parts, overlap(true.graph, found.graph), overlap(true.graph, control.graph)
 
 
-def _traced(
-    workplace: Workplace,
-    circuits: RunCircuits,
-    prompt: Prompt,
-    target: Asked,
-    text: str,
-    settings: TraceSettings,
-    *,
-    shuffled: bool = False,
-) -> _Found:
+def _traced(question: _Question, *, shuffled: bool = False) -> _Found:
+    circuits, prompt, target, settings = question.circuits, question.prompt, question.target, question.settings
     frozen = circuits.frozen(prompt, torch.float32, simulated=settings.simulated, shuffled=shuffled)
     # Whether it may be silent the true circuit has told: that of the sentences is asked of the same latent.
     root = root_asked(frozen, target, silent=settings.silent or settings.simulated)
     label = "tracing with simulated activations" if settings.simulated else "tracing"
     label = "tracing with shuffled sentences" if shuffled else label
-    with workplace.progress.track(f"{label} (rows)", None) as advance:
+    with question.workplace.progress.track(f"{label} (rows)", None) as advance:
         graph = attribution_graph(frozen, root, prompt.spelled, settings.node_share, settings.edge_share, advance)
-    about = circuits.about(prompt=text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes))
+    about = circuits.about(
+        prompt=question.text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes)
+    )
     graph = grouped(graph, by_latent(graph)) if settings.group else graph
     return _Found(frozen, root, replace(graph, about=about).with_nodes(circuits.tell))
 
