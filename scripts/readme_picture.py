@@ -1,8 +1,9 @@
-"""A picture of a report for the README: its headline, where the conditions land, one explanation card.
+"""A picture of a page for the README: a report's headline, conditions and one card; or a circuit's drawing.
 
     python scripts/readme_picture.py runs/pocket/report.html docs/report.png
+    python scripts/readme_picture.py runs/all/trace/NAME/circuit.html docs/circuit.png --at '#n42'   # at a node
 
-Needs Chromium or Chrome on the machine (named with --browser where it is not on the PATH). The page is the report's
+Needs Chromium or Chrome on the machine (named with --browser where it is not on the PATH). The page is the run's
 own; a stylesheet added to a copy leaves out what a small picture cannot show.
 """
 
@@ -20,41 +21,54 @@ QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
 )  # fmt: skip
-LEFT_OUT = """
+LEFT_OUT = {
+    "report.html": """
 nav, .warning, .scroll, .caption, .card details, figure details, #results > details, #reading, #provenance, h2,
 .latents, .coder, .scorers, .gate, .edits, .failures, .card ~ .card, .card ~ h3, .notes li:nth-child(n + 3),
 figure:not(.conditions, .sites),
 details.site ~ details.site, details.site > :not(.cards), #results > h3 { display: none !important; }
 #sites, details.site { border: 0 !important; margin: 0 !important; padding: 0 !important; }
 body { padding-bottom: 1.5rem !important; }
-"""
-WIDTH, TALLEST, SCALE, MARGIN = 880, 2400, 1.25, 24
+""",
+    "circuit.html": """
+main > section, .controls, .label { display: none !important; }
+#panel { max-height: 27rem !important; overflow: hidden !important; }
+body { padding-top: 0 !important; padding-bottom: 0 !important; }
+""",
+}
+"""By the name of the page."""
+WIDTH = {"report.html": 880, "circuit.html": 1180}
+TALLEST, SCALE, MARGIN = 2400, 1.25, 24
 
 
 def main() -> None:
     """Take the picture; exit 2 where the report or a browser is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("report", type=Path, help="report.html of a run")
-    parser.add_argument("picture", type=Path, nargs="?", default=Path("docs/report.png"))
+    parser.add_argument("page", type=Path, help="report.html of a run, or circuit.html of a trace")
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--at", default="", help="place on the page, e.g. #n42: a node of a drawing")
     parser.add_argument("--browser", default=next(filter(None, map(shutil.which, BROWSERS)), None))
     wanted = parser.parse_args()
-    if not wanted.report.is_file():
-        parser.error(f"no report at {wanted.report}: run `plainspoken run` first")
+    if not wanted.page.is_file() or wanted.page.name not in LEFT_OUT:
+        parser.error(f"{wanted.page} is no report.html or circuit.html: run `plainspoken run` or `trace` first")
     if wanted.browser is None:
         parser.error("no Chromium or Chrome found: install one, or name it with --browser")
     wanted.picture.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        photograph(wanted.report, Path(folder), wanted.browser).save(wanted.picture, optimize=True)
+        photograph(wanted.page, Path(folder), wanted.browser, wanted.at).quantize(256).save(
+            wanted.picture, optimize=True
+        )
     print(f"{wanted.picture}: {wanted.picture.stat().st_size // 1024} KB", file=sys.stderr)
 
 
-def photograph(report: Path, folder: Path, browser: str) -> Image.Image:
+def photograph(source: Path, folder: Path, browser: str, at: str) -> Image.Image:
     """The shortened page, cut to its content."""
-    page = report.read_text(encoding="utf-8").replace("</head>", f"<style>{LEFT_OUT}</style></head>", 1)
+    page = source.read_text(encoding="utf-8").replace("</head>", f"<style>{LEFT_OUT[source.name]}</style></head>", 1)
     (folder / "page.html").write_text(page, encoding="utf-8")
     command = [
         browser, *QUIET, f"--user-data-dir={folder / 'profile'}", f"--force-device-scale-factor={SCALE}",
-        f"--window-size={WIDTH},{TALLEST}", f"--screenshot={folder / 'page.png'}", (folder / "page.html").as_uri(),
+        f"--window-size={WIDTH[source.name]},{TALLEST}", f"--screenshot={folder / 'page.png'}",
+        (folder / "page.html").as_uri() + at,
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     with Image.open(folder / "page.png") as shot:

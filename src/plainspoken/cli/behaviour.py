@@ -58,7 +58,7 @@ def behaviour(
     A behaviour is a difference of two logits after each prompt: of the token that is wanted, less another. A line of
     the file may have a contrast too, the same prompt without what ought to matter; then all lines have one:
 
-    {"prompt": "class A:\\\\n    def f(", "wanted": "self", "other": "x", "contrast": "def f("}
+    {"prompt": "class A:\\n    def f(", "wanted": "self", "other": "x", "contrast": "def f("}
 
     Half of the prompts, drawn by the seed, find the circuit: the latents whose contributions through the frozen model
     are largest. All figures are of the other half: what ablating them does in the running model, beside random latents

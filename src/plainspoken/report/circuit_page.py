@@ -29,7 +29,7 @@ from plainspoken.report.pages import as_json, rendered
 from plainspoken.report.tokens import visible
 from plainspoken.store import write_text
 
-DRAWN = 300
+DRAWN = 100
 """Edges that are drawn before more are asked for."""
 _GROUPED = ", what stands at several tokens as one node"
 _LEVEL = re.compile(r"^Fires\s+(?:at\s+)?\d\s+on\s+(?:the token (?=“))?")

@@ -145,14 +145,16 @@
   draw(Number(holder.dataset.drawn));
   // It opens at the left, where a reader begins. But what is explained stands at the last token, and a drawing of many
   // tokens is wider than the screen: it would open on a part from which nobody can tell what the page is about. There
-  // it is moved by as much as shows what is explained, as far as there is room for it beside its first box, and no more:
+  // it is moved by as much as shows what is explained and all that stands at its token, as far as there is room for it
+  // beside its first box, and no more:
   // the topmost that edges lead into alone, and its like, since a latent far below may have lost those out of it to pruning.
   const drawing = document.querySelector(".drawing"), names = document.querySelector(".names");
   const ends = boxes.map((_, i) => i).filter((i) => into[i].length && !out[i].length);
   const [first] = ends.sort((i, j) => boxes[i][1] - boxes[j][1] || boxes[i][0] - boxes[j][0]);
   if (first !== undefined) {
     const alike = ends.filter((i) => data.nodes[i][2] === data.nodes[first][2]);
-    const right = Math.max(...alike.map((i) => boxes[i][0] + boxes[i][2])) + 8;
+    const least = Math.min(...alike.map((i) => boxes[i][0]));
+    const right = Math.max(...boxes.filter((box) => box[0] >= least).map((box) => box[0] + box[2])) + 8;
     const room = drawing.clientWidth - names.clientWidth;
     drawing.scrollLeft = Math.max(0, Math.min(right - room, boxes[first][0] - 8));
   }
