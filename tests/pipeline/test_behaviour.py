@@ -15,6 +15,7 @@ from plainspoken.cli.app import app
 from plainspoken.config import Config
 from plainspoken.errors import UsageError
 from plainspoken.lm.hooks import splice
+from plainspoken.pipeline.behaving import FEW
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.circuit import RunCircuits
 from plainspoken.pipeline.stored import stored_config
@@ -127,6 +128,14 @@ def test_the_same_prompts_give_the_same_bytes_and_another_seed_other_halves(both
     other = pipeline.behaviour(both, file, top=TOP, draws=1, curves=1, seed=1, out=tmp_path / "out")
     assert other.record["split"] != first.record["split"]
     assert set(other.files) == {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_few_prompts_are_warned_of_and_many_are_not(both: Path, tmp_path: Path) -> None:
+    warnings: list[str] = []
+    for count in (10, FEW):
+        file = written(tmp_path / "p.jsonl", lines(None, count))
+        pipeline.behaviour(both, file, top=1, draws=1, curves=1, progress=pipeline.Progress(warn=warnings.append))
+    assert len(warnings) == 1 and "10 prompts, so that all figures are of 5" in warnings[0]
 
 
 def test_texts_are_no_markup_on_the_page(found: dict) -> None:

@@ -16,6 +16,7 @@ from plainspoken.evaluate.ablation import ablation, apart, random_draws
 from plainspoken.evaluate.by_prompt import over_prompts
 from plainspoken.evaluate.kept import conditions_of, kept
 from plainspoken.evaluate.statistics import samples
+from plainspoken.language.counted import counted
 from plainspoken.pipeline.circuit import RunCircuits
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report.behaviour_page import write_behaviour_page
@@ -26,6 +27,8 @@ from plainspoken.store import sha256_file, write_json, write_text
 FOLDER, FILE, PAGE, PICTURE = "behaviour", "behaviour.json", "behaviour.html", "kept.svg"
 FORMAT, VERSION = "plainspoken behaviour", 1
 EXAMPLES = 3
+FEW = 40
+"""Prompts below which there is a warning: a bootstrap over half of so few is too sure."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ def behave(
     )
     order = np.random.default_rng([settings.seed, 0xBE]).permutation(len(lines))
     finding, telling = (sorted(half.tolist()) for half in np.array_split(order, 2))
+    if len(lines) < FEW:
+        workplace.progress.warn(
+            f"{source} has {counted(len(lines), 'prompt')}, so that all figures are of {len(telling)} of them, and "
+            f"intervals over so few are too narrow: give at least {FEW}, better two hundred"
+        )
     record = {
         "format": FORMAT,
         "version": VERSION,
