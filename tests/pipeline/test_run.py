@@ -198,6 +198,7 @@ def test_another_setting_is_refused_and_says_what_differs(copy: Path, tiny: Conf
 
 
 @pytest.mark.slow
+@pytest.mark.checked
 def test_the_frontier_is_added_to_a_finished_run_and_kept(copy: Path, tiny: Config) -> None:
     results = (copy / "evaluate" / "results.json").read_bytes()
     more = load_config(file=copy / "config.json", overrides=["report.frontier=12,20"])
