@@ -18,7 +18,7 @@ run: .venv/.installed
 install: .venv/.installed-dev
 
 test: .venv/.installed-dev
-	$(PYTEST) -m "not servers"
+	$(PYTEST) --slow-unchecked -m "not servers"
 
 # One server at a time: they take gigabytes. One that cannot be installed here is skipped, with the reason.
 test-servers: .venv/.installed-dev

@@ -2,18 +2,20 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import jaxtyping
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-# Every type and jaxtyping shape in a signature of the package is checked while the tests run; an int is a float there,
-# as PEP 484 has it. The hook wants the checker's name, so that name is made.
+# Every type and jaxtyping shape in a signature of the package is checked while the tests run (but see `checked` below);
+# an int is a float there, as PEP 484 has it. The hook wants the checker's name, so that name is made.
 sys.modules["house_types"] = ModuleType("house_types")
 sys.modules["house_types"].check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]
 install_import_hook("plainspoken", "house_types.check")
@@ -44,6 +46,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "real" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "run slow tests without the checks of signatures, but for those that are marked `checked`"
+    parser.addoption("--slow-unchecked", action="store_true", help=told)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """The checks are two fifths of what a whole pipeline takes, of functions whose signatures fast tests check."""
+    unchecked = item.config.getoption("slow_unchecked") and "slow" in item.keywords and "checked" not in item.keywords
+    with checking(not unchecked):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> Generator[None, object, object]:
+    """What all tests share is made with the checks, whichever of them it is made for."""
+    with checking(fixturedef.scope == "session" or not jaxtyping.config.jaxtyping_disable):
+        return (yield)
+
+
+@contextmanager
+def checking(whether: bool) -> Iterator[None]:
+    """With or without the checks of signatures."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", not whether)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ def told_config(tiny: Config, url: str, assistant: Path) -> Config:
         price_in=2.0,
     )  # fmt: skip
     explain = replace(
-        tiny.explain, explainer="default", least_examples=2, window=8, examples=10, quantiles=5, words=20,
+        tiny.explain, explainer="default", latents=6, least_examples=2, window=8, examples=10, quantiles=5, words=20,
         llm=replace(judge, model="writer"),
     )  # fmt: skip
     simulate = replace(tiny.simulate, simulator="last-token", calibrate_positions="last", least_mass=1e-9, llm=judge)

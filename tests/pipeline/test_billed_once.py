@@ -34,7 +34,7 @@ def test_a_run_brought_up_verb_by_verb_is_billed_as_one(
         config, folder = told_config(tiny, server.url, assistant), begun(finished, tmp_path / "run")
         for target in ("explain", "simulate", "calibrate"):
             run(config, folder, target=target)
-        run(with_budgets(config, 15, 20), folder)
+        run(with_budgets(config, 15, 20), folder, target="frontier")
         assert counted(bill(folder)) == (server.seen.total(), server.sent)
         assert not bill(folder).earlier_requests
 
@@ -48,7 +48,7 @@ def test_a_verb_between_two_attempts_is_billed_once(
         folder = begun(finished, tmp_path / "run")
         killed_at(server, "simulate", 20, config, folder)
         run(config, folder, target="explain")
-        run(config, folder)
+        run(config, folder, target="frontier")
         assert counted(bill(folder)) == (server.seen.total() - 1, server.sent)
         assert bill(folder).earlier_requests > 0
 
@@ -59,10 +59,10 @@ def test_another_budget_of_a_finished_run_is_billed_for_what_it_asks(
 ) -> None:
     with serve(telling()) as server:
         config, folder = told_config(tiny, server.url, assistant), begun(finished, tmp_path / "run")
-        run(config, folder)
+        run(config, folder, target="frontier")
         for budgets in ((20,), (15, 20)):
             before = server.seen.total()
-            run(with_budgets(config, *budgets), folder)
+            run(with_budgets(config, *budgets), folder, target="frontier")
             frontier = [cost.spent for cost in llm_costs(folder) if cost.stage.startswith("frontier")]
             assert sum(spent.requests for spent in frontier) == server.seen.total() - before
             assert not any(spent.earlier_requests for spent in frontier)

@@ -95,6 +95,7 @@ def edit(folder: Path, **texts: str) -> None:
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in changed), "utf-8")
 
 
+@pytest.mark.slow
 @SEVERAL
 @pytest.mark.parametrize("gate", ["none", "rules"])
 def test_after_an_edit_its_batch_alone_is_asked_anew_and_levels_are_those_of_a_whole_run(
@@ -116,6 +117,7 @@ def test_after_an_edit_its_batch_alone_is_asked_anew_and_levels_are_those_of_a_w
         assert same(kept, before) and len(rest) > 0
 
 
+@pytest.mark.slow
 @SEVERAL
 def test_what_got_no_answer_is_asked_again_beside_an_edit_and_what_did_is_not(
     simulator: str, tiny: Config, copy: Path, assistant: Path, server: Server
@@ -135,6 +137,7 @@ def test_what_got_no_answer_is_asked_again_beside_an_edit_and_what_did_is_not(
     assert same(simulations(copy), anew(config, copy))
 
 
+@pytest.mark.slow
 @SEVERAL
 def test_the_effect_of_edits_is_that_between_the_two_runs_and_costs_nothing(
     simulator: str, tiny: Config, copy: Path, assistant: Path, server: Server
@@ -153,6 +156,7 @@ def test_the_effect_of_edits_is_that_between_the_two_runs_and_costs_nothing(
     assert counts(copy, "evaluate")["llm_simulate"]["requests"] == 0
 
 
+@pytest.mark.slow
 def test_another_form_of_prompt_is_another_simulation(
     tiny: Config, copy: Path, assistant: Path, server: Server
 ) -> None:

@@ -37,7 +37,7 @@ def told(
     with serve(telling()) as server:
         config = told_config(tiny, server.url, assistant)
         folder = begun(finished, tmp_path_factory.mktemp("told") / "run")
-        run(config, folder)
+        run(config, folder, target="frontier")
         yield config, folder, server
 
 

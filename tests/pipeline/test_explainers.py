@@ -155,6 +155,7 @@ def test_free_english_is_kept_and_escaped(
 
 
 @pytest.mark.slow
+@pytest.mark.checked
 def test_a_report_shows_whatever_english_there_is_and_runs_none_of_it(
     tiny: Config, finished: Path, assistant: Path, tmp_path: Path
 ) -> None:

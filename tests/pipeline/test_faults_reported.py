@@ -118,6 +118,7 @@ def troubled(troubles: dict[str, Trouble], of: Callable[[dict[str, Any]], bool])
     return Spoilt(keep_bodies=False), met
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("simulator", "batch"), [("last-token", 1), ("structured", 1), ("structured", 4)])
 def test_whatever_goes_wrong_with_levels_is_counted_and_covers_less(
     simulator: str, batch: int, tiny: Config, copy: Path, tokenizer: Path
@@ -156,6 +157,7 @@ def test_whatever_goes_wrong_with_levels_is_counted_and_covers_less(
     assert all(f"{kind}: " in page or f"{kind} " in page for kind in expected)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_ends_the_run_which_then_asks_only_for_the_rest(
     tiny: Config, copy: Path, tokenizer: Path
 ) -> None:
@@ -169,7 +171,7 @@ def test_a_server_that_dies_in_the_middle_ends_the_run_which_then_asks_only_for_
         assert not (folder / "simulate" / SITE / "manifest.json").exists()
         died = server.seen.total()
         server.trouble = lambda path, before, headers: None
-        run(config, folder)
+        run(config, folder, target="simulate")
     cost, probe = llm_costs(folder)
     answered = 2 * PROBES + 1 - probe.spent.requests
     assert cost.spent.from_cache == answered > 0
@@ -186,6 +188,7 @@ EXPLAINING = {
 }
 
 
+@pytest.mark.slow
 def test_whatever_goes_wrong_with_sentences_is_told_latent_by_latent(tiny: Config, copy: Path, tokenizer: Path) -> None:
     """Every third of what is asked meets a trouble."""
     folder = without(copy, "explain", "simulate", "calibrate", "evaluate", "report")

@@ -77,12 +77,12 @@ def test_killed_while_it_explains_and_while_it_simulates(
         for stage, nth in (("explain", 3), ("explain", 2), ("simulate", 20), ("simulate", 250)):
             killed_at(server, stage, nth, config, folder)
             assert not (folder / stage / SITE / "manifest.json").exists()
-        run(config, folder)
+        run(config, folder, target="evaluate")
         asked = questions(server)
         assert asked.total() - len(asked) <= 4
         server.bodies.clear()
         whole = begun(finished, tmp_path / "whole")
-        run(config, whole)
+        run(config, whole, target="evaluate")
         assert set(questions(server)) == set(asked)
     assert Results.read(folder).conditions == Results.read(whole).conditions
     for stage in ("explain", "simulate"):
@@ -146,7 +146,7 @@ def test_the_bill_of_a_run_that_was_killed_is_what_the_server_counted(
                 killed_at(server, step, count, config, folder, after)
                 kills += 1
         standing, before = bill(folder), server.seen.total()
-        run(config, folder)
+        run(config, folder, target="frontier")
         told = bill(folder)
         assert told.requests + told.earlier_requests == server.seen.total() - kills
         assert told.prompt_tokens + told.earlier_prompt_tokens == server.sent

@@ -46,14 +46,14 @@ def test_a_run_of_the_same_coder_has_the_same_results(finished: Path, tiny: Conf
     assert save is not None
     save(there, coder, site)
     config = loading(tiny, there)
-    run(config, tmp_path / "run")
+    run(config, tmp_path / "run", target="evaluate")
     assert Results.read(tmp_path / "run").conditions == Results.read(finished).conditions
     manifest = json.loads((tmp_path / "run" / "train" / SITE / "manifest.json").read_text())
     assert manifest["counts"]["loaded"]["format"] == "sparsify"
     assert len(manifest["counts"]["loaded"]["sha256"]) == 64
     assert manifest["config"]["coder.load"] == there.name
     shutil.rmtree(tmp_path / "theirs")
-    run(config, tmp_path / "run")
+    run(config, tmp_path / "run", target="evaluate")
 
 
 def test_a_run_takes_its_coders_from_another_run_or_from_folders_named_after_the_sites(

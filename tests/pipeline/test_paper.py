@@ -164,9 +164,9 @@ def whole(
         llms |= {f"{section}__llm__tokenizer": str(readers) for section in urls}
         config = load_config(
             "paper", lm__name=str(seven), lm__device="cpu", corpus__source=str(pile), corpus__explain_tokens=20_000,
-            corpus__calibrate_tokens=7_000, corpus__evaluate_tokens=4_000, coder__latents=256, train__tokens=20_000,
+            corpus__calibrate_tokens=5_000, corpus__evaluate_tokens=2_500, coder__latents=256, train__tokens=20_000,
             train__batch=256, train__warm_up=4, explain__latents=16, score__latents=4, score__control_latents=2,
-            evaluate__bootstrap=50, evaluate__draws=2, **llms,
+            evaluate__bootstrap=50, evaluate__draws=1, **llms,
         )  # fmt: skip
         folder = tmp_path_factory.mktemp("paper") / "run"
         run(config, folder, target="score")

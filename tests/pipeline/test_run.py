@@ -71,7 +71,7 @@ def test_a_second_run_changes_no_byte(copy: Path, tiny: Config, contents: Conten
 
 @pytest.mark.slow
 def test_the_same_settings_elsewhere_give_the_same_results(finished: Path, tiny: Config, tmp_path: Path) -> None:
-    run(tiny, tmp_path / "again")
+    run(tiny, tmp_path / "again", target="evaluate")
     for name in ("evaluate/results.json", f"explain/{SITE}/explanations.jsonl", f"train/{SITE}/coder.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
 
@@ -80,7 +80,7 @@ def test_an_edit_recomputes_what_depends_on_it_and_nothing_else(copy: Path, tiny
     first = spoken(copy)[0]
     before = contents(copy)
     edit(copy, **{f"_{first}": "Fires at 9 on “the”."})
-    run(tiny, copy)
+    run(tiny, copy, target="evaluate")
     after = contents(copy)
     untouched = ("corpus/", "train/", "encode/", f"explain/{SITE}/as_written", f"explain/{SITE}/manifest")
     assert {n for n in before if before[n] != after[n]}.isdisjoint(n for n in before if n.startswith(untouched))
@@ -97,9 +97,9 @@ def test_an_edit_recomputes_what_depends_on_it_and_nothing_else(copy: Path, tiny
 def test_after_an_edit_results_are_those_of_doing_everything_anew(copy: Path, tiny: Config) -> None:
     first, second = spoken(copy)[:2]
     edit(copy, **{f"_{first}": "Fires at 9 on “the”.", f"_{second}": "Fires at 3 on “a”; 5 on “in”."})
-    run(tiny, copy)
+    run(tiny, copy, target="evaluate")
     step_by_step = (copy / "evaluate" / "results.json").read_bytes()
-    run(tiny, copy, force=["simulate"])
+    run(tiny, copy, target="evaluate", force=["simulate"])
     assert (copy / "evaluate" / "results.json").read_bytes() == step_by_step
 
 
@@ -107,9 +107,9 @@ def test_after_an_edit_results_are_those_of_doing_everything_anew(copy: Path, ti
 def test_an_edit_taken_back_gives_the_first_results_again(copy: Path, tiny: Config, finished: Path) -> None:
     original = explanations(copy).read_bytes()
     edit(copy, **{f"_{spoken(copy)[0]}": "Fires at 9 on “the”."})
-    run(tiny, copy)
+    run(tiny, copy, target="evaluate")
     explanations(copy).write_bytes(original)
-    run(tiny, copy)
+    run(tiny, copy, target="evaluate")
     for name in ("evaluate/results.json", f"calibrate/{SITE}/calibration.safetensors"):
         assert (copy / name).read_bytes() == (finished / name).read_bytes()
 
@@ -126,6 +126,7 @@ def test_latents_that_were_not_edited_keep_their_calibration(copy: Path, tiny: C
     assert old["auprc"][first] != new["auprc"][first]
 
 
+@pytest.mark.slow
 def test_a_sentence_that_does_not_parse_is_a_failure_with_its_column_and_silent(copy: Path, tiny: Config) -> None:
     first = spoken(copy)[0]
     edit(copy, **{f"_{first}": "Fires at eleven on “the”."})
@@ -181,7 +182,7 @@ def test_altered_and_truncated_outputs_are_refused_by_name(copy: Path, tiny: Con
     os.truncate(table, table.stat().st_size - 4)
     with pytest.raises(StoreError, match=r"value\.npy is truncated.*--force encode"):
         run(tiny, copy)
-    run(tiny, copy, force=["encode"])
+    run(tiny, copy, target="explain", force=["encode"])
     written = copy / "explain" / SITE / "as_written.jsonl"
     written.write_text(written.read_text().replace("Fires", "fires"))
     with pytest.raises(StoreError, match=r"as_written\.jsonl is altered"):
@@ -197,15 +198,16 @@ def test_another_setting_is_refused_and_says_what_differs(copy: Path, tiny: Conf
 
 
 @pytest.mark.slow
+@pytest.mark.checked
 def test_the_frontier_is_added_to_a_finished_run_and_kept(copy: Path, tiny: Config) -> None:
     results = (copy / "evaluate" / "results.json").read_bytes()
     more = load_config(file=copy / "config.json", overrides=["report.frontier=12,20"])
-    run(more, copy)
+    run(more, copy, target="frontier")
     assert (copy / "evaluate" / "results.json").read_bytes() == results
     points = json.loads((copy / "frontier" / "frontier.json").read_text())["points"]
     assert [point["budget"] for point in points] == [12, 20]
     assert points[0]["words_mean"] <= points[1]["words_mean"]
-    run(load_config(file=copy / "config.json", overrides=["report.frontier=12,20,30"]), copy)
+    run(load_config(file=copy / "config.json", overrides=["report.frontier=12,20,30"]), copy, target="frontier")
     assert manifest(copy, "frontier")["counts"]["measured"] == 1
 
 
@@ -218,6 +220,7 @@ def test_generation_is_seeded_and_speaks_from_the_sentences_as_they_stand(copy: 
     assert generate(copy, "The red", tokens=12, seed=1) != said[0]
 
 
+@pytest.mark.slow
 def test_one_explanation_alone_has_no_shuffled_control_and_the_run_says_so(copy: Path, tiny: Config) -> None:
     kept = spoken(copy)[0]
     edit(copy, **{f"_{r['latent']}": "Not a sentence." for r in sentences(copy) if r["latent"] != kept})
@@ -230,6 +233,7 @@ def test_one_explanation_alone_has_no_shuffled_control_and_the_run_says_so(copy:
     assert told in (copy / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_line_in_a_registry_is_all_that_an_explainer_and_a_simulator_take(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +297,8 @@ def test_a_trained_coder_is_measured_on_the_calibrate_part_alone(finished: Path,
 
 @pytest.mark.slow
 def test_several_sites_are_rewritten_alone_and_together(tiny: Config, tmp_path: Path) -> None:
-    run(load_config(**_values(tiny), site="gpt_neox.layers.*.mlp", evaluate__fractions=[1.0]), tmp_path / "run")
+    config = load_config(**_values(tiny), site="gpt_neox.layers.*.mlp", evaluate__fractions=[1.0])
+    run(config, tmp_path / "run", target="evaluate")
     sites = {record["site"] for record in Results.read(tmp_path / "run").conditions}
     assert sites == {"gpt_neox.layers.0.mlp", "gpt_neox.layers.1.mlp", "all"}
     assert Results.read(tmp_path / "run").record("rewritten")["site"] == "all"

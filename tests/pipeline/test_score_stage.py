@@ -106,7 +106,7 @@ def test_nothing_is_calibrated_on_the_scorers_documents(judged: Config, copy: Pa
     with pytest.raises(RunError, match="--force simulate"):
         run(dataclasses.replace(judged, score=other), copy)
     ranked = dataclasses.replace(judged.score, rank_by="detection balanced_accuracy")
-    run(dataclasses.replace(judged, score=ranked), copy, force=["evaluate"])
+    run(dataclasses.replace(judged, score=ranked), copy, target="score", force=["evaluate"])
     place = Workplace(copy, stored_config(copy), STAGES)
     whole, ours, theirs = load_rows(place, "calibrate"), calibrate_rows(place), scoring_rows(place)
     assert {*ours.keys}.isdisjoint(theirs.keys) and {*ours.keys, *theirs.keys} == {*whole.keys}

@@ -62,6 +62,42 @@ def process_of_rank(rank: int, out: Path) -> int | None:
     return None
 
 
+def ranks(words: list[str], out: Path) -> list[zygote.Forked]:
+    """The two processes, without a torchrun to start them."""
+    return [started(zygote.PLAINSPOKEN, "train", *words, "--out", str(out), env=env) for env in zygote.meetings(2)]
+
+
+def begun(out: Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return any(out.glob("train/*/checkpoint.safetensors"))
+
+
+def cut_under_torchrun(words: list[str], out: Path) -> str:
+    """What is said where rank 1 is killed, and torchrun ends the other and starts both again."""
+    process, killed = start(words, out), False
+    while process.poll() is None and not killed:
+        if begun(out) and (victim := process_of_rank(1, out)) is not None:
+            os.kill(victim, signal.SIGKILL)
+            killed = True
+        time.sleep(0.01)
+    assert killed, "the training was over before a rank could be killed"
+    return finish(process)
+
+
+def cut_by_hand(words: list[str], out: Path) -> str:
+    """The same without torchrun, to which it is all one where vectors come from: its processes are fresh, and dear."""
+    first, second = ranks(words, out)
+    while second.poll() is None and not begun(out):
+        time.sleep(0.01)
+    assert second.poll() is None, "the training was over before a rank could be killed"
+    second.kill()
+    first.send_signal(signal.SIGTERM)
+    for rank in (first, second):
+        rank.communicate(timeout=300)
+        assert rank.returncode != 0
+    return "".join(finish(rank) for rank in ranks(words, out))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["store", "buffer"])
 def test_a_killed_rank_starts_again_from_the_last_checkpoint_to_the_same_result(
@@ -70,22 +106,10 @@ def test_a_killed_rank_starts_again_from_the_last_checkpoint_to_the_same_result(
     words = settings(neox_folder, corpus, source)
     alone, whole, cut = tmp_path / "alone", tmp_path / "whole", tmp_path / "cut"
     finish(started(zygote.PLAINSPOKEN, "train", *words, "--out", str(alone)))
-    if source == "store":
-        said = finish(start(words, whole))
-    else:  # undisturbed two processes need no torchrun to start them, as with the store they had
-        meetings = zygote.meetings(2)
-        ranks = [started(zygote.PLAINSPOKEN, "train", *words, "--out", str(whole), env=env) for env in meetings]
-        said = "".join(finish(rank) for rank in ranks)
+    said = "".join(finish(rank) for rank in ranks(words, whole))
     assert said.count("measure the coder") == 1, "one of the processes speaks"
-    process = start(words, cut)
-    killed = False
-    while process.poll() is None and not killed:
-        if any(cut.glob("train/*/checkpoint.safetensors")) and (victim := process_of_rank(1, cut)) is not None:
-            os.kill(victim, signal.SIGKILL)
-            killed = True
-        time.sleep(0.01)
-    assert killed, "the training was over before a rank could be killed"
-    assert "goes on from its last checkpoint" in finish(process)
+    said = cut_under_torchrun(words, cut) if source == "store" else cut_by_hand(words, cut)
+    assert "goes on from its last checkpoint" in said
     one, two, three = weights(alone), weights(whole), weights(cut)
     assert len(one) == 8 and one.keys() == two.keys() == three.keys()
     for name, weight in one.items():

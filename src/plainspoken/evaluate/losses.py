@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -173,7 +174,8 @@ class _Runs:
             y = self._spliced(self._y[module], self._treated[module].output(treatment))
             with replay(self._lm.model, self._upstream | {module: with_output(self._outputs[module], y)}):
                 return self._forward()
-        functions = {self._materials[m].site: self._function(self._materials[m].site, t) for m, t in treatments.items()}
+        sites = {m: self._materials[m].site for m in treatments}
+        functions = {sites[m]: partial(self._replaced, sites[m], t) for m, t in treatments.items()}
         with replay(self._lm.model, self._upstream), splice(self._lm, functions):
             return self._forward()
 
@@ -190,11 +192,10 @@ class _Runs:
         same = torch.equal(again, self.original)
         return {path: output for path, output in recorded[first].items() if path != first} if same else {}
 
-    def _function(self, site: Site, treatment: Treatment) -> Callable[[Tensor, Tensor], Tensor]:
-        def replaced(x: Tensor, y: Tensor) -> Tensor:
-            return self._spliced(y, self._treat(site, x).output(treatment))
-
-        return replaced
+    def _replaced(
+        self, site: Site, treatment: Treatment, x: Float[Tensor, "b t d_in"], y: Float[Tensor, "b t d_out"]
+    ) -> Float[Tensor, "b t d_out"]:
+        return self._spliced(y, self._treat(site, x).output(treatment))
 
     def _treat(self, site: Site, x: Float[Tensor, "b t d"]) -> Treated:
         material = self._materials[site.module]

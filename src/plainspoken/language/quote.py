@@ -119,23 +119,23 @@ def _escape_character(c: str) -> str:
 def _unescape(piece: str, at: int) -> str:
     if piece == _START:
         return TEXT_START
-
-    def character(match: re.Match[str]) -> str:
-        byte, short, long, mark, many = match.groups()
-        if many is not None:
-            return " " * int(many)
-        if byte is not None and int(byte, 16) >= 0x80:
-            return chr(0xDC00 + int(byte, 16))
-        code = int(byte or short or long or "0", 16)
-        if mark is None and code <= 0x10FFFF:
-            return chr(code)
-        if mark in _BACK:
-            return _BACK[mark]
-        if mark is not None and (mark in _MARKED or mark == _COUNT):
-            return mark
-        expected = r"\n, \t, \r, \xNN, \uNNNN, \UNNNNNNNN, \start, or a backslash before “ ” ␣ \ or a straight quote"
-        column = at + match.start() + 1
-        raise LanguageError(f"column {column}: {match.group()} is no escape; expected {expected}", column, expected)
-
     # A lone ␣ is a blank; an escaped one is itself: both are settled in one pass, left to right.
-    return _ESCAPE_OR_BLANK.sub(lambda m: " " if m.group() == _BLANK else character(m), piece)
+    return _ESCAPE_OR_BLANK.sub(lambda m: " " if m.group() == _BLANK else _unescape_one(m, at), piece)
+
+
+def _unescape_one(match: re.Match[str], at: int) -> str:
+    byte, short, long, mark, many = match.groups()
+    if many is not None:
+        return " " * int(many)
+    if byte is not None and int(byte, 16) >= 0x80:
+        return chr(0xDC00 + int(byte, 16))
+    code = int(byte or short or long or "0", 16)
+    if mark is None and code <= 0x10FFFF:
+        return chr(code)
+    if mark in _BACK:
+        return _BACK[mark]
+    if mark is not None and (mark in _MARKED or mark == _COUNT):
+        return mark
+    expected = r"\n, \t, \r, \xNN, \uNNNN, \UNNNNNNNN, \start, or a backslash before “ ” ␣ \ or a straight quote"
+    column = at + match.start() + 1
+    raise LanguageError(f"column {column}: {match.group()} is no escape; expected {expected}", column, expected)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -23,14 +24,7 @@ def capture(model: LanguageModel | nn.Module, sites: Sequence[Site]) -> Iterator
     module's output, after any splice that was entered before. Tensors are the model's own, neither copied nor detached.
     """
     seen: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def reader(site: Site) -> Callable[..., None]:
-        def read(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-            seen[site.module] = _x_and_y(site, args, kwargs, output)
-
-        return read
-
-    with _hooked(model, {site: reader(site) for site in sites}):
+    with _hooked(model, {site: partial(_read, seen, site) for site in sites}):
         yield seen
 
 
@@ -41,23 +35,33 @@ def splice(model: LanguageModel | nn.Module, replacements: Mapping[Site, Splice]
     Inside `generate` with a cache the function sees only the new positions, t=1 after the prompt. The module is as
     before once the block is left, by whatever exception. Raises ActivationError for a replacement of another shape.
     """
-
-    def writer(site: Site, replace: Splice) -> Callable[..., Any]:
-        def write(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-            x, y = _x_and_y(site, args, kwargs, output)
-            new = replace(x, y)
-            if new.shape != y.shape:
-                raise ActivationError(
-                    f"{site.module}: a replacement of shape {tuple(new.shape)} for an output of {tuple(y.shape)}; "
-                    "return one of the output's shape"
-                )
-            new = new.to(y)
-            return (new, *output[1:]) if isinstance(output, tuple) else new
-
-        return write
-
-    with _hooked(model, {site: writer(site, replace) for site, replace in replacements.items()}):
+    with _hooked(model, {site: partial(_write, site, replace) for site, replace in replacements.items()}):
         yield
+
+
+def _read(
+    seen: dict[str, tuple[Tensor, Tensor]],
+    site: Site,
+    module: nn.Module,
+    args: tuple,
+    kwargs: dict[str, Any],
+    output: Any,
+) -> None:
+    """The hook that captures."""
+    seen[site.module] = _x_and_y(site, args, kwargs, output)
+
+
+def _write(site: Site, replace: Splice, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+    """The hook that splices."""
+    x, y = _x_and_y(site, args, kwargs, output)
+    new = replace(x, y)
+    if new.shape != y.shape:
+        raise ActivationError(
+            f"{site.module}: a replacement of shape {tuple(new.shape)} for an output of {tuple(y.shape)}; "
+            "return one of the output's shape"
+        )
+    new = new.to(y)
+    return (new, *output[1:]) if isinstance(output, tuple) else new
 
 
 def _x_and_y(site: Site, args: tuple, kwargs: dict[str, Any], output: Any) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,18 +105,25 @@ def _speaking(
     spliced[0, 0] &= tokens[0] != lm.bos_id
     batch = Batch(np.zeros(1, np.int64), spliced)
     places = batch.places.to(lm.device) - done
-
-    def function(voice: Voice) -> Callable[[Tensor, Tensor], Tensor]:
-        def replaced(x: Float[Tensor, "1 s d_in"], y: Float[Tensor, "1 s d_out"]) -> Float[Tensor, "1 s d_out"]:
-            read = x[0].index_select(0, places).to(voice.coder.W_dec)
-            treated = Treated(voice.coder, torch.from_numpy(voice.mean).to(voice.coder.W_dec), batch, read)
-            return y[0].index_copy(0, places, treated.output(voice.treat(tokens[None])).to(y))[None]
-
-        return replaced
-
-    replacements: dict[Site, Any] = {site: function(voice) for site, voice in voices.items()}
+    replacements: dict[Site, Any] = {
+        site: partial(_spoken, voice, tokens, batch, places) for site, voice in voices.items()
+    }
     with splice(lm, replacements):
         yield
+
+
+def _spoken(
+    voice: Voice,
+    tokens: Int[np.ndarray, " t"],
+    batch: Batch,
+    places: Int[Tensor, " n"],
+    x: Float[Tensor, "1 s d_in"],
+    y: Float[Tensor, "1 s d_out"],
+) -> Float[Tensor, "1 s d_out"]:
+    """The site's output with the voice's at the places, of the s positions that the model is given."""
+    read = x[0].index_select(0, places).to(voice.coder.W_dec)
+    treated = Treated(voice.coder, torch.from_numpy(voice.mean).to(voice.coder.W_dec), batch, read)
+    return y[0].index_copy(0, places, treated.output(voice.treat(tokens[None])).to(y))[None]
 
 
 def _next_token(logits: Float[Tensor, "1 v"], temperature: float, uniform: Float[np.ndarray, "1"]) -> int:

@@ -6,6 +6,7 @@ site, and the parts of its own layer that ran before it, are computed once.
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -25,16 +26,9 @@ def record(model: nn.Module, site: Site) -> Iterator[dict[str, Any]]:
     """
     outputs: dict[str, Any] = {}
 
-    def keep(path: str) -> Any:
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            if site.module not in outputs:
-                outputs[path] = output
-
-        return hook
-
     with ExitStack() as stack:
         for path in _around(model, site):
-            handle = model.get_submodule(path).register_forward_hook(keep(path))
+            handle = model.get_submodule(path).register_forward_hook(partial(_keep, outputs, site, path))
             stack.callback(handle.remove)
         yield outputs
 
@@ -46,7 +40,7 @@ def replay(model: nn.Module, outputs: Mapping[str, Any]) -> Iterator[None]:
         for path, output in outputs.items():
             module = model.get_submodule(path)
             stack.callback(_restore, module, module.__dict__.get("forward", _MISSING))
-            module.__dict__["forward"] = _constant(output)
+            module.__dict__["forward"] = partial(_constant, output)
         yield
 
 
@@ -68,11 +62,13 @@ def _around(model: nn.Module, site: Site) -> list[str]:
     return [site.module]
 
 
-def _constant(output: Any) -> Any:
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        return output
+def _keep(outputs: dict[str, Any], site: Site, path: str, module: nn.Module, args: tuple, output: Any) -> None:
+    if site.module not in outputs:
+        outputs[path] = output
 
-    return forward
+
+def _constant(output: Any, *args: Any, **kwargs: Any) -> Any:
+    return output
 
 
 def _restore(module: nn.Module, forward: Any) -> None:
