@@ -69,11 +69,11 @@ def behaviour(
 
     plainspoken behaviour runs/all prompts.jsonl --top 5 --draws 50
     """
-    folder = run_folder(run, "behaviour {} prompts.jsonl")
+    folder = run_folder(run, "behaviour {} asked.jsonl")
     if prompts is None:
         show_error(
             'which prompts? Name a JSONL file of lines {"prompt": "...", "wanted": "...", "other": "..."}, e.g. '
-            f"plainspoken behaviour {folder} prompts.jsonl"
+            f"plainspoken behaviour {folder} asked.jsonl"
         )
         raise typer.Exit(2)
     with reporting_errors(folder, "behaviour"), progress_on_terminal(quiet) as progress:
@@ -95,7 +95,7 @@ def _show_ablation(record: Mapping[str, Any]) -> None:
     OUT.print(
         f"Logit difference, mean over {counted(ablation['prompts'], 'prompt')}; the "
         f"{counted(ablation['latents'], 'strongest latent')} of {finding['firing_latents']:,} were found on "
-        f"{finding['prompts']:,} others:",
+        f"{counted(finding['prompts'], 'other', 'others')}:",
         highlight=False,
     )
     columns = [("after the", "prompt", ablation)]
