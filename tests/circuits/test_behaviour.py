@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from copied import copies, with_relu
 from families_made import FAMILIES, made_coders, made_lm, made_prompt, made_scene, relative
@@ -230,6 +231,14 @@ def test_random_units_are_none_of_the_chosen_of_their_layers_firing_and_seeded()
         for (layer, i), (_, like) in zip(drawn, chosen, strict=True):
             assert abs(int(fires[layer][:, i].sum()) - int(fires[layer][:, like].sum())) <= 8
     assert len({tuple(random_units(fires, chosen, np.random.default_rng(seed))) for seed in range(30)}) > 20
+
+
+def test_of_units_that_fire_equally_often_every_one_may_be_drawn():
+    fires = {0: np.ones((5, 60), bool)}
+    drawn = [random_units(fires, [(0, 7), (0, 30)], np.random.default_rng(seed)) for seed in range(400)]
+    counts = np.bincount([number for each in drawn for _, number in each], minlength=60)
+    assert counts[[7, 30]].sum() == 0 and np.delete(counts, [7, 30]).min() > 0
+    assert stats.chisquare(np.delete(counts, [7, 30])).pvalue > 1e-4
 
 
 def test_where_a_layer_has_no_more_that_fire_fewer_are_drawn():

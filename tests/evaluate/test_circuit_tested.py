@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from copied import copies, with_relu
 from families_made import made_prompt
@@ -10,7 +11,7 @@ from plainspoken.circuits.behaviour import Behaviour, difference
 from plainspoken.circuits.contributions import find
 from plainspoken.circuits.keeping import ablated
 from plainspoken.errors import UsageError
-from plainspoken.evaluate.ablation import ablation, random_draws
+from plainspoken.evaluate.ablation import Ablation, ablation, apart, random_draws
 from plainspoken.evaluate.kept import conditions_of, kept, numbers_of
 from plainspoken.report.figures import kept_picture
 
@@ -70,6 +71,46 @@ def test_the_change_is_paired_by_prompt_and_draws_stand_apart(scene):
     assert record["change_low"] <= record["change"] <= record["change_high"]
     nothing = ablation(lm, coders, TELLING, [], [[]]).record(200, 0)
     assert (nothing["change"], nothing["change_low"], nothing["change_high"]) == (0, 0, 0)
+
+
+def made_up(original, without, random):
+    return Ablation(((0, 1),), tuple(((0, 2 + i),) for i in range(len(random))), original, without, random)
+
+
+def test_intervals_of_random_latents_know_that_other_draws_come_out_otherwise():
+    """Of prompts that are all alike only draws are resampled; of one draw only prompts; of both, both."""
+    generator = np.random.default_rng(0)
+    values, prompts = generator.normal(size=20), generator.normal(size=50)
+    alike = made_up(np.zeros(50), np.full(50, -3.0), np.repeat(values[:, None], 50, axis=1)).record(4000, 1)
+    assert (alike["change_low"], alike["change_high"]) == (-3, -3)
+    low, high = stats.norm.interval(0.95, values.mean(), values.std() / np.sqrt(20))
+    assert alike["change_random"] == pytest.approx(values.mean())
+    assert alike["change_random_low"] == pytest.approx(low, abs=0.06)
+    assert alike["change_random_high"] == pytest.approx(high, abs=0.06)
+    assert alike["over_random_high"] == pytest.approx(-3 - alike["change_random_low"])
+    one = made_up(np.zeros(50), prompts, prompts[None]).record(1000, 1)
+    assert all(one[f"change_random{end}"] == pytest.approx(one[f"change{end}"]) for end in ("", "_low", "_high"))
+    assert (one["over_random_low"], one["over_random_high"]) == pytest.approx((0, 0), abs=1e-12), "paired by prompt"
+    both = made_up(np.zeros(50), prompts, values[:, None] + prompts).record(4000, 1)
+    width = both["change_random_high"] - both["change_random_low"]
+    assert width == pytest.approx(3.92 * np.sqrt(values.var() / 20 + prompts.var() / 50), rel=0.08)
+
+
+def test_apart_is_the_difference_prompt_by_prompt_and_draw_by_draw():
+    generator = np.random.default_rng(1)
+    first, second = (made_up(*generator.normal(size=(2, 30)), generator.normal(size=(4, 30))) for _ in range(2))
+    less = made_up(first.original - second.original, first.without - second.without, first.random - second.random)
+    record = less.record(300, 5)
+    found = apart(first, second, 300, 5)
+    assert found and all(record[name] == value for name, value in found.items())
+    assert set(apart(first, first, 300, 5).values()) == {0.0}
+
+
+def test_a_control_of_fewer_latents_than_the_circuit_has_is_refused(scene):
+    found = scene[2]
+    everything = found.latents.strongest()
+    with pytest.raises(UsageError, match="too few for a control of as many"):
+        random_draws(found, everything[: len(everything) // 2 + 3], 2, 0)
 
 
 def test_a_control_needs_a_draw(scene):

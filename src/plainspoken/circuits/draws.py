@@ -16,13 +16,13 @@ def random_units(
 ) -> list[Unit]:
     """For each of these another of its layer, none of them among these, that fires in about as many of the prompts.
 
-    One of the `NEAREST` by the number of prompts, drawn without replacement; units that never fire are none to draw
-    from. There are fewer than asked for where a layer has no more that fire.
+    One of the `NEAREST` by the number of prompts, equally near ones in random order, drawn without replacement; units
+    that never fire are none to draw from. There are fewer than asked for where a layer has no more that fire.
     """
     taken, found = set(like), []
     for layer, number in like:
         often = fires[layer].sum(axis=0)
-        order = np.argsort(np.abs(often - often[number]), kind="stable")
+        order = np.lexsort((generator.random(len(often)), np.abs(often - often[number])))
         near = [(layer, int(i)) for i in order if often[i] and (layer, int(i)) not in taken][:NEAREST]
         if near:
             found.append(near[int(generator.integers(len(near)))])

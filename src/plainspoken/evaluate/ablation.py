@@ -17,8 +17,8 @@ from plainspoken.circuits.draws import random_units
 from plainspoken.circuits.keeping import ablated
 from plainspoken.coders import Coder
 from plainspoken.errors import UsageError
-from plainspoken.evaluate.by_prompt import over_prompts
-from plainspoken.evaluate.statistics import samples
+from plainspoken.evaluate.statistics import samples, with_intervals
+from plainspoken.language.counted import counted
 from plainspoken.lm import LanguageModel
 from plainspoken.types import Site
 
@@ -36,26 +36,46 @@ class Ablation:
     def record(self, bootstrap: int, seed: int) -> dict[str, Any]:
         """Means over prompts with 95 % intervals. `change`: without the circuit's latents, less the model as it is.
 
-        `change_random`: the same of random ones, the mean over draws; `draws`: each draw's; `over_random`: how much
-        further the circuit's go. Intervals are over prompts; how draws differ is to be read off `draws`.
+        `change_random`: the same of random ones, the mean over draws; `over_random`: how much further the circuit's
+        go. Prompts are resampled, and draws as well where random latents are part of a figure. `draws`: each draw's
+        mean, of the latents in `drawn`.
         """
-        counts = samples(len(self.original), bootstrap, seed)
-        change, random = self.without - self.original, self.random.mean(axis=0) - self.original
-        figures = {
-            "original": self.original,
-            "without": self.without,
-            "without_random": self.random.mean(axis=0),
-            "change": change,
-            "change_random": random,
-            "over_random": change - random,
-        }
         return {
             "prompts": len(self.original),
             "latents": len(self.latents),
-            "random_latents": [len(each) for each in self.drawn],
-            **over_prompts(figures, counts),
+            **_figures(self.original, self.without, self.random, bootstrap, seed),
             "draws": (self.random - self.original).mean(axis=1).tolist(),
+            "drawn": [[f"{layer}/{number}" for layer, number in each] for each in self.drawn],
         }
+
+
+def _figures(
+    original: Float[np.ndarray, " prompts"],
+    without: Float[np.ndarray, " prompts"],
+    random: Float[np.ndarray, "draws prompts"],
+    bootstrap: int,
+    seed: int,
+) -> dict[str, float | None]:
+    """Every figure with its interval, from the same resampled prompts and draws."""
+    counts = samples(len(original), bootstrap, seed)
+    draws = np.random.default_rng([seed, 0xD4]).multinomial(
+        len(random), np.full(len(random), 1 / len(random)), size=len(counts)
+    )
+    draws[0] = 1  # the estimate itself: every draw once, as every prompt in the first row of `counts`
+
+    def mean(values: Float[np.ndarray, " prompts"]) -> Float[np.ndarray, " values"]:
+        return counts @ values / counts.sum(axis=1)
+
+    of_random = (counts @ random.T / counts.sum(axis=1)[:, None] * draws).sum(axis=1) / draws.sum(axis=1)
+    figures = {
+        "original": mean(original),
+        "without": mean(without),
+        "without_random": of_random,
+        "change": mean(without - original),
+        "change_random": of_random - mean(original),
+        "over_random": mean(without) - of_random,
+    }
+    return with_intervals(figures)
 
 
 def ablation(
@@ -80,19 +100,30 @@ def ablation(
 
 
 def apart(first: Ablation, second: Ablation, bootstrap: int, seed: int) -> dict[str, Any]:
-    """The first less the second, prompt by prompt: what is of the first alone, with 95 % intervals over prompts."""
-    figures = {"original": first.original - second.original}
-    for name, of_first, of_second in (
-        ("change", first.without, second.without),
-        ("change_random", first.random.mean(axis=0), second.random.mean(axis=0)),
-    ):
-        figures[name] = (of_first - first.original) - (of_second - second.original)
-    figures["over_random"] = figures["change"] - figures["change_random"]
-    return dict(over_prompts(figures, samples(len(first.original), bootstrap, seed)))
+    """The first less the second, prompt by prompt and draw by draw: what is of the first alone, as `record` has it."""
+    return dict(
+        _figures(
+            first.original - second.original,
+            first.without - second.without,
+            first.random - second.random,
+            bootstrap,
+            seed,
+        )
+    )
 
 
 def random_draws(found: Found, latents: Sequence[Unit], draws: int, seed: int) -> list[list[Unit]]:
-    """Several draws of random latents like these. Raises UsageError for fewer than one."""
+    """Several draws of random latents like these, as many.
+
+    Raises UsageError for fewer than one draw, and where a layer has not as many others that fire.
+    """
     if draws < 1:
         raise UsageError("a control needs at least one draw of random latents: ask for one or more")
-    return [random_units(found.latents.fires, latents, np.random.default_rng([seed, i])) for i in range(draws)]
+    drawn = [random_units(found.latents.fires, latents, np.random.default_rng([seed, i])) for i in range(draws)]
+    if (fewest := min(map(len, drawn))) < len(latents):
+        raise UsageError(
+            f"the circuit has {counted(len(latents), 'latent')}, and their layers have only "
+            f"{counted(fewest, 'other')} that fire on these prompts, too few for a control of as many: ablate fewer "
+            "(--top), or give more prompts"
+        )
+    return drawn
