@@ -53,7 +53,9 @@ def effects(run: Path) -> str:
     found = read(run / "trace", "effects.json")
     prompt, label = json.dumps(found["about"]["prompt"]), found["roots"][0]["label"]
     said = f"What the graph of {label} at {prompt} predicts of ablating {len(found['latents'])} of its latents one by "
-    said += f"one, and what happens ({len(found['control'])} others of the same layers and tokens as control):"
+    n, matched = len(found["control"]), found["matched"]
+    said += f"one, and what happens ({n} others as control, {matched} of them in the same layers at the same tokens, "
+    said += "the rest as near as there are):"
     lines = [said, "", "| measured in | r, edge into the target | r, all paths | mean change | of the control |"]
     lines.append("|---|---|---|---|---|")
     for record in found["compared"]:

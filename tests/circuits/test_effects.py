@@ -1,6 +1,7 @@
 """What a graph predicts of ablations, beside what they do."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,15 +104,29 @@ def test_the_control_has_the_layers_and_tokens_of_the_graphs_latents_as_far_as_t
     assert len(set(drawn)) == len(drawn) == len(found.measured.latents) > 3
     everything = [latent_node(frozen, layer, i) for layer in (0, 2) for i in range(len(frozen.layers[layer].latents))]
     outside = [node for node in everything if node.id not in inside]
-    before: set[str] = set()
-    for ours, theirs in zip(found.measured.latents, found.control.latents, strict=True):
-        left = [node for node in outside if node.id not in before]
-        same = [node for node in left if (node.layer, node.position) == (ours.layer, ours.position)]
-        of_layer = [node for node in left if node.layer == ours.layer]
-        assert theirs.id in {node.id for node in same or of_layer or left}
-        before.add(theirs.id)
-    places = [Counter((node.layer, node.position) for node in each.latents) for each in (found.measured, found.control)]
-    assert places[0] == places[1], "the scene has others at each of these tokens"
+    places, others = (
+        Counter((node.layer, node.position) for node in each) for each in (found.measured.latents, outside)
+    )
+    assert Counter((node.layer, node.position) for node in found.control.latents) == places, "there are others at each"
+    assert found.matched == len(drawn) and all(others[place] >= n for place, n in places.items())
+
+
+def test_where_no_other_fires_at_a_token_the_control_stands_at_the_nearest_and_takes_no_others_place() -> None:
+    frozen = made_scene("gpt_neox-serial").frozen
+    root, whole = _logits(frozen, 1.0)
+    inside = [i for i, node in enumerate(whole.nodes) if i < 2 or node.kind != "latent"]
+    mine = [i for i, node in enumerate(whole.nodes) if node.kind == "latent" and (node.layer, node.position) == (0, 8)]
+    spare, taken = mine[-1], mine[:-1]  # at this token all but one are of the graph
+    kept, none = [*inside, *taken], np.zeros(0, int)
+    numbers = {name: getattr(whole, name)[kept] for name in ("influence", "offset", "rest", "explained")}
+    nodes = tuple(whole.nodes[i] for i in kept)
+    graph = replace(whole, nodes=nodes, source=none, target=none, weight=np.zeros(0), **numbers)
+    found = effects(frozen, root, graph, len(taken))
+    assert found.matched == 1 and whole.nodes[spare].id in {node.id for node in found.control.latents}
+    near = [node for node in found.control.latents if node.position != 8]
+    assert {node.layer for node in near} == {0}
+    there = [p for p in frozen.layers[0].latents.position.tolist() if p != 8]
+    assert sorted(node.position for node in near) == sorted(sorted(there, key=lambda p: 8 - p)[: len(near)])
 
 
 def test_the_same_seed_draws_the_same_control() -> None:

@@ -8,6 +8,7 @@ the graph and fire in the same layers, at the same tokens, are the control. (Ame
 "Circuit Tracing", validate their graphs so.)
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,16 @@ class Effects:
     measured: Measured
     control: Measured
     seed: int
+
+    @property
+    def matched(self) -> int:
+        """How many latents of the control stand in the layer and at the token of one of the graph's; the others are as
+        near as there are any."""
+        places = (
+            Counter((node.layer, node.position) for node in each.latents) for each in (self.measured, self.control)
+        )
+        graph, control = places
+        return (graph & control).total()
 
     def correlation(
         self, predicted: str, measured: str, resamples: int = 2000, share: float = 0.95
@@ -158,8 +169,8 @@ def measure(
 
 
 def _others(frozen: Frozen, roots: Root, graph: Graph, like: Sequence[Node], seed: int) -> list[Node]:
-    """For each of these a firing latent below the roots that is not in the graph, drawn at random where it can be from
-    the same layer at the same token, else at the nearest token of the layer, else from another layer."""
+    """Firing latents below the roots that are not in the graph, as many as these as far as there are, at random: of the
+    same layers and tokens first; for those that have none, at the nearest token of the layer, else of another layer."""
     where, inside = columns(frozen), {node.id for node in graph.nodes}
     last = int(roots.targets.position.max())
     found = [
@@ -169,16 +180,22 @@ def _others(frozen: Frozen, roots: Root, graph: Graph, like: Sequence[Node], see
         if (node := latent_node(frozen, layer, entry)).id not in inside and (node.position or 0) <= last
     ]
     left, drawn = [found[i] for i in np.random.default_rng(seed).permutation(len(found))], []
-    for each in like[: len(left)]:
-        # The first of those that are equally near is a random one of them.
-        nearest = min(range(len(left)), key=lambda i: (left[i].layer != each.layer, _apart(left[i], each)))
-        drawn.append(left.pop(nearest))
+    for exactly in (True, False):
+        rest = []
+        for each in like:
+            # The first of those that are equally near is a random one of them.
+            nearest = min(range(len(left)), key=lambda i: _apart(left[i], each), default=None)
+            if nearest is None or (exactly and _apart(left[nearest], each) != (False, 0)):
+                rest.append(each)
+            else:
+                drawn.append(left.pop(nearest))
+        like = rest
     return drawn
 
 
-def _apart(one: Node, other: Node) -> int:
-    """Tokens between the places of two latents."""
-    return abs((one.position or 0) - (other.position or 0))
+def _apart(one: Node, other: Node) -> tuple[bool, int]:
+    """Whether two latents are of different layers, and the tokens between their places."""
+    return one.layer != other.layer, abs((one.position or 0) - (other.position or 0))
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from plainspoken.circuits.effects import ENOUGH, Correlation, Effects
 from plainspoken.circuits.graph import Node
 from plainspoken.errors import UsageError
+from plainspoken.language.counted import counted
 
 PREDICTED = {"direct": "direct edge", "total": "total, over all paths"}
 MEASURED = {
@@ -60,6 +61,15 @@ def withheld(effects: Effects) -> str | None:
     return None
 
 
+def control_told(effects: Effects) -> str:
+    """What the control is, in words."""
+    n, matched = len(effects.control.latents), effects.matched
+    said = f"{counted(n, 'random latent')} outside the graph (the control)"
+    if matched == n:
+        return f"{said}, of the same layers and tokens" if n else said
+    return f"{said}, {matched:,} of the same layers and tokens and {n - matched:,} as near to them as there are"
+
+
 def record(effects: Effects, influence: Sequence[float], about: dict[str, Any]) -> dict[str, Any]:
     """What effects.json holds. `influence`: in the graph, of each latent that was ablated, in their order."""
     predicted = [getattr(effects, name) for name in PREDICTED]
@@ -75,6 +85,7 @@ def record(effects: Effects, influence: Sequence[float], about: dict[str, Any]) 
         "withheld": withheld(effects),
         "latents": latents,
         "control": list(_told(effects, "control")),
+        "matched": effects.matched,
     }
 
 

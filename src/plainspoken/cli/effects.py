@@ -17,13 +17,12 @@ def show_effects(effects: "Effects | None") -> None:
             "\nThe graph has no latent to ablate, so that there are no effects to measure: keep more with --nodes"
         )
         return
-    from plainspoken.circuits.effects_told import SHORT, compared, withheld
+    from plainspoken.circuits.effects_told import SHORT, compared, control_told, withheld
 
-    n, control = (len(each.latents) for each in (effects.measured, effects.control))
+    n = len(effects.measured.latents)
     OUT.print(
         f"\n[bold]edges against effects[/]: {counted(n, 'latent')} of the graph ablated one by one, and "
-        f"{counted(control, 'latent')} outside it, random ones of the same layers and tokens (control); r of "
-        "predicted with measured, over latents",
+        f"{control_told(effects)}; r of predicted with measured, over latents",
         highlight=False,
     )
     head = Row(

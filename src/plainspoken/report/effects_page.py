@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from plainspoken.circuits.effects import Effects
-from plainspoken.circuits.effects_told import MEASURED, PREDICTED, compared, withheld
+from plainspoken.circuits.effects_told import MEASURED, PREDICTED, compared, control_told, withheld
 from plainspoken.circuits.lines import node_words, signed
 from plainspoken.language.counted import counted
 from plainspoken.report import numbers
@@ -26,7 +26,7 @@ def render_effects(effects: Effects, tokens: Sequence[str], about: Mapping[str, 
         filters={"drawn": Markup},  # by matplotlib, which escapes every text it writes
         title=f"What is predicted of ablations, and what they do: {numbers.listing(roots)}",
         latents=counted(len(effects.measured.latents), "latent"),
-        control=counted(len(effects.control.latents), "latent"),
+        control=control_told(effects),
         picture=effects_picture(effects, "effects"),
         withheld=withheld(effects),
         rows=_rows(effects),

@@ -26,8 +26,7 @@ def effects_picture(effects: Effects, key: str) -> Picture:
     caption = (
         "Each dot is a latent ablated at its token and a root that changed: across, the change that the graph "
         "predicts; up, the change that was measured, both in units of the root’s value. On the line they agree. Red, "
-        "at 0 where the graph predicts nothing: the control, latents outside the graph drawn at random from those "
-        "that fire in the same layers at the same tokens. "
+        "at 0 where the graph predicts nothing: the control, latents outside the graph, drawn at random. "
         "r is over the graph’s latents, with a 95% interval of a bootstrap over latents."
     )
     return picture(key, f"Predicted against measured: {said}.", caption, lambda frame: _draw(effects, rows, frame))
