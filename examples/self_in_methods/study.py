@@ -19,7 +19,7 @@ from prompts import prompt_lines
 
 import plainspoken
 from plainspoken import pipeline
-from plainspoken.report.behaviour_page import kept_points
+from plainspoken.evaluate.kept import kept_points
 from plainspoken.store import write_text
 
 HERE = Path(__file__).resolve().parent

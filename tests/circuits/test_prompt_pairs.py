@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plainspoken.circuits.prompt_pairs import PromptPair, answer, behaviours, read_pairs
+from plainspoken.circuits.prompt_pairs import PromptFile, PromptPair, answer, behaviours, read_pairs
 from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel, load_lm
+from plainspoken.store import sha256_file
 
 PAIRS = [
     PromptPair(prompt=f"class {name}:\n    def {way}(", wanted="self", other="path", contrast=f"def {way}(")
@@ -22,6 +23,10 @@ def written(path: Path, lines: list[object]) -> Path:
     text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
     path.write_text(text, "utf-8")
     return path
+
+
+def file_of(pairs: list[PromptPair]) -> PromptFile:
+    return PromptFile(Path("asked.jsonl"), dict(enumerate(pairs, 1)), "")
 
 
 def told(pair: PromptPair, **other: object) -> dict[str, object]:
@@ -41,7 +46,7 @@ def test_lines_come_back_by_their_numbers_with_empty_ones_left_out(tmp_path_fact
     pairs = [PromptPair(prompt=prompt, wanted="a", other="b") for prompt in prompts]
     path = tmp_path_factory.mktemp("pairs") / "prompts.jsonl"
     found = read_pairs(written(path, [""] * empty + [told(pair) for pair in pairs] + ["  "]))
-    assert found == dict(enumerate(pairs, empty + 1))
+    assert found.pairs == dict(enumerate(pairs, empty + 1)) and found.sha256 == sha256_file(path)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,9 @@ def test_lines_come_back_by_their_numbers_with_empty_ones_left_out(tmp_path_fact
         ('{"prompt": 4, "wanted": "b", "other": "c"}', "line 3: prompt: .*string"),
         ('{"prompt": "a", "wanted": "b", "other": "c", "sef": "d"}', "line 3: sef: extra"),
         (told(PAIRS[2], other="self"), "line 3: the difference of 'self' from itself is 0"),
-        (told(PAIRS[1]), "line 3: this prompt stands in line 2 too"),
+        ("[" * 100_000, "line 3 is no JSON"),
+        (f'{{"prompt": {"9" * 5000}, "wanted": "b", "other": "c"}}', "line 3 is no JSON"),
+        ('{"prompt": "a", "wanted": "b", "other": "c", "other": "d"}', "line 3 is no JSON: a field stands twice"),
         ({k: v for k, v in told(PAIRS[2]).items() if k != "contrast"}, "line 3: no contrast, where line 1 has one"),
     ],
 )
@@ -67,7 +74,7 @@ def test_a_line_that_cannot_be_asked_is_refused_by_its_number(tmp_path: Path, li
 
 
 def test_too_few_prompts_and_a_file_that_is_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"has 3 prompts; .* at least 4"):
+    with pytest.raises(UsageError, match=r"too few prompts in .*\(3\): .* at least 4"):
         read_pairs(written(tmp_path / "few.jsonl", [told(pair) for pair in PAIRS[:3]]))
     with pytest.raises(UsageError, match="cannot be read"):
         read_pairs(tmp_path / "nowhere.jsonl")
@@ -78,15 +85,13 @@ def test_too_few_prompts_and_a_file_that_is_none_are_refused(tmp_path: Path) -> 
 
 def test_the_answer_is_the_token_that_the_text_goes_on_with(lm: LanguageModel) -> None:
     tokens = lambda text: [lm.bos_id, *lm.tokenizer(text, add_special_tokens=False)["input_ids"]]  # noqa: E731
-    made = behaviours(lm, PAIRS, [pair.prompt for pair in PAIRS], tokens)
+    made = behaviours(lm, file_of(PAIRS), tokens)
     assert made.contrasts is not None and made.prompts.begun
     for side, texts in ((made.prompts, [p.prompt for p in PAIRS]), (made.contrasts, [p.contrast for p in PAIRS])):
         for i, text in enumerate(texts):
             assert [*side.prompts[i], side.wanted[i]] == tokens(f"{text}self")
             assert [*side.prompts[i], side.other[i]] == tokens(f"{text}path")
-    assert (
-        behaviours(lm, [p.model_copy(update={"contrast": None}) for p in PAIRS], list("abcd"), tokens).contrasts is None
-    )
+    assert behaviours(lm, file_of([p.model_copy(update={"contrast": None}) for p in PAIRS]), tokens).contrasts is None
 
 
 @pytest.mark.parametrize("word", ["thermodynamics", "el", ")):x"])
@@ -95,5 +100,17 @@ def test_a_word_that_is_no_single_token_there_is_refused_with_its_place(lm: Lang
     with pytest.raises(UsageError, match="no single token of pocket after"):
         answer(lm, text, word)
     pair = PromptPair(prompt=text, wanted=word, other="x")
-    with pytest.raises(UsageError, match=r"line 7: .*no single token"):
-        behaviours(lm, [pair], ["line 7"], lambda text: [0, 1])
+    with pytest.raises(UsageError, match=r"asked.jsonl, line 1: .*no single token"):
+        behaviours(lm, file_of([pair]), lambda text: [0, 1])
+
+
+def test_what_the_circuit_is_found_on_is_not_what_it_is_tested_on(lm: LanguageModel) -> None:
+    """No two lines have one prompt, in tokens, and no contrast is another line's prompt."""
+    again = [*PAIRS, PAIRS[1].model_copy(update={"other": "data"})]
+    with pytest.raises(UsageError, match="line 5: this prompt stands in line 2 too"):
+        behaviours(lm, file_of(again), lm.ids)
+    leak = [*PAIRS[:3], PAIRS[3].model_copy(update={"contrast": PAIRS[0].prompt})]
+    with pytest.raises(UsageError, match="line 4: its contrast is the prompt of line 1"):
+        behaviours(lm, file_of(leak), lm.ids)
+    same = [pair.model_copy(update={"contrast": pair.prompt}) for pair in PAIRS]
+    assert behaviours(lm, file_of(same), lm.ids).contrasts == behaviours(lm, file_of(same), lm.ids).prompts

@@ -13,7 +13,7 @@ from plainspoken import pipeline
 from plainspoken.circuits.prompt_pairs import answer
 from plainspoken.cli.app import app
 from plainspoken.config import Config
-from plainspoken.errors import UsageError
+from plainspoken.errors import StoreError, UsageError
 from plainspoken.lm.hooks import splice
 from plainspoken.pipeline.behaving import FEW
 from plainspoken.pipeline.chain import STAGES
@@ -21,6 +21,7 @@ from plainspoken.pipeline.circuit import RunCircuits
 from plainspoken.pipeline.stored import stored_config
 from plainspoken.pipeline.workplace import Workplace
 from plainspoken.report.behaviour_page import render_behaviour
+from plainspoken.store import sha256_file
 
 COUNT, TOP = 10, 3
 
@@ -53,7 +54,8 @@ def written(path: Path, made: list[dict[str, str]]) -> Path:
 def found(both: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     file = written(tmp_path_factory.mktemp("file") / "letters.jsonl", lines())
     made = pipeline.behaviour(both, file, top=TOP, draws=2, curves=1)
-    assert {path.parent for path in made.files.values()} == {both / "behaviour" / "letters"}
+    [folder] = {path.parent for path in made.files.values()}
+    assert folder.parent == both / "behaviour" and folder.name.startswith("letters-")
     assert json.loads(made.files["behaviour.json"].read_text()) == made.record
     assert made.files["kept.svg"].read_text().startswith("<svg")
     assert made.files["behaviour.html"].read_text() == render_behaviour(made.record)
@@ -138,6 +140,32 @@ def test_few_prompts_are_warned_of_and_many_are_not(both: Path, tmp_path: Path) 
     assert len(warnings) == 1 and "10 prompts, so that all figures are of 5" in warnings[0]
 
 
+def test_other_settings_and_other_prompts_stand_beside_what_was_found_before(both: Path, tmp_path: Path) -> None:
+    first = pipeline.behaviour(both, written(tmp_path / "p.jsonl", lines(None)), top=1, draws=1, curves=1)
+    kept = first.files["behaviour.json"].read_bytes()
+    other = pipeline.behaviour(both, tmp_path / "p.jsonl", top=2, draws=1, curves=1)
+    more = pipeline.behaviour(both, written(tmp_path / "p.jsonl", lines(None, 12)), top=1, draws=1, curves=1)
+    assert len({each.files["behaviour.json"].parent for each in (first, other, more)}) == 3
+    assert first.files["behaviour.json"].read_bytes() == kept
+    assert first.record["about"]["prompts_sha256"] == other.record["about"]["prompts_sha256"]
+    assert more.record["about"]["prompts_sha256"] == sha256_file(tmp_path / "p.jsonl")
+
+
+def test_hostile_names_stay_in_their_folder_and_prompts_are_not_written_over(both: Path, tmp_path: Path) -> None:
+    for name in ("...jsonl", "a b\x01.jsonl", "\udcff.jsonl"):
+        made = pipeline.behaviour(both, written(tmp_path / name, lines(None)), top=1, draws=1, curves=1)
+        [folder] = {path.parent for path in made.files.values()}
+        assert folder.parent == both / "behaviour" and folder.name.replace("-", "").isalnum()
+    own = written(tmp_path / "behaviour.json", lines(None))
+    before = own.read_bytes()
+    with pytest.raises(UsageError, match="written over"):
+        pipeline.behaviour(both, own, top=1, draws=1, curves=1, out=tmp_path)
+    assert own.read_bytes() == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError):
+        pipeline.behaviour(both, own, top=1, draws=1, curves=1, out=tmp_path / "file")
+
+
 def test_texts_are_no_markup_on_the_page(found: dict) -> None:
     hostile = found | {"examples": [{"prompt": "<b>", "wanted": "</script>", "other": "&"}], "wanted": ["<i>"]}
     page = render_behaviour(hostile)
@@ -150,9 +178,10 @@ def call(*arguments: object) -> Result:
 
 def test_the_verb_prints_the_figures_of_its_file(both: Path, tmp_path: Path) -> None:
     file = written(tmp_path / "letters.jsonl", lines())
-    done = call("behaviour", both, file, "--top", TOP, "--draws", 2, "--curves", 1)
+    done = call("behaviour", both, file, "--top", TOP, "--draws", 2, "--curves", 1, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    record = json.loads((both / "behaviour" / "letters" / "behaviour.json").read_text())
+    [path] = (tmp_path / "out").glob("*.json")
+    record = json.loads(path.read_text())
     for side in ("ablation", "contrast", "apart"):
         for name in ("original", "change", "change_random", "over_random"):
             assert f"{record[side][name]:+.2f}".replace("-", "−") in done.output
@@ -170,6 +199,6 @@ def test_what_cannot_be_asked_ends_with_its_line_and_writes_nothing(both: Path, 
         made[1] = line
         done = call("behaviour", both, written(tmp_path / "bad.jsonl", made))
         assert done.exit_code == 2 and why in " ".join(done.output.split()), done.output
-    assert not (both / "behaviour" / "bad").exists()
+    assert not list(both.glob("behaviour/bad*"))
     with pytest.raises(UsageError, match="top is 0: give at least 1"):
         pipeline.behaviour(both, written(tmp_path / "p.jsonl", lines(None)), top=0)

@@ -51,6 +51,14 @@ def test_a_full_disk_is_a_store_error_that_names_file_and_mend(tmp_path: Path) -
     assert path.read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("below", ["a.json", "deep/a.json"])
+def test_a_file_where_a_folder_is_wanted_is_a_store_error(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match="a file stands where a folder is wanted"):
+        write_json(tmp_path / "file" / below, {})
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full to write to")
 def test_dev_full_speaks_as_the_system_does() -> None:
     with pytest.raises(OSError) as raised, open("/dev/full", "wb", buffering=0) as file:

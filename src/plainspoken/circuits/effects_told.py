@@ -10,7 +10,6 @@ from jaxtyping import Float
 from plainspoken.circuits.effects import ENOUGH, Correlation, Effects
 from plainspoken.circuits.graph import Node
 from plainspoken.errors import UsageError
-from plainspoken.language.counted import counted
 
 PREDICTED = {"direct": "direct edge", "total": "total, over all paths"}
 MEASURED = {
@@ -64,7 +63,7 @@ def withheld(effects: Effects) -> str | None:
 def control_told(effects: Effects) -> str:
     """What the control is, in words."""
     n, matched = len(effects.control.latents), effects.matched
-    said = f"{counted(n, 'random latent')} outside the graph (the control)"
+    said = f"as a control {n:,} at random outside it"
     if matched == n:
         return f"{said}, of the same layers and tokens" if n else said
     return f"{said}, {matched:,} of the same layers and tokens and {n - matched:,} as near to them as there are"

@@ -5,10 +5,12 @@
 A contrast is the same prompt without what ought to matter; all lines have one, or none.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +35,19 @@ class PromptPair(BaseModel):
 
 
 @dataclass(frozen=True)
+class PromptFile:
+    """A file of prompts as it was read: its lines by their numbers from 1, empty ones left out, and its SHA-256."""
+
+    path: Path
+    pairs: Mapping[int, PromptPair]
+    sha256: str
+
+    def place(self, number: int) -> str:
+        """What errors call a line."""
+        return f"{self.path}, line {number}"
+
+
+@dataclass(frozen=True)
 class Behaviours:
     """The prompts, and their contrasts where there are any, as tokens."""
 
@@ -40,51 +55,55 @@ class Behaviours:
     contrasts: Behaviour | None
 
 
-def read_pairs(path: Path) -> dict[int, PromptPair]:
-    """The file's lines by their numbers from 1; empty ones are left out.
+def read_pairs(path: Path) -> PromptFile:
+    """Reads it once: what is hashed is what is asked.
 
     Raises UsageError, naming the line, for one that is no such object, that asks for the difference of a token from
-    itself, that has a prompt which another has, or that lacks a contrast where others have one; and for fewer than
-    four.
+    itself, that has a prompt which another has as prompt or contrast, or that lacks a contrast where others have one;
+    and for fewer than four.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the prompts cannot be read from {path} ({error}); name a JSONL file of lines {FORM}"
         ) from error
-    found = {
-        number: _pair(line, f"{path}, line {number}") for number, line in enumerate(text.split("\n"), 1) if line.strip()
-    }
-    if len(found) < FEWEST:
+    lines = {number: line for number, line in enumerate(text.split("\n"), 1) if line.strip()}
+    pairs = {number: _pair(line, f"{path}, line {number}") for number, line in lines.items()}
+    found = PromptFile(path, pairs, hashlib.sha256(data).hexdigest())
+    if len(pairs) < FEWEST:
         raise UsageError(
-            f"{path} has {len(found)} prompts; half of them find the circuit and the other half test it, so give at "
-            f"least {FEWEST}, better a hundred"
+            f"too few prompts in {path} ({len(pairs)}): half of them find the circuit and the other half test it, so "
+            f"give at least {FEWEST}, better two hundred"
         )
-    first: dict[str, int] = {}
-    with_contrast = next((number for number, pair in found.items() if pair.contrast is not None), None)
-    for number, pair in found.items():
-        if (other := first.setdefault(pair.prompt, number)) != number:
-            raise UsageError(
-                f"{path}, line {number}: this prompt stands in line {other} too, and what the circuit is found on it "
-                "must not be tested on: leave one of them out"
-            )
+    with_contrast = next((number for number, pair in pairs.items() if pair.contrast is not None), None)
+    for number, pair in pairs.items():
         if pair.contrast is None and with_contrast is not None:
             raise UsageError(
-                f"{path}, line {number}: no contrast, where line {with_contrast} has one; give all lines one, or none"
+                f"{found.place(number)}: no contrast, where line {with_contrast} has one; give all lines one, or none"
             )
+    return found
+
+
+def _once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, none of whose fields may stand twice."""
+    found = dict(fields)
+    if len(found) < len(fields):
+        raise ValueError(f"a field stands twice among {', '.join(name for name, _ in fields)}")
     return found
 
 
 def _pair(line: str, where: str) -> PromptPair:
     try:
-        pair = PromptPair.model_validate(json.loads(line))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where} is no JSON: {error.msg} at column {error.colno}; a line is {FORM}") from error
+        pair = PromptPair.model_validate(json.loads(line, object_pairs_hook=_once))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"])) or "it"
         raise UsageError(f"{where}: {field}: {problem['msg'].lower()}; a line is {FORM}") from error
+    except (ValueError, RecursionError) as error:  # a number of more digits than Python reads is no JSONDecodeError
+        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UsageError(f"{where} is no JSON: {reason}; a line is {FORM}") from error
     if pair.wanted == pair.other:
         raise UsageError(
             f"{where}: the difference of {pair.wanted!r} from itself is 0 at every prompt; name two tokens"
@@ -92,32 +111,38 @@ def _pair(line: str, where: str) -> PromptPair:
     return pair
 
 
-def behaviours(
-    lm: LanguageModel,
-    pairs: Sequence[PromptPair],
-    where: Sequence[str],
-    tokens_of: Callable[[str], Sequence[int]],
-) -> Behaviours:
-    """The pairs as tokens. `where`: what errors call each; `tokens_of`: a prompt's tokens, with any BOS before it.
+def behaviours(lm: LanguageModel, file: PromptFile, tokens_of: Callable[[str], Sequence[int]]) -> Behaviours:
+    """The file's lines as tokens. `tokens_of`: a text's, with any BOS before it.
 
-    Raises UsageError, naming the place, for an answer that is no single token after its prompt, and what `tokens_of`
-    raises.
+    Raises UsageError, naming the line, for an answer that is no single token after its prompt, for a prompt whose
+    tokens another line has as prompt or contrast, and what `tokens_of` raises.
     """
-    contrasts = None
-    if all(pair.contrast is not None for pair in pairs):
-        contrasts = _behaviour(lm, pairs, [pair.contrast or "" for pair in pairs], where, tokens_of)
-    return Behaviours(_behaviour(lm, pairs, [pair.prompt for pair in pairs], where, tokens_of), contrasts)
+    pairs = file.pairs
+    prompts = _behaviour(lm, file, {number: pair.prompt for number, pair in pairs.items()}, tokens_of)
+    texts = {number: pair.contrast for number, pair in pairs.items() if pair.contrast is not None}
+    contrasts = _behaviour(lm, file, texts, tokens_of) if texts else None
+    first: dict[tuple[int, ...], int] = {}
+    for number, tokens in zip(pairs, prompts.prompts, strict=True):
+        if (other := first.setdefault(tokens, number)) != number:
+            raise UsageError(
+                f"{file.place(number)}: this prompt stands in line {other} too, and what the circuit is found on must "
+                "not be what it is tested on: leave one of them out"
+            )
+    for number, tokens in zip(texts, contrasts.prompts if contrasts else (), strict=True):
+        if (other := first.get(tokens, number)) != number:
+            raise UsageError(
+                f"{file.place(number)}: its contrast is the prompt of line {other}, on which the circuit may be found, "
+                "so that it must not be tested there: use another contrast, or leave that line out"
+            )
+    return Behaviours(prompts, contrasts)
 
 
 def _behaviour(
-    lm: LanguageModel,
-    pairs: Sequence[PromptPair],
-    texts: Sequence[str],
-    where: Sequence[str],
-    tokens_of: Callable[[str], Sequence[int]],
+    lm: LanguageModel, file: PromptFile, texts: Mapping[int, str], tokens_of: Callable[[str], Sequence[int]]
 ) -> Behaviour:
     prompts, wanted, other = [], [], []
-    for pair, text, place in zip(pairs, texts, where, strict=True):
+    for number, text in texts.items():
+        pair = file.pairs[number]
         try:
             prompts.append(tuple(tokens_of(text)))
             wanted.append(answer(lm, text, pair.wanted))
@@ -125,7 +150,7 @@ def _behaviour(
             if wanted[-1] == other[-1]:
                 raise UsageError(f"{pair.wanted!r} and {pair.other!r} are one token of {lm.name}: name two")
         except UsageError as error:
-            raise UsageError(f"{place}: {error}") from error
+            raise UsageError(f"{file.place(number)}: {error}") from error
     begun = lm.bos_id is not None and prompts[0][0] == lm.bos_id
     return Behaviour(tuple(prompts), tuple(wanted), tuple(other), begun)
 

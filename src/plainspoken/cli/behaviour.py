@@ -15,6 +15,7 @@ from plainspoken.cli.layout import Cell, Row
 from plainspoken.cli.show import OUT, UNBOUNDED, progress_on_terminal, show_error, show_rows
 from plainspoken.cli.which import run_folder
 from plainspoken.language.counted import counted
+from plainspoken.report.numbers import fixed, percent
 
 _Prompts = Annotated[
     Path | None,
@@ -110,7 +111,7 @@ def _show_ablation(record: Mapping[str, Any]) -> None:
     furthest = max(ablation["draws"], key=abs)
     OUT.print(
         f"The furthest that any of {counted(len(ablation['draws']), 'draw')} of random latents goes: "
-        f"{_typeset(furthest)}",
+        f"{fixed(furthest, 2, True)}",
         highlight=False,
     )
 
@@ -121,14 +122,14 @@ def _show_latents(record: Mapping[str, Any]) -> None:
     OUT.print("\nThe latents, with their mean contribution in the frozen model, in words:", highlight=False)
     for each in record["latents"]:
         said = quoted(each["text"], WORDS_SHOWN) if each["text"] else "(no sentence)"
-        told = f"  L{each['latent']}  {_typeset(each['contribution'])}, fires in {each['fires_in']:.0%}  {said}"
+        told = f"  L{each['latent']}  {fixed(each['contribution'], 2, True)}, fires in {each['fires_in']:.0%}  {said}"
         for line in hanging(told, OUT.width, 4, WORD):
             OUT.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
 def _show_kept(curve: Mapping[str, Any]) -> None:
     """Of the gap between all FFNs at their mean and the model, what so many units recover alone."""
-    from plainspoken.report.behaviour_page import kept_points
+    from plainspoken.evaluate.kept import kept_points
 
     OUT.print("\nRecovered by so many alone, all others at their mean:", highlight=False)
     head = Row(("kept", ""), [("latents", ""), ("neurons", ""), ("random", "latents"), ("random", "neurons")])
@@ -141,7 +142,8 @@ def _cell(record: Mapping[str, Any], name: str) -> Cell:
     value, low, high = (record[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None:
         return "undefined", ""
-    return _typeset(value), UNBOUNDED if low is None else f"[{_typeset(low)}, {_typeset(high)}]"
+    bounds = UNBOUNDED if low is None else f"[{fixed(low, 2, True)}, {fixed(high, 2, True)}]"
+    return fixed(value, 2, True), bounds
 
 
 def _share(point: Mapping[str, Any] | None) -> Cell:
@@ -150,11 +152,5 @@ def _share(point: Mapping[str, Any] | None) -> Cell:
     value, low, high = (point[f"recovered{end}"] for end in ("", "_low", "_high"))
     if value is None:
         return "undefined", ""
-    bounds = UNBOUNDED if low is None else f"[{_typeset(100 * low, '.0f')}, {_typeset(100 * high, '.0f')}]"
-    return _typeset(value, ".0%"), bounds
-
-
-def _typeset(value: float, form: str = "+.2f") -> str:
-    """With a true minus sign, and none before a zero."""
-    shown = f"{value:{form}}"
-    return shown.lstrip("-") if not any(c in "123456789" for c in shown) else shown.replace("-", "−")
+    bounds = UNBOUNDED if low is None else f"[{fixed(100 * low, 0)}, {fixed(100 * high, 0)}]"
+    return percent(value), bounds

@@ -114,6 +114,17 @@ def numbers_of(units: int) -> tuple[int, ...]:
     return (0, *(2**i for i in range(units.bit_length()) if 2**i < units), units)
 
 
+def kept_points(curve: Mapping[str, Any]) -> list[tuple[int, list[Mapping[str, Any] | None]]]:
+    """Of a `Kept.record`, by number kept: latents, neurons, random latents, random neurons; None: there are fewer."""
+    columns = [
+        {point["kept"]: point for point in curve[unit][order]}
+        for order in ("strongest", "random")
+        for unit in ("latents", "neurons")
+    ]
+    every = sorted({number for column in columns for number in column})
+    return [(number, [column.get(number) for column in columns]) for number in every]
+
+
 def conditions_of(found: Found, draws: int) -> int:
     """How many conditions `kept` measures."""
     return sum((1 + draws) * len(numbers_of(len(each.everything()))) for each in (found.latents, found.neurons))

@@ -6,23 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from plainspoken.circuits.behaviour import Behaviour, difference
+from plainspoken.circuits.behaviour import difference
 from plainspoken.circuits.contributions import Found, Unit, find
 from plainspoken.circuits.graph import Node
-from plainspoken.circuits.prompt_pairs import PromptPair, behaviours
+from plainspoken.circuits.prompt_pairs import Behaviours, PromptFile, behaviours
 from plainspoken.errors import ActivationError, UsageError
 from plainspoken.evaluate.ablation import ablation, apart, random_draws
 from plainspoken.evaluate.by_prompt import over_prompts
 from plainspoken.evaluate.kept import conditions_of, kept
 from plainspoken.evaluate.statistics import samples
 from plainspoken.language.counted import counted
+from plainspoken.lm import LanguageModel
 from plainspoken.pipeline.circuit import RunCircuits
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.report.behaviour_page import write_behaviour_page
+from plainspoken.report.behaviour_page import render_behaviour
 from plainspoken.report.figures import kept_picture
 from plainspoken.report.svg import standalone
-from plainspoken.store import sha256_file, write_json, write_text
+from plainspoken.store import write_json, write_text
+from plainspoken.store.manifest import digest
 
 FOLDER, FILE, PAGE, PICTURE = "behaviour", "behaviour.json", "behaviour.html", "kept.svg"
 FORMAT, VERSION = "plainspoken behaviour", 1
@@ -59,84 +62,83 @@ class BehaviourFound:
 
 
 def behave(
-    workplace: Workplace,
-    pairs: Mapping[int, PromptPair],
-    source: Path,
-    settings: BehaviourSettings,
-    out: Path | None = None,
+    workplace: Workplace, file: PromptFile, settings: BehaviourSettings, out: Path | None = None
 ) -> BehaviourFound:
     """Writes RUN/behaviour/NAME/: record, page and picture. The run must be brought up to `train`.
 
-    `pairs`: the lines of `source`. Raises UsageError for a line that the model cannot be asked, and where no latent
-    fires on the prompts; ActivationError for differences that are no finite numbers. Nothing is written then.
+    Raises UsageError for a line that the model cannot be asked, for prompts that would be written over, where no latent
+    fires on the prompts, and for a control with too few latents; ActivationError for differences that are no finite
+    numbers. Nothing is written then.
     """
-    circuits = RunCircuits(workplace)
-    lines = list(pairs)
-    made = behaviours(
-        circuits.lm,
-        list(pairs.values()),
-        [f"{source}, line {number}" for number in lines],
-        lambda text: circuits.prompt(text).tokens,
-    )
+    folder = out or workplace.path(FOLDER) / _name(file, settings)
+    files = {name: folder / name for name in (FILE, PAGE, PICTURE)}
+    if any(path.resolve() == file.path.resolve() for path in files.values()):
+        raise UsageError(f"{file.path} would be written over by what is found: name another --out")
+    circuits, lines = RunCircuits(workplace), list(file.pairs)
+    made = behaviours(circuits.lm, file, lambda text: circuits.prompt(text, typed=False).tokens)
     order = np.random.default_rng([settings.seed, 0xBE]).permutation(len(lines))
     finding, telling = (sorted(half.tolist()) for half in np.array_split(order, 2))
     if len(lines) < FEW:
         workplace.progress.warn(
-            f"{source} has {counted(len(lines), 'prompt')}, so that all figures are of {len(telling)} of them, and "
+            f"{file.path} has {counted(len(lines), 'prompt')}, so that all figures are of {len(telling)} of them, and "
             f"intervals over so few are too narrow: give at least {FEW}, better two hundred"
         )
     record = {
         "format": FORMAT,
         "version": VERSION,
         "about": circuits.about(
-            prompts=source.name,
-            prompts_sha256=sha256_file(source),
+            prompts=file.path.name.encode("utf-8", "backslashreplace").decode(),
+            prompts_sha256=file.sha256,
             settings=asdict(settings),
             bootstrap=workplace.config.evaluate.bootstrap,
         ),
         "split": {name: [lines[i] for i in half] for name, half in (("finding", finding), ("telling", telling))},
-        "wanted": sorted({pair.wanted for pair in pairs.values()}),
-        "other": sorted({pair.other for pair in pairs.values()}),
-        "examples": [pair.model_dump(exclude_none=True) for pair in list(pairs.values())[:EXAMPLES]],
-        **_measured(workplace, circuits, made.prompts, made.contrasts, finding, telling, settings),
+        "wanted": sorted({pair.wanted for pair in file.pairs.values()}),
+        "other": sorted({pair.other for pair in file.pairs.values()}),
+        "examples": [pair.model_dump(exclude_none=True) for pair in list(file.pairs.values())[:EXAMPLES]],
+        **_measured(workplace, circuits, made, finding, telling, settings),
     }
-    folder = out or workplace.path(FOLDER) / source.stem
-    files = {name: folder / name for name in (FILE, PAGE, PICTURE)}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(files[PICTURE], standalone(kept_picture(record["kept"], "behaviour-kept").wide))
-    write_behaviour_page(record, files[PAGE])
+    page, picture = render_behaviour(record), standalone(kept_picture(record["kept"], "behaviour-kept").wide)
     write_json(files[FILE], record)
+    write_text(files[PAGE], page)
+    write_text(files[PICTURE], picture)
     return BehaviourFound(record, files)
+
+
+def _name(file: PromptFile, settings: BehaviourSettings) -> str:
+    """The folder's: the file's name as far as file systems take it, and a digest of what was asked."""
+    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in file.path.stem[:40]).strip("-")
+    return f"{stem or 'prompts'}-{digest([file.sha256, asdict(settings)])[:12]}"
 
 
 def _measured(
     workplace: Workplace,
     circuits: RunCircuits,
-    prompts: Behaviour,
-    contrasts: Behaviour | None,
+    made: Behaviours,
     finding: Sequence[int],
     telling: Sequence[int],
     settings: BehaviourSettings,
 ) -> dict[str, Any]:
-    lm, coders, seed = circuits.lm, circuits.coders, settings.seed
+    lm, coders, seed, contrasts = circuits.lm, circuits.coders, settings.seed, made.contrasts
     bootstrap, track = workplace.config.evaluate.bootstrap, workplace.progress.track
-    value = difference(lm, prompts)
-    if not np.isfinite(value).all():
-        raise ActivationError(
-            f"the logits of {lm.name} are no finite numbers after a prompt: load the model anew, or in float32"
-        )
+    value = difference(lm, made.prompts)
+    _require_finite(lm, value)
     with track("finding the circuit", 2 * len(finding)) as advance:
-        found = find(lm, coders, prompts.some(finding), advance)
+        found = find(lm, coders, made.prompts.some(finding), advance)
     latents = found.latents.strongest()[: settings.top]
     if not latents:
         raise UsageError("no latent of the run fires on these prompts, so that there is no circuit to find")
     drawn = random_draws(found, latents, settings.draws, seed)
-    told = prompts.some(telling)
+    told = made.prompts.some(telling)
     with track("ablating", (1 + len(drawn)) * (2 if contrasts else 1)) as advance:
         without = ablation(lm, coders, told, latents, drawn, advance)
         beside = None if contrasts is None else ablation(lm, coders, contrasts.some(telling), latents, drawn, advance)
+    for each in (without, beside) if beside else (without,):
+        _require_finite(lm, each.original, each.without, each.random)
     with track("keeping latents and neurons", conditions_of(found, settings.curves)) as advance:
         curve = kept(lm, coders, told, found, settings.curves, seed, advance)
+    for line in (curve.latents, curve.neurons):
+        _require_finite(lm, line.strongest, line.random)
     counts = samples(len(finding), bootstrap, seed)
     return {
         "finding": {
@@ -150,6 +152,14 @@ def _measured(
         "latents": [_told(circuits, found, unit) for unit in latents],
         "kept": curve.record(bootstrap, seed),
     }
+
+
+def _require_finite(lm: LanguageModel, *values: Float[np.ndarray, "..."]) -> None:
+    if not all(np.isfinite(each).all() for each in values):
+        raise ActivationError(
+            f"{lm.name} gives logits that are no finite numbers after a prompt, as it is or with latents held: load it "
+            "anew, or in float32"
+        )
 
 
 def _told(circuits: RunCircuits, found: Found, unit: Unit) -> dict[str, Any]:

@@ -56,10 +56,13 @@ class RunCircuits:
         self._workplace = workplace
         self.lm = workplace.lm
 
-    def prompt(self, text: str) -> Prompt:
+    def prompt(self, text: str, *, typed: bool = True) -> Prompt:
         """The tokens of a text, after a BOS where the run's rows have one. Raises UsageError for a prompt that is
-        empty, no text or too long, and for one that spells a special token."""
-        if "\\n" in text and "\n" not in text:
+        empty, no text or too long, and for one that spells a special token.
+
+        typed: on a command line, where \\n is hardly meant.
+        """
+        if typed and "\\n" in text and "\n" not in text:
             self._workplace.progress.warn(
                 "the prompt holds a backslash and an n, and no line break: in a shell $'...' makes one of them"
             )

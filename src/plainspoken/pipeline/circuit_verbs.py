@@ -166,8 +166,8 @@ def behaviour(
     from plainspoken.circuits.prompt_pairs import read_pairs
     from plainspoken.pipeline.behaving import BehaviourSettings, behave
 
-    settings, pairs = BehaviourSettings(top, draws, curves, seed), read_pairs(Path(prompts))
+    settings, file = BehaviourSettings(top, draws, curves, seed), read_pairs(Path(prompts))
     workplace = Workplace(Path(root), stored_config(Path(root), lm__device=device), STAGES, progress)
     with workplace.locked(wait=True):
         bring_up(workplace, STAGES, "train")
-        return behave(workplace, pairs, Path(prompts), settings, out)
+        return behave(workplace, file, settings, out)

@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from plainspoken.circuits.lines import quoted
+from plainspoken.evaluate.kept import kept_points
 from plainspoken.language.counted import counted
 from plainspoken.report import numbers
 from plainspoken.report.figures import kept_picture
 from plainspoken.report.interval import Interval
 from plainspoken.report.pages import rendered
-from plainspoken.store import write_text
 
 CHANGES = (
     ("original", "the model as it is"),
@@ -49,11 +48,6 @@ def render_behaviour(record: Mapping[str, Any]) -> str:
     )
 
 
-def write_behaviour_page(record: Mapping[str, Any], path: Path) -> None:
-    """Write the page, atomically. Raises StoreError when it cannot be written."""
-    write_text(path, render_behaviour(record))
-
-
 def asked(record: Mapping[str, Any]) -> str:
     """'"self" rather than "data", "file" or 6 others'."""
     return f"{_some(record['wanted'], 'and')} rather than {_some(record['other'], 'or')}"
@@ -83,17 +77,6 @@ def _latent(each: Mapping[str, Any]) -> tuple[str, ...]:
     fidelity = numbers.fixed(each["fidelity"], 2)
     contribution = numbers.fixed(each["contribution"], 2, True)
     return each["latent"], contribution, numbers.percent(each["fires_in"]), fidelity, each["text"] or "(no sentence)"
-
-
-def kept_points(curve: Mapping[str, Any]) -> list[tuple[int, list[Mapping[str, Any] | None]]]:
-    """By number kept: latents, neurons, random latents, random neurons; None where there are fewer than that."""
-    columns = [
-        {point["kept"]: point for point in curve[unit][order]}
-        for order in ("strongest", "random")
-        for unit in ("latents", "neurons")
-    ]
-    every = sorted({number for column in columns for number in column})
-    return [(number, [column.get(number) for column in columns]) for number in every]
 
 
 def _kept(curve: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,7 +57,8 @@ def write_atomic(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or its folder is none: what went wrong is being told
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
