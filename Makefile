@@ -6,6 +6,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# What is never imported need not be compiled; the rest is when it is.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
+TOLD := installing the pinned dependencies into .venv; torch is large, this may take some minutes
 # Tensors in the tests are small: one thread a worker and a worker a core is fastest. Each worker has a stretch of the
 # order, so that a module's fixtures are made by one of them, not by all; who is done first takes from the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
@@ -47,10 +50,12 @@ format: .venv/.installed-dev
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	@echo 'installing the pinned dependencies into .venv; torch is large, this may take some minutes'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@echo '$(TOLD)'
+	$(INSTALL) -e .
 	@touch $@
 
-.venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	@touch $@
+# All at once, so that there is nothing left to install for `make run`.
+.venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo '$(TOLD)'
+	$(INSTALL) -e '.[dev]'
+	@touch .venv/.installed $@
