@@ -1,5 +1,6 @@
 # make run    install what is needed into .venv and rewrite one FFN of the bundled model in English
 # make test   the whole test suite
+# make test-checked  the same, with the signatures of slow tests checked too
 # make test-servers  install real servers of language models (gcc, cmake; minutes, 5 GB) and test the client on them
 # make lint   format, lint, types, import layers
 # make check  the same and the fast tests
@@ -13,7 +14,7 @@ TOLD := installing the pinned dependencies into .venv; torch is large, this may 
 # order, so that a module's fixtures are made by one of them, not by all; who is done first takes from the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
-.PHONY: run test test-servers lint check install format
+.PHONY: run test test-checked test-servers lint check install format
 
 run: .venv/.installed
 	$(BIN)/plainspoken run
@@ -22,6 +23,9 @@ install: .venv/.installed-dev
 
 test: .venv/.installed-dev
 	$(PYTEST) --slow-unchecked -m "not servers"
+
+test-checked: .venv/.installed-dev
+	$(PYTEST) -m "not servers"
 
 # One server at a time: they take gigabytes. One that cannot be installed here is skipped, with the reason.
 test-servers: .venv/.installed-dev
