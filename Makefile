@@ -1,16 +1,20 @@
 # make run    install what is needed into .venv and rewrite one FFN of the bundled model in English
 # make test   the whole test suite
+# make test-checked  the same, with the signatures of slow tests checked too
 # make test-servers  install real servers of language models (gcc, cmake; minutes, 5 GB) and test the client on them
 # make lint   format, lint, types, import layers
 # make check  the same and the fast tests
 
 PYTHON ?= python3
 BIN := .venv/bin
+# What is never imported need not be compiled; the rest is when it is.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
+TOLD := installing the pinned dependencies into .venv; torch is large, this may take some minutes
 # Tensors in the tests are small: one thread a worker and a worker a core is fastest. Each worker has a stretch of the
 # order, so that a module's fixtures are made by one of them, not by all; who is done first takes from the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
-.PHONY: run test test-servers lint check install format
+.PHONY: run test test-checked test-servers lint check install format
 
 run: .venv/.installed
 	$(BIN)/plainspoken run
@@ -19,6 +23,9 @@ install: .venv/.installed-dev
 
 test: .venv/.installed-dev
 	$(PYTEST) --slow-unchecked -m "not servers"
+
+test-checked: .venv/.installed-dev
+	$(PYTEST) -m "not servers"
 
 # One server at a time: they take gigabytes. One that cannot be installed here is skipped, with the reason.
 test-servers: .venv/.installed-dev
@@ -47,10 +54,12 @@ format: .venv/.installed-dev
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	@echo 'installing the pinned dependencies into .venv; torch is large, this may take some minutes'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@echo '$(TOLD)'
+	$(INSTALL) -e .
 	@touch $@
 
-.venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	@touch $@
+# All at once, so that there is nothing left to install for `make run`.
+.venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo '$(TOLD)'
+	$(INSTALL) -e '.[dev]'
+	@touch .venv/.installed $@

@@ -1,13 +1,17 @@
 """A picture of a page for the README: a report's headline, conditions and one card; or a circuit's drawing.
 
-    python scripts/readme_picture.py runs/pocket/report.html docs/report.png
-    python scripts/readme_picture.py runs/all/trace/NAME/circuit.html docs/circuit.png --at '#n42'   # at a node
+    python scripts/readme_picture.py runs/pocket/report.html --out docs/report.png
+    python scripts/readme_picture.py runs/all/trace/*/circuit.html --out docs/circuit.png --node latent:3/240@11
 
-Needs Chromium or Chrome on the machine (named with --browser where it is not on the PATH). The page is the run's
-own; a stylesheet added to a copy leaves out what a small picture cannot show.
+Of several pages it takes the newest; `--node` is a node's id in graph.json. Needs Chromium or Chrome on the machine
+(named with --browser where it is not on the PATH). The page is the run's own; a stylesheet added to a copy leaves out
+what a small picture cannot show.
 """
 
 import argparse
+import difflib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -44,21 +48,40 @@ TALLEST, SCALE, MARGIN = 2400, 1.25, 24
 def main() -> None:
     """Take the picture; exit 2 where the report or a browser is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path, help="report.html of a run, or circuit.html of a trace")
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("--at", default="", help="place on the page, e.g. #n42: a node of a drawing")
+    told = "report.html of a run, or circuit.html of a trace; of several the newest"
+    parser.add_argument("pages", type=Path, nargs="+", metavar="page", help=told)
+    parser.add_argument("--out", type=Path, required=True, metavar="PICTURE")
+    parser.add_argument("--node", help="the node of a drawing that the picture tells of, e.g. latent:3/240@11")
     parser.add_argument("--browser", default=next(filter(None, map(shutil.which, BROWSERS)), None))
     wanted = parser.parse_args()
-    if not wanted.page.is_file() or wanted.page.name not in LEFT_OUT:
-        parser.error(f"{wanted.page} is no report.html or circuit.html: run `plainspoken run` or `trace` first")
+    for page in wanted.pages:
+        if not page.is_file() or page.name not in LEFT_OUT:
+            parser.error(f"{page} is no report.html or circuit.html: run `plainspoken run` or `trace` first")
     if wanted.browser is None:
         parser.error("no Chromium or Chrome found: install one, or name it with --browser")
-    wanted.picture.parent.mkdir(parents=True, exist_ok=True)
+    page = max(wanted.pages, key=lambda page: page.stat().st_mtime)
+    try:
+        place = "" if wanted.node is None else f"#n{numbered(page, wanted.node)}"
+    except LookupError as e:
+        parser.error(str(e))
+    wanted.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        photograph(wanted.page, Path(folder), wanted.browser, wanted.at).quantize(256).save(
-            wanted.picture, optimize=True
-        )
-    print(f"{wanted.picture}: {wanted.picture.stat().st_size // 1024} KB", file=sys.stderr)
+        photograph(page, Path(folder), wanted.browser, place).quantize(256).save(wanted.out, optimize=True)
+    print(f"{wanted.out}, of {page}: {wanted.out.stat().st_size // 1024} KB", file=sys.stderr)
+
+
+def numbered(page: Path, node: str) -> int:
+    """The number that a drawing's page has for a node; LookupError where the page has no such node."""
+    data = re.search(
+        r'<script type="application/json" id="data"[^>]*>(.*?)</script>', page.read_text("utf-8"), re.DOTALL
+    )
+    if data is None or page.name != "circuit.html":
+        raise LookupError(f"{page} is no drawing of a circuit, and has no nodes: leave out --node")
+    ids = [told[1] for told in json.loads(data[1])["nodes"]]
+    if node not in ids:
+        near = ", ".join(difflib.get_close_matches(node, ids, n=4, cutoff=0))
+        raise LookupError(f"{page} has no node {node}; nearest are {near}")
+    return ids.index(node)
 
 
 def photograph(source: Path, folder: Path, browser: str, at: str) -> Image.Image:

@@ -3,9 +3,13 @@
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.color import ColorSystem
 
+from plainspoken.circuits.effects import Effects, Measured
+from plainspoken.circuits.graph import Node
+from plainspoken.cli.effects import show_effects
 from plainspoken.cli.show import OUT, show_coders, show_comparison, show_conditions, show_edits
 from plainspoken.evaluate import SiteFacts
 from plainspoken.pipeline import CoderResult, Comparison
@@ -137,3 +141,18 @@ def test_a_share_of_a_gap_that_is_not_sure_to_be_there_is_not_shown(capsys: pyte
     assert "-6.77" not in shown(capsys, condition(**unsure, documents=26))
     assert "-6.77" in shown(capsys, condition(**unsure, documents=1))
     assert "2.58" not in shown(capsys, condition(condition="original", recovered=2.58, documents=26))
+
+
+def _effects(direct: np.ndarray, free: np.ndarray) -> Effects:
+    latents = tuple(Node("latent", 0, i, i) for i in range(len(direct)))
+    measured = Measured(latents, free, free, free)
+    return Effects((Node("logit", position=0, index=0),), direct, direct, measured, measured, 0)
+
+
+def test_correlations_have_a_true_minus_sign_and_none_before_a_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = (np.tile(np.array(pattern, float), 10)[:, None] for pattern in ([1, -1, 1, -1], [1, 1, -1, -1]))
+    show_effects(_effects(x, -x))
+    assert "−1.00" in (shown := capsys.readouterr().out) and "[−1.00, −1.00]" in shown
+    show_effects(_effects(x, y - 0.002 * x))
+    shown = capsys.readouterr().out
+    assert " 0.00" in shown and "-" not in shown and "−0.00" not in shown

@@ -4,11 +4,12 @@ For whole prompts of one length, not for generation token by token. At a BOS tok
 no coder was trained there, and what it makes of that token is no latent of anything.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from plainspoken.circuits.contributions import Unit
@@ -16,7 +17,7 @@ from plainspoken.coders import Coder
 from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.anatomy import anatomy
-from plainspoken.lm.hooks import Splice, splice
+from plainspoken.lm.hooks import splice
 from plainspoken.types import Site
 
 
@@ -30,15 +31,8 @@ def ablated(
     """
     by_layer = _by_layer(lm, coders)
     _require_within(latents, {layer: coder.spec.latents for layer, (_, coder) in by_layer.items()}, "latent")
-
-    def without(coder: Coder, gone: list[int]) -> Splice:
-        def replaced(x: Float[Tensor, "b t d_in"], y: Float[Tensor, "b t d_out"]) -> Float[Tensor, "b t d_out"]:
-            z = coder.dense(coder.encode(x.flatten(0, 1)))[:, gone]
-            return _at_text(y - (z @ coder.W_dec[gone]).view(y.shape).to(y), y, begun)
-
-        return replaced
-
-    functions = {by_layer[n][0]: without(by_layer[n][1], gone) for n, gone in _numbers(latents).items()}
+    gone = [(by_layer[n], numbers) for n, numbers in _numbers(latents).items()]
+    functions = {site: partial(_without, coder, numbers, begun) for (site, coder), numbers in gone}
     with torch.no_grad(), splice(lm, functions):
         yield
 
@@ -58,17 +52,9 @@ def only_latents(
     """
     by_layer, chosen = _by_layer(lm, coders), _numbers(kept)
     _require_within(kept, {layer: coder.spec.latents for layer, (_, coder) in by_layer.items()}, "latent")
-
-    def with_these(coder: Coder, mine: list[int], others: Tensor) -> Splice:
-        def replaced(x: Float[Tensor, "b t d_in"], y: Float[Tensor, "b t d_out"]) -> Float[Tensor, "b t d_out"]:
-            flat = x.flatten(0, 1)
-            z = others.to(coder.W_dec).repeat(len(flat), 1)
-            z[:, mine] = coder.dense(coder.encode(flat))[:, mine]
-            return _at_text((coder.decode_dense(z) + coder.skip(flat)).view(y.shape).to(y), y, begun)
-
-        return replaced
-
-    functions = {site: with_these(coder, chosen.get(n, []), rest[n]) for n, (site, coder) in by_layer.items()}
+    functions = {
+        site: partial(_with_latents, coder, chosen.get(n, []), rest[n], begun) for n, (site, coder) in by_layer.items()
+    }
     with torch.no_grad(), splice(lm, functions):
         yield
 
@@ -86,22 +72,47 @@ def only_neurons(
     """
     of, chosen = anatomy(lm), _numbers(kept)
     _require_within(kept, {layer: len(of.layers[layer].W_out) for layer in rest}, "neuron")
-
-    def with_these(mine: list[int], others: Tensor) -> Callable[..., tuple[Tensor, ...]]:
-        mask = torch.zeros(len(others), dtype=torch.bool, device=lm.device)
-        mask[mine] = True
-
-        def replaced(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (_at_text(torch.where(mask, args[0], others.to(args[0])), args[0], begun), *args[1:])
-
-        return replaced
-
     with ExitStack() as stack:
         for layer, others in rest.items():
-            module = lm.model.get_submodule(of.layers[layer].neurons)
-            hook = with_these(chosen.get(layer, []), others)
-            stack.callback(module.register_forward_pre_hook(hook).remove)
+            mask = torch.zeros(len(others), dtype=torch.bool, device=lm.device)
+            mask[chosen.get(layer, [])] = True
+            hook = partial(_with_neurons, mask, others, begun)
+            stack.callback(lm.model.get_submodule(of.layers[layer].neurons).register_forward_pre_hook(hook).remove)
         yield
+
+
+def _without(
+    coder: Coder, gone: list[int], begun: bool, x: Float[Tensor, "b t d_in"], y: Float[Tensor, "b t d_out"]
+) -> Float[Tensor, "b t d_out"]:
+    """An FFN's output less what some latents add to it."""
+    z = coder.dense(coder.encode(x.flatten(0, 1)))[:, gone]
+    return _at_text(y - (z @ coder.W_dec[gone]).view(y.shape).to(y), y, begun)
+
+
+def _with_latents(
+    coder: Coder,
+    mine: list[int],
+    others: Float[Tensor, " latents"],
+    begun: bool,
+    x: Float[Tensor, "b t d_in"],
+    y: Float[Tensor, "b t d_out"],
+) -> Float[Tensor, "b t d_out"]:
+    """What the coder makes of its latents, these as they fire and the others as given."""
+    flat = x.flatten(0, 1)
+    z = others.to(coder.W_dec).repeat(len(flat), 1)
+    z[:, mine] = coder.dense(coder.encode(flat))[:, mine]
+    return _at_text((coder.decode_dense(z) + coder.skip(flat)).view(y.shape).to(y), y, begun)
+
+
+def _with_neurons(
+    mask: Bool[Tensor, " neurons"],
+    others: Float[Tensor, " neurons"],
+    begun: bool,
+    module: nn.Module,
+    args: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """The neurons of the mask as they fire, the others as given: a hook before the projection that reads them."""
+    return (_at_text(torch.where(mask, args[0], others.to(args[0])), args[0], begun), *args[1:])
 
 
 def _at_text(new: Float[Tensor, "b t d"], old: Float[Tensor, "b t d"], begun: bool) -> Float[Tensor, "b t d"]:

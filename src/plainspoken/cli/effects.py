@@ -41,13 +41,11 @@ def show_effects(effects: "Effects | None") -> None:
 def _r(found: "Correlation | None") -> Cell:
     if found is None:
         return UNBOUNDED, ""
-    return _typeset(f"{found.value:.2f}"), _typeset(f"[{found.low:.2f}, {found.high:.2f}]")
+    from plainspoken.report.numbers import fixed
+
+    value, low, high = (fixed(each, 2) for each in (found.value, found.low, found.high))
+    return value, f"[{low}, {high}]"
 
 
 def _size(value: float | None) -> str:
     return UNBOUNDED if value is None else f"{value:.3g}"
-
-
-def _typeset(figures: str) -> str:
-    """With the minus sign that the paths above the table have."""
-    return figures.replace("-", "−")

@@ -1,6 +1,8 @@
 """The settings that stand in a run folder, so that its name is all that a later command needs."""
 
 import difflib
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,17 @@ _SHOWN = 4
 
 
 def is_run_folder(root: Path) -> bool:
-    """Whether a run was begun there."""
-    return (Path(root) / CONFIG).is_file()
+    """Whether a run was begun there, as far as this user may look."""
+    return os.path.isfile(Path(root) / CONFIG)  # that of Path raises where a folder may not be read
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Those that lie in a folder, by name."""
-    return sorted(path for path in folder.glob("*") if is_run_folder(path))
+    """Those that lie in a folder, by name; none where it may not be read."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [folder / name for name in names if is_run_folder(folder / name)]
 
 
 def has_settings(root: Path) -> bool:
@@ -40,7 +46,8 @@ def stored_config(root: Path, overrides: Sequence[str] = (), **values: Any) -> C
 
 def _mend(root: Path) -> str:
     """The run folders that may have been meant, nearest first, and how one is made."""
-    made = "plainspoken run (it goes to runs/pocket)" if root.exists() else f"plainspoken run --out {root}"
+    there = os.path.exists(root)
+    made = "plainspoken run (it goes to runs/pocket)" if there else f"plainspoken run --out {shlex.quote(str(root))}"
     around = dict.fromkeys(run for folder in (RUNS, root.parent, root) for run in run_folders(folder))
     if not around:
         return f"make one with: {made}"
