@@ -73,10 +73,18 @@ class Paths:
         on_them = np.array(sorted({0}.union(*map(self.steps, chosen))))
         place = {path: i for i, path in enumerate(on_them.tolist())}
         parent = np.array([place.get(above, -1) for above in self.parent[on_them].tolist()])
-        numbers = (self.weight, self.extended, self.bias, self.size, self.by_kind, self.size_by_kind)
-        rounds = tuple(tuple(place[path] for path in kept if path in place) for kept in self.rounds)
-        nodes = tuple(self.nodes[i] for i in on_them)
-        return Paths(nodes, self.position, parent, *(each[on_them] for each in numbers), rounds)
+        return Paths(
+            tuple(self.nodes[i] for i in on_them),
+            self.position,
+            parent,
+            self.weight[on_them],
+            self.extended[on_them],
+            self.bias[on_them],
+            self.size[on_them],
+            self.by_kind[on_them],
+            self.size_by_kind[on_them],
+            tuple(tuple(place[path] for path in kept if path in place) for kept in self.rounds),
+        )
 
 
 def strongest_paths(
