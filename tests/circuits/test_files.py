@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from graphs_made import made_graphs, same
-from plainspoken.circuits.files import load_graph, save_graph
+from plainspoken.circuits.files import load_graph, remove_graph, save_graph
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.errors import StoreError
 from plainspoken.store.manifest import digest
@@ -49,6 +49,14 @@ def test_one_graph_is_two_files_and_a_second_takes_their_place(tmp_path: Path) -
             list(tmp_path.iterdir())
         ) == 2
         assert same(load_graph(tmp_path / "g.json"), small(weight))
+
+
+def test_a_graph_that_is_removed_leaves_neither_file_and_no_other_graph_loses_one(tmp_path: Path) -> None:
+    for name in ("graph.json", "graph-1.json"):
+        save_graph(small(), tmp_path / name)
+    remove_graph(tmp_path / "graph.json")
+    assert load_graph(tmp_path / "graph-1.json").nodes == small().nodes and len(list(tmp_path.iterdir())) == 2
+    remove_graph(tmp_path / "graph.json")  # which is not there
 
 
 def test_what_is_truncated_altered_mixed_or_missing_is_refused_by_name(tmp_path: Path) -> None:

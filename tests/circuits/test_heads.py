@@ -54,7 +54,8 @@ def number(told: str) -> float:
 
 def test_lines_tell_of_each_edge_heads_that_sum_to_it() -> None:
     frozen, roots, graph = made_graph("gpt2")
-    lines = edge_lines(frozen, graph, 0, 5, roots, heads=2)
+    found = edges_by_head(frozen, graph, 0, graph.incoming(0)[:5], roots)
+    lines = edge_lines(graph, found, heads=2)
     assert len(lines) == 5
     for edge, told in zip(graph.incoming(0)[:5], lines, strict=True):
         start, parts = told.rsplit(": ", 1)

@@ -173,6 +173,47 @@ def test_at_every_node_of_the_graph_all_adds_up_and_all_flows_on(family: str, wh
     assert graph.influence[0] == 1 and (graph.influence >= 0).all()
 
 
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_some_paths_alone_are_a_graph_in_which_all_others_are_errors_constants_and_rest(
+    family: str, whole: bool
+) -> None:
+    frozen = made_frozen(family)
+    target, root = logit(frozen)
+    paths = strongest_paths(frozen, target, root, TOKENS, rounds=3, width=20, keep=60)
+    chosen = paths.rounds[-1][3:9]
+    steps = sorted({0}.union(*map(paths.steps, chosen)))
+    some = paths.only(chosen)
+    assert [node.id for node in some.nodes] == [paths.nodes[i].id for i in steps]
+    assert [steps[i] for i in some.rounds[-1]] == list(chosen)
+    assert [[steps[i] for i in some.steps(path)] for path in some.rounds[-1]] == [[*paths.steps(p)] for p in chosen]
+    graph, every = merged(some, TOKENS, whole), merged(paths, TOKENS, whole)
+    flows: dict[tuple[str, str], float] = defaultdict(float)
+    for path in steps[1:]:
+        if paths.nodes[path].kind != "own_bias":
+            flows[paths.nodes[path].id, paths.nodes[paths.parent[path]].id] += float(paths.weight[path])
+    ends = zip(graph.source.tolist(), graph.target.tolist(), graph.weight.tolist(), strict=True)
+    edges = {(graph.nodes[s].id, graph.nodes[t].id): weight for s, t, weight in ends}
+    left = {name: weight for name, weight in edges.items() if name not in flows}
+    assert {name: edges[name] for name in flows} == pytest.approx(dict(flows), rel=1e-9)
+    assert all(graph.nodes[graph.number[source]].layer is None for source, _ in left) and bool(left) == whole
+    assert graph.nodes[0].value == every.nodes[0].value and graph.offset[0] == every.offset[0]
+    # What the root had by edges of the paths that were left out is now errors, constants or rest.
+    into = [sum(weight for (_, target), weight in edges.items() if target == root.id), float(graph.rest[0])]
+    assert sum(into) == pytest.approx(every.weight[every.target == 0].sum() + every.rest[0], rel=1e-9)
+    assert graph.explained[0] <= every.explained[0]
+
+
+def test_paths_that_were_not_found_are_refused() -> None:
+    frozen = made_frozen("gpt2")
+    paths = strongest_paths(frozen, *logit(frozen), TOKENS, rounds=1)
+    with pytest.raises(UsageError, match="choose of those"):
+        paths.only([len(paths)])
+    with pytest.raises(UsageError, match="choose of those"):
+        paths.only([-1])
+    assert len(paths.only([])) == 1
+
+
 def test_a_node_that_several_ways_reach_is_one_node_with_their_sum() -> None:
     """A latent that the root reads by itself and through heads of later layers carries all of these together."""
     frozen = made_frozen("gpt2", (0,))

@@ -221,14 +221,6 @@ def test_effects_are_written_as_the_library_measures_them(copy: Path) -> None:
     assert "<svg" in found.files["effects.html"].read_text()
 
 
-def test_effects_of_another_trace_do_not_stay_beside_a_graph(copy: Path, tmp_path: Path) -> None:
-    out = tmp_path / "kept"
-    assert "effects.json" in pipeline.trace(copy, PROMPT, effects=2, out=out).files
-    assert (out / "effects.html").is_file()
-    assert "effects.json" not in pipeline.trace(copy, PROMPT, out=out).files
-    assert not list(out.glob("effects.*"))
-
-
 def test_the_verb_tells_correlations_beside_their_control_or_why_there_are_none(copy: Path) -> None:
     few = call("trace", copy, "--prompt", PROMPT, "--effects", 2, "--paths", 0)
     assert few.exit_code == 0 and "too few latents for a correlation: 2" in told(few), few.output

@@ -52,9 +52,17 @@ def save_graph(graph: Graph, path: Path) -> None:
     with write_atomic(path) as file:
         # Within a JSON string, the escape of a stray surrogate is JSON's own.
         file.write((text + "\n").encode("utf-8", "backslashreplace"))
-    for old in path.parent.glob(f"{_literal(path.stem)}-{'[0-9a-f]' * 12}.safetensors"):
+    for old in _tensors_of(path):
         if old != tensors:
             old.unlink()
+
+
+def remove_graph(path: Path) -> None:
+    """Remove what `save_graph` wrote to this path, where it did: the JSON first, so that no graph is left by halves."""
+    path = Path(path)
+    path.unlink(missing_ok=True)
+    for tensors in _tensors_of(path):
+        tensors.unlink()
 
 
 def load_graph(path: Path) -> Graph:
@@ -169,6 +177,11 @@ def _node(told: Mapping[str, Any]) -> Node:
     if node.id != told["id"]:
         raise ValueError(f"node {told['id']} is {node.id} by its place")
     return node
+
+
+def _tensors_of(path: Path) -> list[Path]:
+    """The tensors' files, by their names, of all graphs that were written to this path."""
+    return list(path.parent.glob(f"{_literal(path.stem)}-{'[0-9a-f]' * 12}.safetensors"))
 
 
 def _literal(name: str) -> str:

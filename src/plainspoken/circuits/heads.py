@@ -74,15 +74,12 @@ HEADS_TOLD = 3
 """Heads that are named of an edge; the others are told as a sum."""
 
 
-def edge_lines(
-    frozen: Frozen, graph: Graph, node: int, count: int, roots: Root | None = None, heads: int = HEADS_TOLD
-) -> tuple[str, ...]:
-    """A line for each of the strongest edges into a node: its weight, the heads that it comes by, and what by none."""
-    found = edges_by_head(frozen, graph, node, graph.incoming(node)[:count], roots)
+def edge_lines(graph: Graph, found: EdgesByHead, heads: int = HEADS_TOLD) -> tuple[str, ...]:
+    """A line for each of these edges of the graph: its weight, the heads that it comes by, and what by none."""
     lines = []
     for place, edge in enumerate(found.edges.tolist()):
-        source = replace(graph.nodes[graph.source[edge]], text=None)
-        names = (node_words(each, graph.tokens) for each in (source, replace(graph.nodes[node], text=None)))
+        ends = (replace(graph.nodes[i], text=None) for i in (graph.source[edge], graph.target[edge]))
+        names = (node_words(each, graph.tokens) for each in ends)
         top = found.top(edge, heads)
         parts = [f"head {each.layer}/{each.head} {signed(each.value)}" for each in top]
         other = float(found.heads[:, :, place].sum()) - sum(each.value for each in top)

@@ -63,6 +63,29 @@ class Paths:
             found.append(int(self.parent[found[-1]]))
         return tuple(reversed(found))
 
+    def only(self, chosen: Sequence[int]) -> "Paths":
+        """The tree of these paths alone, in the order in which they were found: what else was found counts as not kept.
+
+        Raises UsageError for a path that is not there.
+        """
+        if not all(0 <= path < len(self) for path in chosen):
+            raise UsageError(f"paths {list(chosen)} are not all among the {len(self)} that were found: choose of those")
+        on_them = np.array(sorted({0}.union(*map(self.steps, chosen))))
+        place = {path: i for i, path in enumerate(on_them.tolist())}
+        parent = np.array([place.get(above, -1) for above in self.parent[on_them].tolist()])
+        return Paths(
+            tuple(self.nodes[i] for i in on_them),
+            self.position,
+            parent,
+            self.weight[on_them],
+            self.extended[on_them],
+            self.bias[on_them],
+            self.size[on_them],
+            self.by_kind[on_them],
+            self.size_by_kind[on_them],
+            tuple(tuple(place[path] for path in kept if path in place) for kept in self.rounds),
+        )
+
 
 def strongest_paths(
     frozen: Frozen,

@@ -26,7 +26,9 @@ _Group = Annotated[
 _ByHead = Annotated[
     int,
     typer.Option(
-        min=0, help="Of so many strongest edges into each target and each latent on its paths: the heads they come by."
+        min=0,
+        help="Of so many strongest edges into each target and each latent on its paths: the heads they come by; all of "
+        "them in by_head.json.",
     ),
 ]
 _Effects = Annotated[
@@ -47,7 +49,11 @@ _Target = Annotated[
 ]
 _Heads = Annotated[
     bool,
-    typer.Option("--heads", help="Print paths with the attention heads that they pass, found by a greedy search."),
+    typer.Option(
+        "--heads",
+        help="Print paths with the attention heads that they pass, found by a greedy search, and write the graph that "
+        "they merge to: paths-0.json and on, one a target.",
+    ),
 ]
 _Silent = Annotated[bool, typer.Option("--silent", help="Explain a latent where it does not fire: what holds it down.")]
 _Paths = Annotated[int, typer.Option(min=0, help="Paths to print, strongest first.")]

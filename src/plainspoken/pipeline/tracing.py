@@ -1,6 +1,7 @@
 """Trace: from a latent or a logit at a prompt back to the words, as a graph, its strongest paths and a drawing."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from plainspoken.circuits.asking import Asked, root_asked
 from plainspoken.circuits.attribution import Root, attribution_graph
 from plainspoken.circuits.effects import Effects, effects
 from plainspoken.circuits.effects_told import record
-from plainspoken.circuits.files import save_graph
+from plainspoken.circuits.files import remove_graph, save_graph
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Graph
-from plainspoken.circuits.heads import edge_lines
+from plainspoken.circuits.heads import EdgesByHead, edge_lines, edges_by_head
+from plainspoken.circuits.heads_file import save_edges_by_head
 from plainspoken.circuits.lines import line, path_lines, sentences_of, strongest_paths
+from plainspoken.circuits.merge import merged
 from plainspoken.circuits.parting import Parting, overlap, parting
 from plainspoken.circuits.paths import strongest_paths as greedy_paths
 from plainspoken.circuits.supernodes import by_latent, collapsed, grouped
@@ -29,8 +32,9 @@ from plainspoken.store import write_json
 from plainspoken.store.atomic import storage_error
 
 MOST_PARTINGS = 50
-OPTIONAL = ("true.json", "parting.json", "effects.json", "effects.html", "grouped.html")
-"""Files of a trace that it has only where they were asked for."""
+OPTIONAL = ("parting.json", "effects.json", "effects.html", "grouped.html", "by_head.json")
+"""Files of a trace that it has only where they were asked for; of graphs there are `_GRAPHS` and their tensors."""
+_GRAPHS = re.compile(r"true\.json|paths-\d+\.json")
 HEAD_ROUNDS = 4
 """Steps of a path with its heads, at most."""
 
@@ -48,7 +52,10 @@ class TraceSettings:
     simulated: bool = False
     """Trace with what the sentences say in the place of the true activations, and tell where the two part."""
     heads: bool = False
-    """Show the heads that paths pass, as a greedy search finds them, in the place of the graph's strongest paths."""
+    """Show the heads that paths pass, as a greedy search finds them, in the place of the graph's strongest paths.
+
+    The graph that these paths merge to is kept too, one for each root: its weights are in units of that root.
+    """
     silent: bool = False
     """A latent may be explained where it does not fire: what holds it down."""
     effects: int = 0
@@ -102,16 +109,23 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     show = _with_heads if settings.heads else _through_heads
     shown = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
     paths = {name: each.lines for name, each in shown.items()}
-    by_head = {name: _by_head(found, each.nodes, settings.by_head) for name, each in shown.items() if settings.by_head}
+    by_head = _by_head(found, shown.values(), settings.by_head)
     folder = out or workplace.path("trace") / _folder_name(text, target, settings)
     measured = _effects(workplace, circuits, found, settings.effects)
+    merges = {f"paths-{i}.json": each.graph for i, each in enumerate(shown.values()) if each.graph is not None}
+    graphs = {name: _grouped(each, settings) for name, each in merges.items()}
+    graphs |= {"true.json": true.graph} if settings.simulated else {}
     overlaps = {"overlap": common, "overlap_shuffled": control}
     try:
-        files = _written(folder, found, parts, overlaps, true.graph if settings.simulated else None, measured)
+        files = _written(folder, found, graphs, parts, overlaps, measured)
+        if settings.by_head:
+            files["by_head.json"] = folder / "by_head.json"
+            save_edges_by_head(graph, by_head.values(), files["by_head.json"])
     except OSError as error:
         raise storage_error(error, folder) from error
+    told = {name: _told_by_head(graph, each.nodes, by_head) for name, each in shown.items() if settings.by_head}
     return Traced(
-        graph, prompt, paths, by_head, circuits.without_coder(), parts, common, control, measured, files,
+        graph, prompt, paths, told, circuits.without_coder(), parts, common, control, measured, files,
         settings.group, _probabilities(found), {name: each.sentences for name, each in shown.items()},
     )  # fmt: skip
 
@@ -156,17 +170,25 @@ def _traced(question: _Question, *, shuffled: bool = False) -> _Found:
     about = circuits.about(
         prompt=question.text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes)
     )
-    graph = grouped(graph, by_latent(graph)) if settings.group else graph
-    return _Found(frozen, root, replace(graph, about=about).with_nodes(circuits.tell))
+    graph = replace(_grouped(graph, settings), about=about).with_nodes(circuits.tell)
+    return _Found(frozen, root, graph)
+
+
+def _grouped(graph: Graph, settings: TraceSettings) -> Graph:
+    return grouped(graph, by_latent(graph)) if settings.group else graph
 
 
 @dataclass(frozen=True)
 class _Paths:
-    """Lines to show, and the graph's nodes on them that anything enters, the root first."""
+    """Lines to show, and the graph's nodes on them that anything enters, the root first.
+
+    `graph`: what the lines merge to; None where they are paths of the graph that is kept anyway.
+    """
 
     lines: Sequence[str]
     sentences: Mapping[str, str]
     nodes: Sequence[int]
+    graph: Graph | None = None
 
 
 def _through_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> _Paths:
@@ -189,7 +211,10 @@ def _with_heads(circuits: RunCircuits, found: _Found, root: int, most: int) -> _
     lines = [line(float(paths.weight[path]), nodes, tokens) for path, nodes in steps.items()]
     on_them = [each for nodes in steps.values() for each in nodes]
     known = [found.graph.number[each.id] for each in on_them if each.id in found.graph.number]
-    return _Paths(lines, sentences_of(on_them), _entered(found.graph, [root, *known]))
+    # The errors and constants that these paths leave out are nodes too, and what else they do is a number at each node.
+    graph = merged(paths.only(kept), tokens, whole=True).with_nodes(circuits.tell)
+    graph = replace(graph, about=found.graph.about | {"roots": 1})
+    return _Paths(lines, sentences_of(on_them), _entered(found.graph, [root, *known]), graph)
 
 
 def _entered(graph: Graph, nodes: Sequence[int]) -> list[int]:
@@ -198,8 +223,15 @@ def _entered(graph: Graph, nodes: Sequence[int]) -> list[int]:
     return [node for node in dict.fromkeys(nodes) if node in entered]
 
 
-def _by_head(found: _Found, nodes: Sequence[int], count: int) -> tuple[str, ...]:
-    return tuple(each for node in nodes for each in edge_lines(found.frozen, found.graph, node, count, found.root))
+def _by_head(found: _Found, shown: Iterable[_Paths], count: int) -> dict[int, EdgesByHead]:
+    """The strongest edges into each node that is shown, each node once: several roots may have paths through it."""
+    nodes = dict.fromkeys(node for each in shown for node in each.nodes) if count else ()
+    edges = {node: found.graph.incoming(node)[:count] for node in nodes}
+    return {node: edges_by_head(found.frozen, found.graph, node, some, found.root) for node, some in edges.items()}
+
+
+def _told_by_head(graph: Graph, nodes: Sequence[int], by_head: Mapping[int, EdgesByHead]) -> tuple[str, ...]:
+    return tuple(line for node in nodes for line in edge_lines(graph, by_head[node]))
 
 
 def _effects(workplace: Workplace, circuits: RunCircuits, found: _Found, n: int) -> Effects | None:
@@ -216,21 +248,27 @@ def _effects(workplace: Workplace, circuits: RunCircuits, found: _Found, n: int)
 def _written(
     folder: Path,
     found: _Found,
+    graphs: Mapping[str, Graph],
     parts: Sequence[Parting],
     overlaps: Mapping[str, float | None],
-    true: Graph | None,
     measured: Effects | None,
 ) -> dict[str, Path]:
+    """`graphs`: those beside the one that was traced, by the names of their files."""
     graph = found.graph
     folder.mkdir(parents=True, exist_ok=True)
     for name in OPTIONAL:  # of another trace that was written here
         (folder / name).unlink(missing_ok=True)
+    for path in list(folder.iterdir()):
+        if _GRAPHS.fullmatch(path.name):
+            remove_graph(path)
     files = {name: folder / name for name in ("graph.json", "viewer.json", "circuit.html")}
     save_graph(graph, files["graph.json"])
     save_viewer_graph(graph, files["viewer.json"], slug=folder.name, probability=_probabilities(found))
-    if true is not None:
-        files["true.json"], files["parting.json"] = folder / "true.json", folder / "parting.json"
-        save_graph(true, files["true.json"])
+    for name, each in graphs.items():
+        files[name] = folder / name
+        save_graph(each, files[name])
+    if "true.json" in graphs:
+        files["parting.json"] = folder / "parting.json"
         write_json(files["parting.json"], {**overlaps, "latents": [_told(p) for p in parts]})
     if measured is not None:
         files["effects.json"], files["effects.html"] = folder / "effects.json", folder / "effects.html"
