@@ -2,7 +2,8 @@
 
 .venv/bin/python scripts/readme_circuits.py runs/all
 
-Wants `replace RUN` and one `trace RUN ... --effects N` done before, and takes the newest of each. Prints the block, and
+Wants a run gone through to its report, `replace RUN` and one `trace RUN ... --effects N` done before, and takes the
+newest of each. Prints the block, and
 puts it between the README's marks (<!-- circuits -->).
 """
 
@@ -23,7 +24,10 @@ MEASURED = {
 def read(folder: Path, name: str) -> dict[str, Any]:
     """The newest file of that name below a folder."""
     found = max(folder.rglob(name), key=lambda path: path.stat().st_mtime, default=None)
-    assert found is not None, f"{folder} has no {name}"
+    if found is None:
+        sys.exit(
+            f"{folder} has no {name}: go through the run, then ask for `replace RUN` and `trace RUN ... --effects N`"
+        )
     return json.loads(found.read_text())
 
 
@@ -70,7 +74,7 @@ def effects(run: Path) -> str:
 
 def spoken(run: Path) -> str:
     """All FFNs in words at once: what that recovers, beside its control."""
-    records = json.loads((run / "evaluate" / "results.json").read_text())["conditions"]
+    records = read(run / "evaluate", "results.json")["conditions"]
     whole = {r["condition"]: r for r in records if r["site"] == "all" and r["fraction"] in (1.0, None)}
     said, shuffled = (interval(whole[name], "recovered") for name in ("rewritten", "shuffled"))
     return (

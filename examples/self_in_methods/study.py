@@ -46,7 +46,8 @@ def table(record: dict[str, Any]) -> str:
         f"{_shown(top_level, 'change_random')} | {_shown(apart, 'change_random')} |",
         f"| the first change less the second | {_shown(methods, 'over_random')} | {_shown(top_level, 'over_random')} | "
         f"{_shown(apart, 'over_random')} |",
-        f"| the largest fall in any draw | {min(methods['draws']):+.2f} | {min(top_level['draws']):+.2f} | |",
+        f"| the furthest that any draw goes | {max(methods['draws'], key=abs):+.2f} | "
+        f"{max(top_level['draws'], key=abs):+.2f} | |",
         "",
         f"The {k} strongest of {record['finding']['firing_latents']:,} latents that fire on "
         f"{record['finding']['prompts']} other prompts:",

@@ -15,6 +15,7 @@ from plainspoken.store import write_json
         ("run", "run", "plainspoken run {}"),
         ("run", "compare-coders", "plainspoken compare-coders {}"),
         ("absent", "run", "the same command"),
+        ("run", "connections", "the same command"),
     ],
 )
 def test_an_interruption_names_the_command_that_goes_on(

@@ -136,7 +136,11 @@ def test_few_prompts_are_warned_of_and_many_are_not(both: Path, tmp_path: Path) 
     warnings: list[str] = []
     for count in (10, FEW):
         file = written(tmp_path / "p.jsonl", lines(None, count))
-        pipeline.behaviour(both, file, top=1, draws=1, curves=1, progress=pipeline.Progress(warn=warnings.append))
+        progress = pipeline.Progress(warn=warnings.append)
+        made = pipeline.behaviour(both, file, top=1, draws=1, curves=1, progress=progress)
+        record = json.loads(made.files["behaviour.json"].read_text())
+        page = made.files["behaviour.html"].read_text()
+        assert record["warning"] == (warnings[0] if count == 10 else None) and ("too narrow" in page) == (count == 10)
     assert len(warnings) == 1 and "10 prompts, so that all figures are of 5" in warnings[0]
 
 

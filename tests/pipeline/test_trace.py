@@ -180,6 +180,7 @@ def test_lines_break_at_words_behind_an_indent_and_never_in_a_token() -> None:
         (["--prompt", PROMPT, "--target", 'logit:"notoneatall"'], "nearest"),
         (["--prompt", PROMPT, "--target", "latent:1/0"], "layers with one: 0"),
         (["--prompt", PROMPT, "--target", "latent:0/99"], "nearest: latent:0/11"),
+        (["--prompt", PROMPT, "--target", "latent:0/3@0", "--silent"], "BOS before the text"),
         (["--prompt", PROMPT, "--target", "logits@99"], "the last is @"),
         (["--prompt", f"{PROMPT}<|endoftext|>"], "special token"),
         (["--prompt", PROMPT, "--simulated", "--effects", "3"], "ask for one of the two"),

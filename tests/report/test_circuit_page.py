@@ -220,6 +220,12 @@ def test_the_title_says_what_is_explained_in_words() -> None:
     assert title(Node("latent", 0, 1, 354)) == r"L0/354 at '(\n' @1"
 
 
+def test_the_title_says_when_activations_are_what_the_sentences_say() -> None:
+    for simulated in (False, True):
+        page = render_circuit(replace(grown(3, 20, 60), about={"settings": {"simulated": simulated}}))
+        assert (", as the sentences have it</title>" in page) == simulated
+
+
 def test_paths_name_latents_whose_sentences_stand_once_beneath() -> None:
     page = render_circuit(grown(3, 20, 60, "a word"))
     paths, beneath = page.split('<ol class="paths">')[1].split("</ol>")

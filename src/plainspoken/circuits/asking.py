@@ -104,6 +104,11 @@ def _latent_root(frozen: Frozen, asked: Asked, position: int, silent: bool) -> R
             f"layer {asked.layer} has latents 0 to {at.coder.spec.latents - 1}, and no {asked.latent}; nearest: "
             f"latent:{asked.layer}/{at.coder.spec.latents - 1}"
         )
+    if not bool(frozen.text[position]):
+        raise UsageError(
+            f"@{position} is the BOS before the text, where no coder is read, and latents have no value there: name "
+            "a place from @1 on"
+        )
     place, latent = (torch.tensor([n], device=frozen.tokens.device) for n in (position, asked.latent))
     targets = latent_targets(frozen, asked.layer, place, latent)
     mine = at.latents.latent == asked.latent

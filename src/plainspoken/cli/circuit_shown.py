@@ -32,7 +32,7 @@ def show_traced(found: "Traced") -> None:
     sentences: dict[str, str] = {}
     for i in roots[:_ROOTS_SHOWN]:
         name = graph.nodes[i].id
-        _hung(_root_told(graph, i, likely.get(name)), indent=2, style="bold")
+        _hung(_root_told(graph, i, likely.get(name), found.overlap is not None), indent=2, style="bold")
         sentences |= found.sentences[name]
         for line in (*found.paths[name], *found.by_head.get(name, ())):
             _hung(f"  {line}")
@@ -49,7 +49,7 @@ def show_traced(found: "Traced") -> None:
         _show_parts(found.overlap, found)
 
 
-def _root_told(graph: "Graph", i: int, probability: float | None) -> str:
+def _root_told(graph: "Graph", i: int, probability: float | None, simulated: bool) -> str:
     """What is explained, its value, and how much of it the graph has."""
     from plainspoken.circuits.lines import signed
 
@@ -61,7 +61,8 @@ def _root_told(graph: "Graph", i: int, probability: float | None) -> str:
         else "nothing enters it"
     )
     return (
-        f"{_named(node, graph.tokens)}{likely} = {signed(node.value or 0.0)}: {share}; "
+        f"{_named(node, graph.tokens)}{likely} = {signed(node.value or 0.0)}: "
+        f"{'with what the sentences say of latents, ' if simulated else ''}{share}; "
         f"own bias {signed(float(graph.offset[i]))}; pruned away {signed(float(graph.rest[i]))}"
     )
 

@@ -28,6 +28,10 @@ def stop_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, _terminate)
 
 
+_ASKED = ("trace", "intervene", "connections", "behaviour")
+"""Verbs that are asked something of a run: its folder alone would be another question."""
+
+
 @contextmanager
 def reporting_errors(out: Path | None, verb: str = "run") -> Iterator[None]:
     """Errors of ours become a message and an exit code; Ctrl-C and SIGTERM say how to go on, and with what verb."""
@@ -38,6 +42,6 @@ def reporting_errors(out: Path | None, verb: str = "run") -> Iterator[None]:
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         known = out is not None and is_run_folder(out)
-        again = f"plainspoken {verb} {shlex.quote(str(out))}" if known else "the same command"
+        again = f"plainspoken {verb} {shlex.quote(str(out))}" if known and verb not in _ASKED else "the same command"
         show_error(f"interrupted; what is done is kept. Go on with: {again}")
         raise typer.Exit(128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)) from error

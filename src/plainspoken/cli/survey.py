@@ -87,7 +87,7 @@ def survey(
         with progress_on_terminal(quiet) as progress:  # no bars where people type
             opened = opened_survey(runs, site or [], out, settings, device=device, progress=progress)
             found = stack.enter_context(opened)
-        finished = _asked(found) if answers is None else _read(found, answers)
+        finished = _asked(found) if answers is None else _read(found, answers, quiet)
         result = found.finish() if finished else None
     plan = found.plan
     if result is None:
@@ -132,14 +132,15 @@ def _line(question: str) -> str | None:
     return said.strip() if said else None
 
 
-def _read(found: "Survey", name: str) -> bool:
+def _read(found: "Survey", name: str, quiet: bool) -> bool:
     """Take answers from a file; whether all are judged now."""
     with _opened(name) as lines:
         shown = -1
         remaining = found.remaining
         if remaining:
             shown = remaining[0]
-            _show(found.exhibit(shown), len(found.plan.items))
+            if not quiet:
+                _show(found.exhibit(shown), len(found.plan.items))
         for number, line in enumerate(lines, 1):
             if not (words := line.split(maxsplit=3)):
                 continue
@@ -152,7 +153,8 @@ def _read(found: "Survey", name: str) -> bool:
             remaining = found.remaining
             if remaining and remaining[0] != shown:
                 shown = remaining[0]
-                _show(found.exhibit(shown), len(found.plan.items))
+                if not quiet:
+                    _show(found.exhibit(shown), len(found.plan.items))
     return not found.remaining
 
 

@@ -78,14 +78,17 @@ def behave(
     made = behaviours(circuits.lm, file, lambda text: circuits.prompt(text, typed=False).tokens)
     order = np.random.default_rng([settings.seed, 0xBE]).permutation(len(lines))
     finding, telling = (sorted(half.tolist()) for half in np.array_split(order, 2))
+    few = None
     if len(lines) < FEW:
-        workplace.progress.warn(
-            f"{file.path} has {counted(len(lines), 'prompt')}, so that all figures are of {len(telling)} of them, and "
-            f"intervals over so few are too narrow: give at least {FEW}, better two hundred"
+        few = (
+            f"{file.path.name} has {counted(len(lines), 'prompt')}, so that all figures are of {len(telling)} of them, "
+            f"and intervals over so few are too narrow: give at least {FEW}, better two hundred"
         )
+        workplace.progress.warn(few)
     record = {
         "format": FORMAT,
         "version": VERSION,
+        "warning": few and few.encode("utf-8", "backslashreplace").decode(),
         "about": circuits.about(
             prompts=file.path.name.encode("utf-8", "backslashreplace").decode(),
             prompts_sha256=file.sha256,

@@ -178,6 +178,8 @@ def _two_coders(
 ) -> tuple[Fired, Fired]:
     if not 1 <= len(runs) <= 2 or len(sites) > 2:
         raise UsageError("a survey is of two coders: name two runs, or one run and two of its sites")
+    for root in runs:
+        stored_config(root)  # what is no run is told as such
     roots = runs if len(runs) == 2 else [runs[0], runs[0]]
     # One site is meant for both runs; of one run there must be two.
     wanted: list[str | None] = list(sites) if len(sites) == 2 else [*sites, *sites] or [None, None]

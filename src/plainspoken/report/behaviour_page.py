@@ -33,8 +33,9 @@ def render_behaviour(record: Mapping[str, Any]) -> str:
         filters={"drawn": Markup},  # by matplotlib, which escapes every text it writes
         title=f"A behaviour: {asked(record)}",
         examples=[[f"{name}: {quoted(text)}" for name, text in pair.items()] for pair in record["examples"]],
-        prompts=counted(ablation["prompts"], "prompt"),
-        finding=counted(record["finding"]["prompts"], "other", "others"),
+        prompts=counted(ablation["prompts"], "other prompt"),
+        finding=counted(record["finding"]["prompts"], "prompt"),
+        warning=record["warning"],
         latents=counted(ablation["latents"], "latent"),
         firing=counted(record["finding"]["firing_latents"], "latent"),
         draws=counted(len(ablation["draws"]), "draw"),

@@ -31,6 +31,7 @@ from plainspoken.store import write_text
 
 DRAWN = 100
 """Edges that are drawn before more are asked for."""
+_SIMULATED = ", as the sentences have it"
 _GROUPED = ", what stands at several tokens as one node"
 _LEVEL = re.compile(r"^Fires\s+(?:at\s+)?\d\s+on\s+(?:the token (?=“))?")
 """What the controlled English puts in front of every sentence, so that a box's few letters would tell nothing else."""
@@ -85,14 +86,15 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
     `parts`: where the circuits of true and of simulated activations part, told in a table. `title`: by default what is
     explained.
     """
-    graph = _widened(graph)
+    graph, simulated = _widened(graph), bool(graph.about.get("settings", {}).get("simulated"))
     tokens = [_shown(token) for token in graph.tokens]
     placed, order, level = layout(graph, tokens), *_strongest(graph)
     paths, on_them = _paths(graph)
     return rendered(
         "circuit.html",
         script="circuit.js",
-        title=title or f"What leads to {_roots(graph)}{_GROUPED if _has_groups(graph) else ''}",
+        title=title
+        or f"What leads to {_roots(graph)}{_SIMULATED if simulated else ''}{_GROUPED if _has_groups(graph) else ''}",
         tokens=tokens,
         layout=placed,
         height=HEIGHT,
