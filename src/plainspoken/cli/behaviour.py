@@ -15,7 +15,6 @@ from plainspoken.cli.layout import Cell, Row
 from plainspoken.cli.show import OUT, UNBOUNDED, progress_on_terminal, show_error, show_rows
 from plainspoken.cli.which import run_folder
 from plainspoken.language.counted import counted
-from plainspoken.report.numbers import fixed, percent
 
 _Prompts = Annotated[
     Path | None,
@@ -92,6 +91,8 @@ def behaviour(
 
 def _show_ablation(record: Mapping[str, Any]) -> None:
     """The difference, and its change without the circuit's latents and without random ones."""
+    from plainspoken.report.numbers import fixed
+
     ablation, contrast, finding = record["ablation"], record["contrast"], record["finding"]
     OUT.print(
         f"Logit difference, mean over {counted(ablation['prompts'], 'prompt')}; the "
@@ -118,6 +119,7 @@ def _show_ablation(record: Mapping[str, Any]) -> None:
 
 def _show_latents(record: Mapping[str, Any]) -> None:
     from plainspoken.circuits.lines import quoted
+    from plainspoken.report.numbers import fixed
 
     OUT.print("\nThe latents, with their mean contribution in the frozen model, in words:", highlight=False)
     for each in record["latents"]:
@@ -139,6 +141,8 @@ def _show_kept(curve: Mapping[str, Any]) -> None:
 
 def _cell(record: Mapping[str, Any], name: str) -> Cell:
     """A figure over its interval."""
+    from plainspoken.report.numbers import fixed
+
     value, low, high = (record[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None:
         return "undefined", ""
@@ -147,6 +151,8 @@ def _cell(record: Mapping[str, Any], name: str) -> Cell:
 
 
 def _share(point: Mapping[str, Any] | None) -> Cell:
+    from plainspoken.report.numbers import fixed, percent
+
     if point is None:
         return "", ""
     value, low, high = (point[f"recovered{end}"] for end in ("", "_low", "_high"))
