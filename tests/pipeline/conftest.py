@@ -63,6 +63,16 @@ def both_layers(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def two_coders(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a coder in each of the two layers and nothing beyond; not to be changed."""
+    from plainspoken.pipeline import run
+
+    folder = tmp_path_factory.mktemp("coders") / "run"
+    run(replace(tiny, site="gpt_neox.layers.*.mlp"), folder, target="train")
+    return folder
+
+
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished run, to be changed at will."""

@@ -1,7 +1,7 @@
 """A behaviour of a run: found on one half of its prompts, measured on the other, by hand the same."""
 
 import json
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from typer.testing import CliRunner, Result
 from plainspoken import pipeline
 from plainspoken.circuits.prompt_pairs import answer
 from plainspoken.cli.app import app
-from plainspoken.config import Config
 from plainspoken.errors import StoreError, UsageError
 from plainspoken.lm.hooks import splice
 from plainspoken.pipeline.behaving import FEW
@@ -27,11 +26,9 @@ COUNT, TOP = 10, 3
 
 
 @pytest.fixture(scope="module")
-def both(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a coder in each of the two layers; it is not explained."""
-    folder = tmp_path_factory.mktemp("behaviour") / "run"
-    pipeline.run(replace(tiny, site="gpt_neox.layers.*.mlp"), folder, target="train")
-    return folder
+def both(two_coders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the run with two coders, to which behaviours are written; it is not explained."""
+    return Path(shutil.copytree(two_coders, tmp_path_factory.mktemp("behaviour") / "run"))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from plainspoken.cli.app import app
 from plainspoken.cli.connections import _show_norms
 from plainspoken.cli.show import OUT
 from plainspoken.coders import read_extra
-from plainspoken.config import Config
 from plainspoken.errors import ModelError
 from plainspoken.lm.anatomy import anatomy
 from plainspoken.pipeline.chain import STAGES
@@ -35,11 +34,9 @@ SITE = "gpt_neox.layers.0.mlp"
 
 
 @pytest.fixture(scope="module")
-def both(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a coder in each of the two layers, to which connections are written; it is not explained."""
-    folder = tmp_path_factory.mktemp("connections") / "run"
-    pipeline.run(replace(tiny, site="gpt_neox.layers.*.mlp"), folder, target="train")
-    return folder
+def both(two_coders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the run with two coders, to which connections are written; it is not explained."""
+    return Path(shutil.copytree(two_coders, tmp_path_factory.mktemp("connections") / "run"))
 
 
 @pytest.fixture(scope="module")
