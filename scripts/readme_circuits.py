@@ -60,14 +60,19 @@ def effects(run: Path) -> str:
     n, matched = len(found["control"]), found["matched"]
     said += f"one, and what happens ({n} others as control, {matched} of them in the same layers at the same tokens, "
     said += "the rest as near as there are):"
-    lines = [said, "", "| measured in | r, edge into the target | r, all paths | mean change | of the control |"]
-    lines.append("|---|---|---|---|---|")
+    lines = [
+        said,
+        "",
+        "| measured in | r, edge into the target | r, all paths | mean change | of the control | of its matched |",
+    ]
+    lines.append("|---|---|---|---|---|---|")
     for record in found["compared"]:
         r = (
             f"{record[by]['value']:.2f} [{record[by]['low']:.2f}, {record[by]['high']:.2f}]"
             for by in ("direct", "total")
         )
-        sizes = (f"{record[name]:.3f}" for name in ("size", "control"))
+        there = [abs(change) for each in found["control"][:matched] for change in each[record["measured"]]]
+        sizes = (f"{each:.3f}" for each in (record["size"], record["control"], sum(there) / len(there)))
         lines.append(f"| {' | '.join((MEASURED[record['measured']], *r, *sizes))} |")
     return "\n".join(lines)
 

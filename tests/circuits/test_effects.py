@@ -122,7 +122,7 @@ def test_where_no_other_fires_at_a_token_the_control_stands_at_the_nearest_and_t
     nodes = tuple(whole.nodes[i] for i in kept)
     graph = replace(whole, nodes=nodes, source=none, target=none, weight=np.zeros(0), **numbers)
     found = effects(frozen, root, graph, len(taken))
-    assert found.matched == 1 and whole.nodes[spare].id in {node.id for node in found.control.latents}
+    assert found.matched == 1 and found.control.latents[0].id == whole.nodes[spare].id, "those in the very places first"
     near = [node for node in found.control.latents if node.position != 8]
     assert {node.layer for node in near} == {0}
     there = [p for p in frozen.layers[0].latents.position.tolist() if p != 8]

@@ -4,8 +4,8 @@ A graph predicts two things of a latent: its direct effect on a root is its edge
 (`circuits/totals.py`). Each latent is then ablated at its token, and the root's change is measured three ways, each of
 which lets more of the model answer: in the replaced model (patterns, norm factors and errors held, later latents
 firing anew), in the model with its attention patterns held, and in the model as it is. Random latents that are not in
-the graph and fire in the same layers, at the same tokens, are the control. (Ameisen et al. 2025,
-"Circuit Tracing", validate their graphs so.)
+the graph are the control, of the same layers and tokens as far as any fire there. (Ameisen et al. 2025, "Circuit
+Tracing", validate their graphs so.)
 """
 
 from collections import Counter
