@@ -79,6 +79,7 @@ def test_slow_tests_alone_go_without_and_only_where_that_is_asked_for(
         "no:cacheprovider",
         "-c",
         str(ROOT / "pyproject.toml"),
+        f"--confcutdir={tmp_path}",  # a conftest.py that anyone left above it is none of ours
         "-p",
         "conftest",
         *words,
