@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from llm.server import VOCABULARY, Server, serve
+from llm.server import VOCABULARY, Server, drawn, serve
 from plainspoken.config import LlmServiceConfig
 from plainspoken.corpus.pieces import _ALPHABET
 from plainspoken.llm.open import Llm, open_llm
@@ -70,7 +70,7 @@ def spelled_brain(ids: tuple[int, ...]) -> np.ndarray:
     """Next-byte log-probabilities: even, but that after a blank the letter is expected that the sentence names."""
     text = bytes(ids).decode()
     odds = np.full(VOCABULARY, 1.0)
-    odds += np.random.default_rng([*ids]).random(VOCABULARY) * 1e-2  # a probe wants no two prompts alike
+    odds += drawn(ids).random(VOCABULARY) * 1e-2  # a probe wants no two prompts alike
     told = re.search(r"fires at (\w)\n\n", text)
     if told and text.endswith(" "):
         odds[ord(told[1])] = 9 * VOCABULARY

@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from explain_scene import says
-from llm.server import Server
+from llm.server import Server, drawn
 from plainspoken.config import Config, LimitsConfig
 
 SAID = "On the ends of words, and on nothing else at all"
@@ -15,7 +15,7 @@ SAID = "On the ends of words, and on nothing else at all"
 
 def odds(ids: tuple[int, ...]) -> np.ndarray:
     """Log-probabilities of the tests' tokenizer, made of the whole prompt."""
-    logits = np.random.default_rng([*ids, len(ids)]).normal(size=320)
+    logits = drawn(ids).normal(size=320)
     return logits - np.log(np.exp(logits).sum())
 
 

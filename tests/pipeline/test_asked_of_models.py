@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from llm.server import Server, Trouble, serve
+from llm.server import Server, Trouble, drawn, serve
 from plainspoken.cli.app import app
 from plainspoken.config import Config, LimitsConfig
 from plainspoken.errors import ConfigError
@@ -27,7 +27,7 @@ VOCABULARY = 320
 
 def odds(ids: tuple[int, ...]) -> np.ndarray:
     """Log-probabilities of the tests' tokenizer, made of the whole prompt."""
-    logits = np.random.default_rng([*ids, len(ids)]).normal(size=VOCABULARY)
+    logits = drawn(ids).normal(size=VOCABULARY)
     return logits - np.log(np.exp(logits).sum())
 
 

@@ -15,7 +15,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from explain_scene import TEMPLATE, says
-from llm.server import Server, Trouble, serve
+from llm.server import Server, Trouble, drawn, serve
 from plainspoken.config import Config, LimitsConfig
 from plainspoken.errors import LlmError
 from plainspoken.llm.tokens import LlmTokens
@@ -96,7 +96,7 @@ def brain_of(tokenizer: Path) -> Callable[[tuple[int, ...]], np.ndarray]:
     digits = list(tokens.digits(tokens.encode("a")))
 
     def brain(ids: tuple[int, ...]) -> np.ndarray:
-        odds = np.random.default_rng([*ids]).normal(size=320)
+        odds = drawn(ids).normal(size=320)
         odds[digits] += -40 if sum(ids) % 9 == 0 and len(ids) > 60 else 20
         return odds - np.log(np.exp(odds).sum())
 

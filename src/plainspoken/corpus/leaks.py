@@ -22,7 +22,7 @@ from plainspoken.errors import CorpusError, CorpusWarning
 from plainspoken.types import PARTS, Part
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 else:  # transformers takes half a second to import: only those who load a model wait for it
     PreTrainedTokenizerBase = object
 

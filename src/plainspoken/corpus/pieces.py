@@ -20,7 +20,7 @@ from plainspoken.errors import ModelError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerBase
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 else:  # transformers takes half a second to import: only those who load a model wait for it
     PreTrainedTokenizerBase = object
 

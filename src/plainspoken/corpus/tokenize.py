@@ -10,7 +10,7 @@ from jaxtyping import Int32
 from plainspoken.corpus.pieces import backend_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 else:  # transformers takes half a second to import: only those who load a model wait for it
     PreTrainedTokenizerBase = object
 

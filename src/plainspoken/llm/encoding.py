@@ -18,7 +18,7 @@ from plainspoken.corpus.pieces import Pieces, backend_of
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-    from transformers import PreTrainedTokenizerBase
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 else:  # transformers takes half a second to import: only those who load a tokenizer wait for it
     PreTrainedTokenizerBase = object
 

@@ -18,7 +18,7 @@ class KeptPrefix:
 
     def through(self, prefix: Ids) -> tuple[Any, int]:
         """A cache that holds exactly the prefix, not to be written to, and how many of its tokens were computed."""
-        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicCache
 
         known, cache = 0, None
         if self._kept is not None:

@@ -14,7 +14,7 @@ from plainspoken.llm.encoding import Encoder, Ids
 from plainspoken.llm.requests import Message
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 else:  # transformers takes half a second to import: only those who load a tokenizer wait for it
     PreTrainedTokenizerBase = object
 

@@ -17,7 +17,9 @@ from plainspoken.errors import ModelError, UsageError
 from plainspoken.hub import quietly, reason, require_readable, tell_cached, why_away
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.configuration_utils import PreTrainedConfig
+    from transformers.modeling_utils import PreTrainedModel
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 else:  # transformers' model classes take two seconds to import: they are imported by what loads a model
     PreTrainedConfig = PreTrainedTokenizerBase = object
     PreTrainedModel = torch.nn.Module
@@ -169,7 +171,7 @@ def _load_model(source: str, dtype: torch.dtype) -> PreTrainedModel:
     from safetensors import SafetensorError
 
     with _loading("model", source, RuntimeError, SafetensorError) as here_only:
-        from transformers import AutoModelForCausalLM
+        from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
         loaded = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, local_files_only=here_only
@@ -188,7 +190,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or of a name on the hub; "pocket" is the bundled one. Raises ModelError without it."""
     place = str(pocket_folder()) if source == "pocket" else source
     with _loading("tokenizer", place, TypeError, ImportError) as here_only:
-        from transformers import AutoTokenizer
+        from transformers.models.auto.tokenization_auto import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(place, local_files_only=here_only)
 
@@ -200,7 +202,7 @@ def load_context(name: str, wanted: int = 0) -> int:
     """
     place = str(pocket_folder()) if name == "pocket" else name
     with _loading("configuration", place) as here_only:
-        from transformers import AutoConfig
+        from transformers.models.auto.configuration_auto import AutoConfig
 
         config = AutoConfig.from_pretrained(place, local_files_only=here_only)
     return context_of(config, name, wanted)

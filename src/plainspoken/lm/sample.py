@@ -101,7 +101,7 @@ def _start_token(lm: LanguageModel) -> int:
 
 def _new_cache(lm: LanguageModel, t: int) -> Any:
     """A cache that is filled in place, twice as fast on long rows; None where the architecture has its own."""
-    from transformers import StaticCache
+    from transformers.cache_utils import StaticCache
 
     if getattr(lm.model, "_can_compile_fullgraph", False):
         return StaticCache(config=lm.model.config, max_cache_len=t)
