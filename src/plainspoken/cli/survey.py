@@ -186,7 +186,7 @@ def _show_result(plan: "SurveyPlan", found: "SurveyResult") -> None:
         Row((coder.run, coder.site), [*(_cell(verdicts[name]) for name in names), _cell(free)])
         for coder, verdicts, free in zip(plan.coders, found.verdicts, found.context_free, strict=True)
     ]
-    show_rows(Row(("", ""), [*((name, "") for name in names), ("context-free", "")]), rows, abreast=False)
+    show_rows(Row(("run", "site"), [*((name, "") for name in names), ("context-free", "")]), rows, abreast=False)
     OUT.print(
         f"share of yes, first less second: {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
         markup=False,

@@ -121,11 +121,11 @@ function facts(latent) {
     ["firings", count(data.firings[latent])],
     ["largest activation", digits(data.maximum[latent])],
     ["mean where it fires", data.firings[latent] ? digits(data.mean[latent]) : "–"],
-    ["mass", digits(data.mass[latent])],
+    ["mass", digits(data.mass[latent]), "How far it moves the output on average: its mean activation over all tokens, times the length of its row of W_dec"],
     ...Object.entries(data.scores).map(([name, values]) => [name, digits(values[latent])]),
   ];
-  return element("dl", { className: "facts" }, ...told.map(([name, value]) =>
-    element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value }))));
+  return element("dl", { className: "facts" }, ...told.map(([name, value, title = ""]) =>
+    element("div", { title }, element("dt", { textContent: name }), element("dd", { textContent: value }))));
 }
 
 function histogram(latent) {
