@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 import zygote
 
 SITES = "gpt_neox.layers.0.mlp,gpt_neox.layers.1.mlp"
-STEPS = 200
+STEPS = 120
 
 
 def settings(lm: Path, corpus: Path, source: str) -> list[str]:
     values = {
         "coder.latents": 48, "coder.k": 3, "train.tokens": 64 * STEPS, "train.batch": 64, "train.buffer": 2048,
-        "train.checkpoint_every": 20, "train.lr": 0.001, "train.source": source, "evaluate.bootstrap": 50,
+        "train.checkpoint_every": 12, "train.lr": 0.001, "train.source": source, "evaluate.bootstrap": 50,
     }  # fmt: skip
     words = ["--lm", str(lm), "--corpus", str(corpus), "--site", SITES, "--device", "cpu"]
     return words + [word for name, value in values.items() for word in ("--set", f"{name}={value}")]

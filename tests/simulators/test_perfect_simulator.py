@@ -33,12 +33,14 @@ WAYS = [
     ("last-token", "auto", 1),
     ("all-at-once", "fan-out", 1),
     ("batched", "fan-out", 9),
-    ("batched", "echo", 9),
     ("structured", "auto", 1),
     ("structured", "auto", 9),
     ("token-level", "fan-out", 1),
     # The test server thinks about every token of a prompt by itself.
-    *(pytest.param(name, "echo", 1, marks=pytest.mark.slow) for name in ("all-at-once", "token-level")),
+    *(
+        pytest.param(name, "echo", batch, marks=pytest.mark.slow)
+        for name, batch in (("all-at-once", 1), ("batched", 9), ("token-level", 1))
+    ),
 ]
 """Every simulator that asks, and every strategy on a server: (name, strategy, latents in a prompt)."""
 LUCK = 3
@@ -176,6 +178,7 @@ def test_at_every_token_as_well(
     assert found["rewritten"]["ce"] == pytest.approx(found["coder"]["ce"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "strategy", "batch"), WAYS)
 def test_a_simulator_at_random_is_no_better_than_the_means_once_calibrated(
     planted: Planted,
