@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ def _figures_bold(text: str) -> Markup:
     return Markup(re.sub(r"[−+]?[\d.,]+%( \[[^\]]*\])?", r'<strong class="figure">\g<0></strong>', str(escape(text))))
 
 
+@cache  # the same ones each time: their environment is kept
 def _filters() -> dict[str, Callable[..., Any]]:
     return {
         "count": numbers.count,

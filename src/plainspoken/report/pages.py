@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -22,6 +23,16 @@ def rendered(
     `script`: a file beside the templates, the one script that the browser may run. What is no character (a stray
     surrogate) shows escaped.
     """
+    environment = _environment(tuple((filters or {}).items()))
+    code = "" if script is None else files("plainspoken.report").joinpath("templates", script).read_text("utf-8")
+    known = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() if code else ""
+    page = environment.get_template(template).render(script=Markup(code), script_hash=known, **values)
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@lru_cache(maxsize=8)
+def _environment(filters: tuple[tuple[str, Callable[..., Any]], ...]) -> jinja2.Environment:
+    """Kept, as compiling a page's templates takes longer than filling them."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("plainspoken.report"),
         autoescape=True,
@@ -29,11 +40,8 @@ def rendered(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters or {})
-    code = "" if script is None else files("plainspoken.report").joinpath("templates", script).read_text("utf-8")
-    known = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() if code else ""
-    page = environment.get_template(template).render(script=Markup(code), script_hash=known, **values)
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+    environment.filters.update(filters)
+    return environment
 
 
 def as_json(data: object) -> Markup:
