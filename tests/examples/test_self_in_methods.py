@@ -50,6 +50,7 @@ def test_more_prompts_than_the_templates_give_are_refused(example: ModuleType, m
         example.prompt_lines(2, 0)
 
 
+@pytest.mark.slow
 def test_the_study_prints_what_the_verb_finds(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

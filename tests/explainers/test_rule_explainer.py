@@ -80,6 +80,7 @@ def test_firings_over_another_part_are_refused(scene, part: str):
         explained((FiringTable(firings.pointer, firings.position, firings.value, rows), reading, table), 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [8, 15, 40])
 def test_budgets_hold_and_words_are_counted_as_they_stand(scene, words: int):
     found = [e for e in explained(scene, words, words_max=20) if isinstance(e, Explanation)]
@@ -164,6 +165,7 @@ def test_the_start_said_as_such_means_the_same(words: list[str], data):
     assert both.position[both.latent == 0].tolist() == both.position[both.latent == 1].tolist()
 
 
+@pytest.mark.slow
 def test_the_words_do_not_depend_on_how_many_processes_found_them(scene):
     firings, reading, _ = scene
     lattice, weight = build_lattice(reading, firings.rows.document), np.ones(firings.latents)

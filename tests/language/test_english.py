@@ -14,6 +14,7 @@ SENTENCE = (
 )
 
 
+@pytest.mark.slow
 @given(rules(any_text))
 @example(Rule((Clause(9, (Group((Phrase(("", "\udc80", "\n    ", '“”\\␣"')), Token(" or "))),)),)))
 def test_parse_undoes_render(rule: Rule):

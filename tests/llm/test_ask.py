@@ -177,6 +177,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - early)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_40_000_requests_and_their_bill(tmp_path):
     """In a process of its own, for here every signature is checked, which takes ten times as long."""
     command = [sys.executable, "-c", MANY, str(tmp_path / "ledger.sqlite")]

@@ -38,6 +38,7 @@ def asked(url, requests, cache=None, **settings):
         asker.close()
 
 
+@pytest.mark.slow
 def test_every_kind_of_fault_is_counted_beside_what_was_answered():
     """One request of each trouble among good ones: the good are answered, the others counted, with all their tries."""
     troubles = {

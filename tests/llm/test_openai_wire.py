@@ -161,6 +161,7 @@ def test_retry_after_is_obeyed_and_a_later_answer_taken():
     assert server.seen.total() == answer.usage.requests == 2
 
 
+@pytest.mark.slow
 def test_retry_after_may_be_a_date_and_a_longer_one_than_two_minutes_ends_the_retries():
     tries = []
 

@@ -31,10 +31,12 @@ def test_only_the_bundled_model_in_this_process_is_a_stand_in():
     assert not is_stand_in(dataclasses.replace(small.simulate.llm, service="openai", base_url="http://127.0.0.1:9/v1"))
 
 
+@pytest.mark.slow
 def test_a_run_that_asked_nobody_had_no_stand_in(finished: Path):
     assert not asked_a_stand_in(finished)
 
 
+@pytest.mark.slow
 def test_only_the_tokens_that_are_rewritten_and_those_drawn_are_asked_about(
     tiny: Config, finished: Path, tmp_path: Path
 ):

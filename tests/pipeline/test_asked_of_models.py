@@ -83,6 +83,7 @@ def test_a_dry_run_does_what_asks_nobody_and_sends_nothing(estimated: DryRun, fo
     assert "Explanation: " in estimated.estimates[0].prompt and "<<" in estimated.estimates[0].prompt
 
 
+@pytest.mark.slow
 def test_the_estimate_is_what_the_run_then_asks(
     estimated: DryRun, incomplete: tuple[Server, Config], folder: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_scoring_a_finished_run_is_estimated_and_nothing_is_sent_or_written(
     assert contents(copy) == before
 
 
+@pytest.mark.slow
 def test_a_dry_run_passes_the_gate_of_sentences_that_are_written(
     tiny: Config, settings: Config, tmp_path: Path
 ) -> None:
@@ -215,6 +217,7 @@ def test_a_dry_run_passes_the_gate_of_sentences_that_are_written(
     assert 0 < few.requests.value < open_.requests.value
 
 
+@pytest.mark.slow
 def test_a_gate_hides_no_lack_of_answers(settings: Config, tiny: Config, tmp_path: Path) -> None:
     """What it drops was neither asked nor answered: of the pairs that passed alone the coverage is told."""
     simulate = dataclasses.replace(settings.simulate, gate="embedding", gate_recall=0.5)

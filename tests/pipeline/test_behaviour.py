@@ -152,6 +152,7 @@ def test_other_settings_and_other_prompts_stand_beside_what_was_found_before(bot
     assert more.record["about"]["prompts_sha256"] == sha256_file(tmp_path / "p.jsonl")
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_in_their_folder_and_prompts_are_not_written_over(both: Path, tmp_path: Path) -> None:
     for name in ("...jsonl", "a b\x01.jsonl", "\udcff.jsonl"):
         made = pipeline.behaviour(both, written(tmp_path / name, lines(None)), top=1, draws=1, curves=1)

@@ -152,6 +152,7 @@ def test_no_coder_is_read_before_the_text(finished: Path) -> None:
     assert result.exit_code == 2 and "@0 is the BOS before the text" in told(result)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_half_done_stays_so(tiny: Config, tmp_path: Path) -> None:
     """Looking at it begins no stage."""
     folder = tmp_path / "run"

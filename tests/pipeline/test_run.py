@@ -168,6 +168,7 @@ def test_an_edited_file_with_the_wrong_latents_is_refused_by_name(
         run(tiny, copy)
 
 
+@pytest.mark.slow
 def test_edits_are_kept_aside_when_the_explainer_is_forced(copy: Path, tiny: Config, finished: Path) -> None:
     edit(copy, **{f"_{spoken(copy)[0]}": "Fires at 9 on “the”."})
     edited = explanations(copy).read_bytes()

@@ -297,6 +297,7 @@ def test_of_a_latent_without_a_sentence_no_score_is_shown(tiny: Config, copy: Pa
 FEW = ("score.silent=6", "score.per_decile=1", "score.control_latents=3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["explain", "report"])
 def test_scorers_stand_beside_the_simulation_of_the_sentences_as_they_are(
     tiny: Config, copy: Path, tmp_path: Path, target: str

@@ -58,6 +58,7 @@ def seen(hidden: set[str], text: str) -> set[str]:
     return {word for word in hidden if re.search(rf"\b{word}\b", text)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restricted", [False, True])
 def test_nothing_hidden_is_shown_or_lies_in_the_folder_before_it_is_revealed(
     both_layers: Path, busiest: dict[int, int], corpus: Path, tmp_path: Path, restricted: bool

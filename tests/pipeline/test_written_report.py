@@ -79,6 +79,7 @@ def figure(interval: Interval | None, signed: bool) -> str:
     return numbers.nats(interval.value, signed) if bare else numbers.score(interval, signed)
 
 
+@pytest.mark.slow
 def test_what_scorers_found_is_on_the_page_beside_its_control(written: Path, page: str) -> None:
     rows = Tables(page).found[f"Scorers, {SITE}"]
     head, body = rows[0], rows[1:]

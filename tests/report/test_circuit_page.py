@@ -109,6 +109,7 @@ def test_nothing_loads_and_everything_is_escaped() -> None:
     assert data_of(page)["nodes"][-1][3] == EVIL
 
 
+@pytest.mark.slow
 @given(made_graphs())
 @settings(max_examples=60)
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")

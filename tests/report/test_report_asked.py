@@ -115,6 +115,7 @@ def test_a_latent_that_lacks_answers_stands_in_one_line_with_the_shares_of_each_
     assert "all of it" not in page
 
 
+@pytest.mark.slow
 def test_where_latents_share_a_prompt_an_edit_s_effect_is_said_to_be_of_its_own_levels(data: ReportData) -> None:
     (site,) = data.sites
     told = "latents stood in one prompt of the simulator: the effect of one edit is of its own latent’s levels alone"
@@ -192,6 +193,7 @@ def test_an_interval_is_still_needed_for_a_claim(data: ReportData) -> None:
     assert said.startswith("Incomplete: 0.50%") and "touches zero" in said
 
 
+@pytest.mark.slow
 def test_the_gate_is_on_the_page_with_what_it_loses(data: ReportData) -> None:
     gate = {
         "kind": "embedding", "target": 0.99, "latents": 30, "latents_open": 4, "documents_measured_on": 17,

@@ -26,6 +26,7 @@ pieces = st.lists(
 texts = st.lists(pieces.map(lambda row: [p.encode() for p in row]), min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(texts, st.lists(rules(units), min_size=1, max_size=4))
 def test_the_simulator_says_what_the_sentences_mean_token_by_token(text: list[list[bytes]], said: list[Rule]):
@@ -42,6 +43,7 @@ def test_the_simulator_says_what_the_sentences_mean_token_by_token(text: list[li
     assert (np.diff(order) > 0).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(texts, st.lists(rules(units), min_size=1, max_size=4))
 def test_a_text_that_grows_is_heard_as_it_will_be_whole(text: list[list[bytes]], said: list[Rule]):

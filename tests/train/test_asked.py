@@ -12,6 +12,7 @@ from plainspoken.errors import ConfigError
 from trainings import CONFIG, SPEC, lines, train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "fvu"), [("topk", 0.15), ("batch_topk", 0.15), ("relu", 0.6), ("jump_relu", 0.15)]
 )
@@ -54,11 +55,12 @@ def test_terms_that_do_not_go_with_the_coder_are_refused(
         train(fit, replace(SPEC, activation=activation), replace(CONFIG, **changes), tmp_path, seed=0)
 
 
+@pytest.mark.slow
 def test_the_first_latents_of_a_matryoshka_do_without_the_rest(fit: ActivationStore, tmp_path: Path) -> None:
     """The first 8 of its latents alone explain more than the first 8 of a coder trained without prefixes."""
     found = []
     for prefixes in ((), (8,)):
-        config = replace(CONFIG, tokens=1000 * 64, lr=0.003, prefixes=prefixes)
+        config = replace(CONFIG, tokens=600 * 64, lr=0.003, prefixes=prefixes)
         coder = train(fit, SPEC, config, tmp_path / str(len(prefixes)), seed=0)
         code = coder.dense(coder.encode(fit.x)) * (torch.arange(32) < 8)
         out = coder.decode_dense(code) + coder.skip(fit.x)

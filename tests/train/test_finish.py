@@ -85,6 +85,7 @@ def slow_kl(lm: LanguageModel, site: Site, coder: Callable[[torch.Tensor], torch
     return total / count
 
 
+@pytest.mark.slow
 def test_the_phase_lowers_kl_and_logs_it(neox: LanguageModel, rows: Rows, site: Site, tmp_path: Path) -> None:
     """Below that of a coder which was trained on FVU alone for as many steps."""
     config = replace(CONFIG, tokens=400 * 96, finish_tokens=100 * 96)
@@ -245,6 +246,7 @@ class Killed(BaseException):
     """What stops a training here."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [99, 130, 150])
 def test_resume_is_bit_identical(neox: LanguageModel, rows: Rows, site: Site, tmp_path: Path, steps: int) -> None:
     whole = train(neox, rows, site, CONFIG, tmp_path / "whole")
