@@ -25,7 +25,7 @@ SIZES = {"topk": (256, 96), "batch_topk": (256, 96), "relu": (48, 4), "jump_relu
 """Latents and batch: so many of the ones, so little of the other, that some latents are silent in a batch."""
 TRAININGS = [*(("store", activation) for activation in SIZES), ("buffer", "topk"), ("buffer", "relu")]
 """What is trained: which vectors a source gives is all one to the activations, so that not each meets both."""
-STEPS = 16
+STEPS = 20
 
 
 def rows(n: int = 96, t: int = 16) -> Rows:
