@@ -1,16 +1,24 @@
 """Targets in words: read back as they were asked for, and refused with what is there instead."""
 
+from dataclasses import replace
+from time import process_time
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
-from plainspoken.circuits.asking import Asked, parse_target, root_asked, token_called
+from plainspoken.circuits.asking import Asked, called, parse_target, root_asked, token_called
 from plainspoken.circuits.frozen import Frozen, freeze
+from plainspoken.circuits.graph import Node
 from plainspoken.circuits.intervention_words import parse_interventions
+from plainspoken.circuits.lines import DIFFERENCE, node_words
 from plainspoken.circuits.targets import value_of
 from plainspoken.circuits.written import parsed_head, parsed_latent
 from plainspoken.coders import Coder, CoderSpec
+from plainspoken.corpus.pieces import Pieces
 from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel, load_lm, resolve_sites
 
@@ -68,6 +76,71 @@ def test_every_token_is_found_by_its_spelling_and_the_nearest_is_named(pocket: L
         token_called(pocket, "selfselfself")
     byte = b"\xff".decode("utf-8", "surrogateescape")  # as Python hands a stray byte of a command line on
     assert pocket.pieces.table[token_called(pocket, byte)] == b"\xff"
+
+
+def fallen_back(lm: LanguageModel) -> LanguageModel:
+    """A model with a tokenizer as Llama 2's: the 256 bytes that it falls back to come before all other tokens."""
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    names += ["▁", "(", ")", "A", "s", "e", "l", "f", "se", "lf", "self", "▁self", "\u200b", "#7", "\\x", "\r", '"']
+    merges = [("s", "e"), ("l", "f"), ("se", "lf"), ("▁", "self")]
+    vocabulary = {name: i for i, name in enumerate(names)}
+    made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    made.normalizer = normalizers.Replace(" ", "▁")
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>", clean_up_tokenization_spaces=False
+    )
+    # Rows of the embedding beyond the tokenizer, as models pad theirs, have no token.
+    padded = len(names) + 2
+    pieces = Pieces.from_tokenizer(tokenizer, padded)
+    return replace(lm, tokenizer=tokenizer, pieces=pieces, vocabulary=padded, name="llama-like")
+
+
+@pytest.mark.parametrize("text", ["(", ")", "A", " ", "s", "self", " self"])
+def test_a_character_is_its_own_token_before_the_byte_that_is_fallen_back_to(pocket: LanguageModel, text: str) -> None:
+    lm = fallen_back(pocket)
+    assert [token_called(lm, text)] == lm.ids(text)
+
+
+@pytest.mark.parametrize("name", ["pocket", "llama-like"])
+def test_what_is_printed_of_a_logit_asks_for_it_again(pocket: LanguageModel, frozen: Frozen, name: str) -> None:
+    """Of every id of the vocabulary, parts of characters, special tokens and padding included."""
+    lm, numbered = {"pocket": pocket, "llama-like": fallen_back(pocket)}[name], 0
+    for token in range(lm.vocabulary):
+        printed = node_words(Node("logit", index=token, label=called(lm, token)))
+        [asked] = parse_target("logit:" + printed.removeprefix("logit").removeprefix(":").removeprefix(" ")).tokens
+        assert (asked if isinstance(asked, int) else token_called(lm, asked)) == token, printed
+        numbered += isinstance(asked, int)
+    assert 0 < numbered < lm.vocabulary / 2
+
+
+def test_special_tokens_are_called_by_name_bytes_too_and_any_by_number(pocket: LanguageModel, frozen: Frozen) -> None:
+    assert token_called(pocket, "<|endoftext|>") == pocket.bos_id
+    lm = fallen_back(pocket)
+    assert [token_called(lm, name) for name in ("</s>", "<0x28>")] == [2, 3 + 0x28]
+    assert lm.pieces.table[token_called(lm, "#7")] == b"#7"
+    [root] = root_asked(frozen, parse_target("logit:#65@2")).nodes
+    assert (root.index, root.position) == (65, 2) and parse_target('logit:"#65"').tokens == ("#65",)
+    [root] = root_asked(frozen, parse_target(f'logit-diff:#65,"{"<|endoftext|>"}"')).nodes
+    assert DIFFERENCE.fullmatch(root.label) and root.label.endswith(" − '<|endoftext|>'")
+    byte = pocket.pieces.table.index(b"\xff")
+    [root] = root_asked(frozen, parse_target(f"logit-diff:#{byte},#65")).nodes
+    assert DIFFERENCE.fullmatch(root.label) and root.label.startswith(f"#{byte} − ")
+    with pytest.raises(UsageError, match=f"no token #999999: pocket knows #0 to #{pocket.vocabulary - 1}"):
+        root_asked(frozen, parse_target("logit:#999999"))
+    with pytest.raises(UsageError, match="no single token"):
+        token_called(pocket, "\ud800")
+
+
+def test_a_token_that_there_is_not_is_refused_quickly_with_what_begins_alike(pocket: LanguageModel) -> None:
+    """Of 256,000 tokens as Gemma has: held against each of them it took 5 s."""
+    words = (f"{a}{b}{c}".encode() for a in "abcdeqrstuvwxyz_" for b in range(16) for c in range(1000))
+    table = (*pocket.pieces.table, *words)
+    lm = replace(pocket, pieces=Pieces(table), vocabulary=len(table))
+    began = process_time()
+    with pytest.raises(UsageError, match="nearest: 'self"):
+        token_called(lm, "selfselfself")
+    assert process_time() - began < 2.5
 
 
 def test_a_logit_is_what_the_model_says_less_the_mean(frozen: Frozen) -> None:

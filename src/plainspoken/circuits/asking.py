@@ -1,10 +1,12 @@
 """What is asked for in words: `latent:3/41@-1`, `logit:" self"`, `logit-diff:")","]"`, or the likeliest next tokens.
 
 A place is @ and a token's number from 0, or from the end if negative; the last token where none is said. A logit at a
-place is of the token that follows it.
+place is of the token that follows it. A token is called by what it spells, a special one by its name (`<|endoftext|>`),
+a byte that is fallen back to likewise (`<0x28>`), and any by its number: `logit:#123`.
 """
 
 import difflib
+import heapq
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,25 +20,34 @@ from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Node
 from plainspoken.circuits.targets import latent_targets, logit_targets, value_of
 from plainspoken.circuits.written import LATENT
+from plainspoken.corpus.pieces import backend_of
 from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel
 
 LIKELIEST = "logits"
-_FORMS = 'latent:LAYER/NUMBER@PLACE, logit:" token", logit-diff:" one"," other", or logits (the likeliest next tokens)'
+_FORMS = (
+    'latent:LAYER/NUMBER@PLACE, logit:" token", logit:#123 (a token by its number), logit-diff:" one"," other", or '
+    "logits (the likeliest next tokens)"
+)
 _LATENT = re.compile(LATENT + r"(?:@(-?\d+))?")
 _PLACE = re.compile(r"(?P<rest>.*?)(?:@(?P<place>-?\d+))?", re.DOTALL)
 _TOKEN = r'"(?:[^"\\]|\\.)*"|[^",]+'
+_ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4})|(.))", re.DOTALL)
+"""What `lines.quoted` makes of a token's text, so that a label that was printed can be asked for."""
+_COMPARED = 200
+"""Tokens, at most, whose likeness to one that there is not is worked out."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A target as it was asked for. `kind` latent: `layer` and `latent`; else `tokens`, none for the likeliest ones."""
+    """A target as it was asked for. `kind` latent: `layer` and `latent`; else `tokens`, by what they are called or by
+    their numbers, none for the likeliest ones."""
 
     kind: str
     position: int = -1
     layer: int = 0
     latent: int = 0
-    tokens: tuple[str, ...] = ()
+    tokens: tuple[str | int, ...] = ()
 
 
 def parse_target(text: str) -> Asked:
@@ -56,11 +67,15 @@ def parse_target(text: str) -> Asked:
     raise UsageError(f"no target is written '{text}'; write {_FORMS}")
 
 
-def _unquoted(token: str) -> str:
+def _unquoted(token: str) -> str | int:
     if not token.startswith('"'):
-        return token
-    escapes = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
-    return re.sub(r"\\(.)", lambda found: escapes.get(found[1], found[0]), token[1:-1], flags=re.DOTALL)
+        return int(token[1:]) if re.fullmatch(r"#\d{1,9}", token) else token
+    return _ESCAPED.sub(_unescaped, token[1:-1])
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code, letter = found[1] or found[2] or found[3], found[4]
+    return chr(int(code, 16)) if code else {"n": "\n", "t": "\t", "r": "\r"}.get(letter, letter)
 
 
 def root_asked(frozen: Frozen, asked: Asked, *, silent: bool = False, share: float = 0.95, most: int = 10) -> Root:
@@ -80,14 +95,16 @@ def root_asked(frozen: Frozen, asked: Asked, *, silent: bool = False, share: flo
         chosen = _likeliest(probability, share, most)
         nodes = [_logit_node(frozen, token, position) for token in chosen]
         return root_of(frozen, logit_targets(frozen, position, None, chosen), nodes, _shares(probability, chosen))
-    ids = [token_called(frozen.lm, token) for token in asked.tokens]
+    ids = [_token(frozen.lm, token) for token in asked.tokens]
     if asked.kind == "logit":
         return root_of(frozen, logit_targets(frozen, position, None, ids), [_logit_node(frozen, ids[0], position)])
     if ids[0] == ids[1]:
-        raise UsageError(f"the difference of {asked.tokens[0]!r} from itself is 0 at every prompt; name two tokens")
+        raise UsageError(
+            f"the difference of {_shown(frozen.lm, ids[0])} from itself is 0 at every prompt; name two tokens"
+        )
     direction = torch.zeros(1, len(frozen.anatomy.W_U), dtype=frozen.dtype, device=frozen.tokens.device)
     direction[0, ids[0]], direction[0, ids[1]] = 1, -1
-    label = " − ".join(repr(frozen.lm.pieces.table[i].decode("utf-8", "replace")) for i in ids)
+    label = " − ".join(_shown(frozen.lm, i) for i in ids)
     node = Node("direction", position=position, label=label)
     return root_of(frozen, logit_targets(frozen, position, direction), [node])
 
@@ -140,7 +157,7 @@ def _shares(probability: Float[Tensor, " vocabulary"], tokens: Sequence[int]) ->
 
 
 def _logit_node(frozen: Frozen, token: int, position: int) -> Node:
-    return Node("logit", position=position, index=token, label=piece(frozen.lm, token))
+    return Node("logit", position=position, index=token, label=called(frozen.lm, token))
 
 
 def piece(lm: LanguageModel, token: int) -> str:
@@ -149,16 +166,80 @@ def piece(lm: LanguageModel, token: int) -> str:
     return spelled or str(lm.tokenizer.convert_ids_to_tokens(token))
 
 
+def called(lm: LanguageModel, token: int) -> str:
+    """By what `token_called` finds the token again: what it spells, or its name; "" where only its number is its own.
+
+    That is so of a part of a character, of one of two tokens that spell the same, and of an id without a token.
+    """
+    names = lm.pieces.table[token].decode("utf-8", "replace"), str(lm.tokenizer.convert_ids_to_tokens(token))
+    return next((name for name in names if name and _found(lm, name) == token), "")
+
+
+def _shown(lm: LanguageModel, token: int) -> str:
+    name = called(lm, token)
+    return repr(name) if name else f"#{token}"
+
+
+def _token(lm: LanguageModel, asked: str | int) -> int:
+    if isinstance(asked, str):
+        return token_called(lm, asked)
+    if asked >= lm.vocabulary:
+        raise UsageError(f"no token #{asked}: {lm.name} knows #0 to #{lm.vocabulary - 1}")
+    return asked
+
+
 def token_called(lm: LanguageModel, text: str) -> int:
     """The token that spells this text, exactly: also a byte that is no character, as a command line hands it on.
 
-    Raises UsageError, naming the nearest, where no single one does.
+    Of several that spell it, the one that the tokenizer makes of it, else one that is no byte of a byte fallback. Where
+    none does: the special token, or the byte, of this name. Raises UsageError, naming the nearest, where there is none.
     """
-    wanted = text.encode("utf-8", "surrogateescape")
-    for token, spelled in enumerate(lm.pieces.table[: lm.vocabulary]):
-        if spelled == wanted and spelled:
-            return token
-    known = {spelled.decode("utf-8", "replace") for spelled in lm.pieces.table[: lm.vocabulary] if spelled}
-    near = difflib.get_close_matches(text, known, n=3, cutoff=0.0)
-    near = sorted({" " + text, text.strip()} & known) or near
-    raise UsageError(f"no single token of {lm.name} spells {text!r}; nearest: {', '.join(map(repr, near))}")
+    if (token := _found(lm, text)) is not None:
+        return token
+    near = ", ".join(map(repr, _nearest(lm, text))) or "none"
+    raise UsageError(
+        f"no single token of {lm.name} spells {text!r}; nearest: {near}; special tokens are called by name, and "
+        "all by number: #123"
+    )
+
+
+def _found(lm: LanguageModel, text: str) -> int | None:
+    try:
+        wanted = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which no token is
+        return None
+    spelling = [token for token in lm.pieces.spelling.get(wanted, ()) if token < lm.vocabulary]
+    if len(spelling) > 1:
+        made = lm.ids(text) if wanted.decode("utf-8", "replace") == text else []
+        first = [token for token in spelling if made == [token]] + [i for i in spelling if not _is_byte(lm, i)]
+        return (first or spelling)[0]
+    if spelling:
+        return spelling[0]
+    named = backend_of(lm.tokenizer).token_to_id(text)
+    if named is None or named >= lm.vocabulary or (lm.pieces.table[named] and not _is_byte(lm, named)):
+        return None
+    return named
+
+
+def _is_byte(lm: LanguageModel, token: int) -> bool:
+    """Whether it is a byte that a tokenizer falls back to where it knows no token for a character."""
+    spelled = lm.pieces.table[token]
+    return len(spelled) == 1 and lm.tokenizer.convert_ids_to_tokens(token) == f"<0x{spelled[0]:02X}>"
+
+
+def _nearest(lm: LanguageModel, text: str) -> list[str]:
+    """Three tokens like the text: with a space more or less, else of those that begin as it does."""
+    if near := [other for other in (" " + text, text.strip()) if other != text and _found(lm, other) is not None]:
+        return sorted(near)
+
+    def begun(spelled: str) -> tuple[int, int]:
+        word = spelled.strip().casefold()
+        apart = (i for i, (one, other) in enumerate(zip(word, wanted, strict=False)) if one != other)
+        return next(apart, min(len(word), len(wanted))), -abs(len(word) - len(wanted))
+
+    # A likeness to each of 256,000 tokens is 5 s of work; a beginning in common is found in a tenth of one.
+    wanted = text.strip().casefold()
+    starts = (wanted[:1], " " + wanted[:1], text[:1], " " + text[:1])
+    known = (each.decode("utf-8", "replace") for each in lm.pieces.spelling)
+    alike = heapq.nlargest(_COMPARED, (each for each in known if wanted and each.startswith(starts)), key=begun)
+    return difflib.get_close_matches(text, alike, n=3, cutoff=0.0)

@@ -26,7 +26,8 @@ End = Literal["source", "own bias", "pruned", "given"]
 edge: its own bias, the sources that were pruned, or what was given in the place of its value (a simulated one)."""
 
 _REPR = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-DIFFERENCE = re.compile(f"{_REPR} − {_REPR}", re.DOTALL)
+_CALLED = rf"(?:{_REPR}|#\d+)"
+DIFFERENCE = re.compile(f"{_CALLED} − {_CALLED}", re.DOTALL)
 """What a direction is called that is one token's logit less another's."""
 LONGEST = 48
 """Characters of an explanation on a line."""
@@ -188,7 +189,7 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
         case "head":
             return f"head {node.layer}/{node.index} (@{node.position}→@{node.reads})"
         case "token" | "logit":
-            name = f" {quoted(node.label)}" if node.label else f":{node.index}"
+            name = f" {quoted(node.label)}" if node.label else f":#{node.index}"
             return f"{node.kind}{name}{place}"
         case "direction":
             if DIFFERENCE.fullmatch(node.label):  # the place is that of both, so that it stands apart

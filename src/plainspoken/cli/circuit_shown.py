@@ -101,11 +101,10 @@ def _show_groups(graph: "Graph") -> None:
 
 
 def _named(node: "Node", tokens: tuple[str, ...]) -> str:
-    from plainspoken.circuits.lines import quoted
+    from plainspoken.circuits.lines import node_words, quoted
 
-    what = {"logit": f"logit {quoted(node.label)}", "direction": node.label}.get(
-        node.kind, f"latent {node.layer}/{node.index}"
-    )
+    logit = node_words(replace(node, position=None)) if node.kind == "logit" else ""
+    what = {"logit": logit, "direction": node.label}.get(node.kind, f"latent {node.layer}/{node.index}")
     place = node.position if node.position is not None else -1
     where = "at" if node.kind == "latent" else "after"
     return f"{what} {where} {quoted(tokens[place])} @{place}"

@@ -44,7 +44,7 @@ _Target = Annotated[
     str,
     typer.Option(
         help='What is explained: latent:LAYER/NUMBER@PLACE, logit:" token", logit-diff:" one"," other"; or '
-        "logits, the likeliest next tokens.",
+        "logits, the likeliest next tokens. A token may be a special one's name, or its number: logit:#123.",
     ),
 ]
 _Heads = Annotated[

@@ -66,6 +66,15 @@ class Pieces:
         return digest.hexdigest()
 
     @cached_property
+    def spelling(self) -> dict[bytes, tuple[int, ...]]:
+        """The tokens that spell these bytes, lowest first."""
+        found: dict[bytes, tuple[int, ...]] = {}
+        for token, piece in enumerate(self.table):
+            if piece:
+                found[piece] = (*found.get(piece, ()), token)
+        return found
+
+    @cached_property
     def lengths(self) -> Int64[np.ndarray, " vocabulary"]:
         """Bytes of each token's piece."""
         return np.fromiter(map(len, self.table), np.int64, len(self.table))

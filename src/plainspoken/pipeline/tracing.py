@@ -296,4 +296,4 @@ def _told(part: Parting) -> dict[str, Any]:
 
 def _folder_name(text: str, target: Asked, settings: TraceSettings) -> str:
     told = {"target": asdict(target), "settings": asdict(settings)}
-    return folder_name(text, " ".join([target.kind, *target.tokens]), told)
+    return folder_name(text, " ".join([target.kind, *map(str, target.tokens)]), told)

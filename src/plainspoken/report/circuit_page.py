@@ -203,7 +203,7 @@ def _label(graph: Graph, node: Node, wide: bool) -> str:
             name = node.label if node.kind == "group" else str(node.index)
             label = name + (f" {_LEVEL.sub('', node.text)}" if wide and node.text else "")
         case "token" | "logit" | "direction":
-            label = _shown(node.label) if node.label else str(node.index)
+            label = _shown(node.label) if node.label else f"#{node.index}"
         case "head":
             label = f"h{node.index} ←@{node.position}"
         case "attention_bias":
@@ -260,7 +260,7 @@ def _root(graph: Graph, node: Node) -> str:
 
 
 def _spelled(node: Node) -> str:
-    return repr(node.label) if node.label else f"token {node.index}"
+    return repr(node.label) if node.label else f"token #{node.index}"
 
 
 def _after(graph: Graph, node: Node) -> str:
