@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from families_made import made_coders, made_lm
+from plainspoken.circuits.beside import Said
 from plainspoken.circuits.connected import Connected, Head, Link, connected
 from plainspoken.circuits.connected_file import HeadNorms, load_connections, save_connections
 from plainspoken.circuits.weights import Weights, weights_of
@@ -25,10 +26,11 @@ def scene(family: str) -> tuple[Weights, dict]:
 
 
 def told(weights: Weights, coders: dict, latent: tuple[int, int], through: Head | None = None) -> Connected:
-    return connected(
-        weights, list(coders)[latent[0]], latent, TOP, lambda layer, i: f"{layer}, {i}" if i % 2 else None,
-        lambda token: f"t{token}" if token % 5 else "", through,
-    )  # fmt: skip
+    def say(layer: int, number: int) -> Said:
+        return Said(f"{layer}, {number}", number / 100) if number % 2 else Said()
+
+    spell = lambda token: f"t{token}" if token % 5 else ""  # noqa: E731
+    return connected(weights, list(coders)[latent[0]], latent, TOP, say, spell, through)
 
 
 def writes(weights: Weights, layer: int) -> np.ndarray:
@@ -60,6 +62,7 @@ def largest(links: tuple[Link, ...], dense: dict[tuple, float]) -> None:
     for each in links:
         assert each.weight == pytest.approx(dense[each.head, each.layer, each.latent], rel=1e-9)
         assert each.text == (f"{each.layer}, {each.latent}" if each.latent % 2 else None)
+        assert each.fidelity == (each.latent / 100 if each.latent % 2 else None)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2"])
@@ -79,7 +82,7 @@ def test_links_are_the_largest_of_all_pairs_directly_and_through_every_head(fami
         out |= {((2, head), 2, i): float(v) for i, v in enumerate(onward)}
     largest(found.from_heads, onto)
     largest(found.to_heads, out)
-    assert found.text == "1, 7"
+    assert (found.text, found.fidelity) == ("1, 7", 0.07)
     if serial:
         only = told(weights, coders, (1, number), (1, 2))
         largest(only.from_heads, {key: value for key, value in onto.items() if key[0] == (1, 2)})

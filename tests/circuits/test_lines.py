@@ -8,6 +8,7 @@ import torch
 
 from families_made import made_coders, made_lm, made_prompt
 from plainspoken.circuits.attribution import attribution_graph, root_of
+from plainspoken.circuits.beside import Said
 from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.circuits.lines import Path, line, node_words, path_lines, sentences_of, strongest_paths
@@ -122,8 +123,11 @@ def test_lines_tell_every_kind_of_node_on_one_line() -> None:
     ]
     shown = line(0.8312, nodes, [])
     assert shown == (r'+0.831  logit " self"@11 ← L3/412@11 ← head 2/1 (@4→@11) ← L1/88@4 ← token "\"\n"@4')
-    assert sentences_of(nodes) == {"L3/412": nodes[1].text}
+    assert sentences_of(nodes) == {"L3/412": Said(nodes[1].text or "")}
     assert node_words(nodes[1]) == 'L3/412@11 "the opening bracket of a method, at length the…"'
+    told = node_words(replace(nodes[1], text="a bracket", fidelity=-0.126))
+    assert told == 'L3/412@11 "a bracket" (−0.13)' and "(" not in node_words(replace(nodes[1], text=None, fidelity=0.5))
+    assert [Said("a", each).brackets for each in (0.786, 1.0, None, float("nan"))] == [" (0.79)", " (1.00)", "", ""]
     assert line(-2e-6, nodes[:1], [], "pruned") == '−2.00e-06  logit " self"@11 ← what was pruned'
     assert line(0.0, nodes[:1], []).startswith("0  ")
     others = [Node("position", position=1), Node("attention_bias", 2), Node("ffn_bias", 2), Node("error", 2, 1)]
@@ -161,14 +165,16 @@ def test_a_graph_with_a_circle_has_no_paths_and_says_why() -> None:
 
 def test_a_sentence_is_told_once_however_many_paths_pass_its_latent() -> None:
     graph = layered(2).with_nodes(
-        lambda n: replace(n, text=f"the {n.layer}th, “7 ← 8”") if n.kind == "latent" and n.layer != 1 else n
+        lambda n: (
+            replace(n, text=f"the {n.layer}th, “7 ← 8”", fidelity=0.5) if n.kind == "latent" and n.layer != 1 else n
+        )
     )
     paths = strongest_paths(graph, 0, 200)
     lines = path_lines(graph, paths)
     passing = [each for each in lines if "L2/7@" in each]
     assert len(passing) > 5 and all("“7 ← 8”" not in each for each in lines)
     on_them = [graph.nodes[i] for path in paths for i in path.nodes]
-    assert sentences_of(on_them) == {f"L{layer}/7": f"the {layer}th, “7 ← 8”" for layer in (0, 2)}
+    assert sentences_of(on_them) == {f"L{layer}/7": Said(f"the {layer}th, “7 ← 8”", 0.5) for layer in (0, 2)}
     assert sentences_of(node for node in on_them if node.layer == 1) == {}
 
 

@@ -108,7 +108,14 @@ def test_overlaps_stand_beside_those_with_other_latents_that_fire(
 def test_the_verb_prints_within_80_columns_and_where_the_file_is(both: Path, firing: int) -> None:
     result = call("connections", both, "--latent", f"latent:1/{firing}", "--texts", 6, "--top", 4)
     assert result.exit_code == 0, result.output
-    for words in ("excited by:", "suppresses:", "reads from earlier latents:", "fires at", "top 10", "control"):
+    for words in (
+        "excited by (pre-activation):",
+        "suppresses (logit, factor at 1):",
+        "reads from earlier latents:",
+        "fires at",
+        "top 10",
+        "control",
+    ):
         assert words in result.output
     lines = [line for line in result.output.splitlines() if "connections.json" not in line]
     assert max(map(len, lines)) <= 80

@@ -154,9 +154,33 @@ def test_what_is_printed_fits_80_columns_and_says_each_sentence_once(copy: Path)
     assert max(map(len, shown)) <= 80 and "edge " in result.output
     assert "latent:" not in "".join(shown) and not re.search(r"(?<![\w\])@])-\d", "".join(shown)), "as paths have it"
     words = result.output.split("in words:")[1].split("\n\n")[0]
-    listed = re.findall(r"^  (L\d+/\d+)  \"", words, re.MULTILINE)
+    listed = re.findall(r"^  (L\d+/\d+)(?: \([\d.−]+\))?  \"", words, re.MULTILINE)
     paths = result.output.split("The latents on these paths")[0]
     assert listed and len(listed) == len(set(listed)) and all(f"{name}@" in paths for name in listed)
+
+
+def test_how_well_a_sentence_foretells_stands_beside_it_with_what_that_is(copy: Path) -> None:
+    found = pipeline.trace(copy, PROMPT, node_share=1.0, edge_share=1.0, paths=40)
+    shown = told(call("trace", copy, "--prompt", PROMPT, "--nodes", 1, "--edges", 1, "--paths", 40, "--group"))
+    scored = {f"L{node.layer}/{node.index}": node.fidelity for node in found.graph.nodes if node.text is not None}
+    listed = re.findall(r"(L\d+/\d+)(?: at [@\d, ]+: influence [\d.]+%)?((?: \([\d.−]+\))?) \"", shown)
+    assert listed and any(each for _, each in listed)
+    for name, brackets in listed:
+        known = scored[name]
+        assert brackets == ("" if known is None else f" ({known:.2f})".replace("-", "−"))
+    said = f"In brackets, how well a sentence foretells its latent ({found.graph.about['fidelity_of']})."
+    assert shown.count(said) == 1
+    page = found.files["circuit.html"].read_text()
+    name, said_there = next(iter(found.sentences[found.graph.nodes[0].id].items()))
+    assert said in page and f"<dt>{name}{said_there.brackets}</dt>" in page
+
+
+def test_a_logit_is_told_less_the_mean_where_its_value_stands(copy: Path) -> None:
+    result = call("trace", copy, "--prompt", PROMPT, "--target", 'logit:"("', "--out", copy / "here", "--paths", 0)
+    assert re.search(r"= [+−]?[\d.]+ \(less the vocabulary’s mean\): ", told(result)), result.output
+    assert "value, less the vocabulary’s mean" in (copy / "here" / "circuit.html").read_text("utf-8")
+    result = call("trace", copy, "--prompt", PROMPT, "--target", 'logit-diff:"(",")"', "--paths", 0)
+    assert result.exit_code == 0 and "vocabulary’s mean" not in result.output
 
 
 def test_lines_break_at_words_behind_an_indent_and_never_in_a_token() -> None:

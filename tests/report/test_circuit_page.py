@@ -185,7 +185,7 @@ def test_a_box_tells_what_a_latent_fires_on_and_not_that_it_fires(text: str, lab
     page = render_circuit(grown(3, 20, 30, text))
     found = re.findall(r'class="n latent".*?<text[^>]*>\d+ (.*?)</text>', page)
     assert found and all(each.startswith(label) for each in found)
-    assert page.count(f": {text}</title>") == len(found), "whole in its tooltip"
+    assert page.count(f": {text} (0.50)</title>") == len(found), "whole in its tooltip"
 
 
 def test_edges_are_beneath_boxes_that_let_nothing_through() -> None:
@@ -230,7 +230,7 @@ def test_the_title_says_when_activations_are_what_the_sentences_say() -> None:
 def test_paths_name_latents_whose_sentences_stand_once_beneath() -> None:
     page = render_circuit(grown(3, 20, 60, "a word"))
     paths, beneath = page.split('<ol class="paths">')[1].split("</ol>")
-    said = re.findall(r"<dt>(L\d/\d+)</dt><dd[^>]*>a word</dd>", beneath.split("</dl>")[0])
+    said = re.findall(r"<dt>(L\d/\d+) \(0\.50\)</dt><dd[^>]*>a word</dd>", beneath.split("</dl>")[0])
     assert said and len(said) == len(set(said)) and "a word" not in paths and all(f"{name}@" in paths for name in said)
 
 

@@ -1,8 +1,10 @@
 """What the weights alone connect with one latent: tokens, earlier and later latents, directly and through heads.
 
-All of it is in units of the latents at activation 1 with every norm's factor at 1 (`weights`, `vocabulary`); at a
-prompt each weight is multiplied by activation, factors and, through a head, its pattern. Over texts (`OverTexts`) means
-of what earlier latents do contribute stand beside it (`means`).
+Which tokens excite a latent is told in units of its pre-activation: what the token's embedding alone makes it, less its
+bias, through the whole norm before the FFN (`vocabulary.exciting`). All else, what it promotes and the latents before
+and behind it, is at activation 1 with every norm's factor at 1 (`weights`, `vocabulary.unembedding`); at a prompt each
+such weight is multiplied by activation, factors and, through a head, its pattern. Over texts (`OverTexts`) means of
+what earlier latents do contribute stand beside it (`means`).
 """
 
 import heapq
@@ -14,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from plainspoken.circuits.beside import Said
 from plainspoken.circuits.vocabulary import ends, exciting, unembedding
 from plainspoken.circuits.weights import (
     Weights,
@@ -32,8 +35,8 @@ from plainspoken.types import Site
 
 Head = tuple[int, int]
 """(layer, head)."""
-Say = Callable[[int, int], str | None]
-"""(layer, latent) to its sentence, None where it has none."""
+Say = Callable[[int, int], Said]
+"""(layer, latent) to what is said of it."""
 Spell = Callable[[int], str]
 """A token's number to its text, none where it has none."""
 
@@ -49,13 +52,17 @@ class TokenScore:
 
 @dataclass(frozen=True)
 class Link:
-    """Another latent and the signed weight between; `head`: (layer, head) through which it goes, None: directly."""
+    """Another latent and the signed weight between; `head`: (layer, head) through which it goes, None: directly.
+
+    `text`, `fidelity`: its sentence, and how well that foretells it.
+    """
 
     layer: int
     latent: int
     weight: float
     text: str | None
     head: Head | None = None
+    fidelity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class MeanLink:
     mean: float
     weight: float
     text: str | None
+    fidelity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,10 @@ class OverTexts:
 
 @dataclass(frozen=True)
 class Connected:
-    """A latent's connections, strongest first. `excited`, `held`: the de-embedding's two ends.
+    """A latent's connections, strongest first.
+
+    `excited`, `held`: in units of its pre-activation, the whole norm applied; all other weights are at activation 1
+    with every norm's factor at 1, `promoted` and `suppressed` in units of logits.
 
     `text`, `fidelity`: its sentence, and how well that foretells it, by what `about` says. `sources`, `targets`:
     directly; `from_heads`, `to_heads`: through a head; `through`: the only one that was asked for. `texts`: where texts
@@ -160,12 +171,13 @@ def connected(
     read = exciting(weights.of, site, coder.W_enc[at])
     assert read is not None, "an FFN's transcoder reads embeddings"
     excited, held = _both(read, top, spell)
+    said = say(layer, number)
     promoted, suppressed = _both(unembedding(weights.of, decoder_vectors(weights, layer, at)), top, spell)
     return Connected(
         layer=layer,
         latent=number,
-        text=say(layer, number),
-        fidelity=None,
+        text=said.text,
+        fidelity=said.fidelity,
         excited=excited,
         held=held,
         promoted=promoted,
@@ -253,7 +265,8 @@ def _strongest(blocks: Iterator[_Block], top: int, say: Say) -> tuple[Link, ...]
             head, latent = divmod(place, width)
             found.append((value, block.layer, latent, block.heads[head]))
     kept = heapq.nlargest(top, found, key=lambda each: abs(each[0]))
-    return tuple(Link(layer, latent, value, say(layer, latent), head) for value, layer, latent, head in kept)
+    told = ((value, layer, latent, head, say(layer, latent)) for value, layer, latent, head in kept)
+    return tuple(Link(layer, latent, value, s.text, head, s.fidelity) for value, layer, latent, head, s in told)
 
 
 def _require_between(weights: Weights, layer: int, head: Head) -> None:

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from plainspoken.circuits.beside import Said, said_of
 from plainspoken.circuits.graph import Graph, Node
 from plainspoken.errors import UsageError
 
@@ -174,18 +175,18 @@ def line(contribution: float, nodes: Sequence[Node], tokens: Sequence[str], end:
     return f"{signed(contribution)}  {' ← '.join(told)}"
 
 
-def sentences_of(nodes: Iterable[Node]) -> dict[str, str]:
+def sentences_of(nodes: Iterable[Node]) -> dict[str, Said]:
     """The sentences of nodes that have one, by their names in lines, each once, in the order in which they are met."""
-    return {node_words(replace(node, text=None, position=None)): node.text for node in nodes if node.text}
+    return {node_words(replace(node, text=None, position=None)): said_of(node) for node in nodes if node.text}
 
 
 def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
-    """A node as a reader knows it; of a latent, its explanation where it has one."""
+    """A node as a reader knows it; of a latent, its explanation where it has one, and how well that foretells it."""
     place = "" if node.position is None else f"@{node.position}"
     layer = "of all layers" if node.layer is None else f"L{node.layer}"
     match node.kind:
         case "latent":
-            return f"L{node.layer}/{node.index}{place}" + (f" {quoted(node.text, LONGEST)}" if node.text else "")
+            return f"L{node.layer}/{node.index}{place}{_explained(node)}"
         case "head":
             return f"head {node.layer}/{node.index} (@{node.position}→@{node.reads})"
         case "token" | "logit":
@@ -196,7 +197,7 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
                 return f"{node.label} {place}".rstrip()
             return f"direction {quoted(node.label)}{place}" if node.label else f"direction{place}"
         case "group":
-            return f"group {quoted(node.label)}{place}" + (f" {quoted(node.text, LONGEST)}" if node.text else "")
+            return f"group {quoted(node.label)}{place}{_explained(node)}"
         case "own_bias":
             return f"own bias{place}"
         case "error" | "skip":
@@ -208,6 +209,10 @@ def node_words(node: Node, tokens: Sequence[str] = ()) -> str:
             return f"bias of attention {layer}{place}"
         case "ffn_bias":
             return f"bias of FFN {layer}{place}"
+
+
+def _explained(node: Node) -> str:
+    return f" {quoted(node.text, LONGEST)}{said_of(node).brackets}" if node.text else ""
 
 
 def signed(value: float) -> str:

@@ -9,6 +9,7 @@ from plainspoken.cli.show import OUT
 from plainspoken.language.counted import agreeing, counted
 
 if TYPE_CHECKING:  # they bring torch
+    from plainspoken.circuits.beside import Said
     from plainspoken.circuits.graph import Graph, Node
     from plainspoken.circuits.parting import Parting
     from plainspoken.pipeline.tracing import Traced
@@ -20,6 +21,8 @@ WORDS_SHOWN = 140
 
 def show_traced(found: "Traced") -> None:
     """The likeliest roots with their paths, then each latent's sentence, groups, and where sentences part."""
+    from plainspoken.circuits.beside import brackets_told, said_of
+
     graph, likely = found.graph, found.probability
     if found.without_coder:
         layers = ", ".join(map(str, found.without_coder))
@@ -29,7 +32,7 @@ def show_traced(found: "Traced") -> None:
             style="dim",
         )
     roots = sorted(range(graph.about["roots"]), key=lambda i: -likely.get(graph.nodes[i].id, 0.0))
-    sentences: dict[str, str] = {}
+    sentences: dict[str, Said] = {}
     for i in roots[:_ROOTS_SHOWN]:
         name = graph.nodes[i].id
         _hung(_root_told(graph, i, likely.get(name), found.overlap is not None), indent=2, style="bold")
@@ -41,19 +44,25 @@ def show_traced(found: "Traced") -> None:
         _hung(f"{counted(more, 'less likely root')} {have} not printed: circuit.html and graph.json have them.")
     if sentences:
         OUT.print("\nThe latents on these paths, in words:")
-        for name, text in sentences.items():
-            _with_sentence(f"  {name}", text, indent=4)
+        for name, said in sentences.items():
+            _with_sentence(f"  {name}", said, indent=4)
     if found.grouped:
         _show_groups(graph)
     if found.overlap is not None:
         _show_parts(found.overlap, found)
+    listed = [*sentences.values(), *(map(said_of, graph.nodes) if found.grouped or found.parts else ())]
+    if brackets := brackets_told(listed, graph.about):
+        OUT.print()
+        _hung(brackets, indent=0, style="dim")
 
 
 def _root_told(graph: "Graph", i: int, probability: float | None, simulated: bool) -> str:
     """What is explained, its value, and how much of it the graph has."""
-    from plainspoken.circuits.lines import signed
+    from plainspoken.circuits.beside import logit_told
+    from plainspoken.circuits.lines import DIFFERENCE, signed
 
     node, explained = graph.nodes[i], float(graph.explained[i])
+    form = logit_told(node, graph.about, difference=bool(DIFFERENCE.fullmatch(node.label)))
     likely = "" if probability is None else f" (probability {probability:.2g})"
     share = (
         f"{explained:.0%} of what enters it is explained (comes by the graph's edges, errors aside)"
@@ -61,7 +70,7 @@ def _root_told(graph: "Graph", i: int, probability: float | None, simulated: boo
         else "nothing enters it"
     )
     return (
-        f"{_named(node, graph.tokens)}{likely} = {signed(node.value or 0.0)}: "
+        f"{_named(node, graph.tokens)}{likely} = {signed(node.value or 0.0)}{f' ({form})' if form else ''}: "
         f"{'with what the sentences say of latents, ' if simulated else ''}{share}; "
         f"own bias {signed(float(graph.offset[i]))}; pruned away {signed(float(graph.rest[i]))}"
     )
@@ -69,13 +78,15 @@ def _root_told(graph: "Graph", i: int, probability: float | None, simulated: boo
 
 def _show_parts(overlap: float, found: "Traced") -> None:
     """How much true and simulated circuit have in common, and the latents at which they part most."""
+    from plainspoken.circuits.beside import said_of
+
     control = "" if found.shuffled is None else f"; with the sentences shuffled among latents, {found.shuffled:.0%}"
     OUT.print(
         f"\nTrue and simulated circuit have {overlap:.0%} of their latents' influence in common{control}.",
         highlight=False,
     )
     for part in found.parts[:_PARTS_SHOWN]:
-        _with_sentence(f"  {_part_told(part)}", part.node.text)
+        _with_sentence(f"  {_part_told(part)}", said_of(part.node))
 
 
 def _part_told(part: "Parting") -> str:
@@ -88,6 +99,8 @@ def _part_told(part: "Parting") -> str:
 
 def _show_groups(graph: "Graph") -> None:
     """The supernodes of most influence, each with its tokens."""
+    from plainspoken.circuits.beside import Said, said_of
+
     if not graph.supernodes:
         OUT.print("\nNo latent of the graph stands at several tokens, so that there is none to group.")
         return
@@ -95,9 +108,9 @@ def _show_groups(graph: "Graph") -> None:
     share = {name: float(sum(graph.influence[i] for i in members)) for name, members in graph.supernodes}
     for name, members in sorted(graph.supernodes, key=lambda each: -share[each[0]])[:_PARTS_SHOWN]:
         nodes = [graph.nodes[i] for i in members]
-        text = next((node.text for node in nodes if node.text), None)
+        said = next((said_of(node) for node in nodes if node.text), Said())
         places = ", ".join(f"@{node.position}" for node in sorted(nodes, key=lambda node: node.position or 0))
-        _with_sentence(f"  {name} at {places}: influence {share[name]:.1%}", text)
+        _with_sentence(f"  {name} at {places}: influence {share[name]:.1%}", said)
 
 
 def _named(node: "Node", tokens: tuple[str, ...]) -> str:
@@ -115,11 +128,11 @@ def _hung(text: str, indent: int = 6, style: str | None = None, piece: str = WOR
         OUT.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False, style=style)
 
 
-def _with_sentence(start: str, text: str | None, indent: int = 6) -> None:
+def _with_sentence(start: str, said: "Said", indent: int = 6) -> None:
     from plainspoken.circuits.lines import quoted
 
-    said = quoted(text, WORDS_SHOWN) if text else "(no sentence)"
-    _hung(f"{start}  {said}", indent, piece=WORD)
+    text = quoted(said.text, WORDS_SHOWN) if said.text else "(no sentence)"
+    _hung(f"{start}{said.brackets}  {text}", indent, piece=WORD)
 
 
 def _share(share: float | None) -> str:

@@ -11,13 +11,14 @@ from rich.cells import set_cell_size
 from plainspoken import pipeline
 from plainspoken.cli import options as o
 from plainspoken.cli.ending import reporting_errors
+from plainspoken.cli.hanging import hanging
 from plainspoken.cli.layout import Cell, Row
 from plainspoken.cli.show import OUT, UNBOUNDED, progress_on_terminal, show_error, show_rows
 from plainspoken.cli.which import run_folder
 from plainspoken.language.counted import counted
 
 if TYPE_CHECKING:  # they bring torch
-    from plainspoken.circuits.connected import Compared, Connected, Link, OverTexts, TokenScore
+    from plainspoken.circuits.connected import Compared, Connected, Link, MeanLink, OverTexts, TokenScore
     from plainspoken.circuits.connected_file import HeadNorms
 
 _LAYER_WIDE = 6
@@ -60,6 +61,8 @@ def connections(
 
     Of a latent: the tokens that excite it and those that it promotes, the earlier latents that it reads from and the
     later ones that it writes to, directly and through a head; signed, at activation 1 with every norm's factor at 1.
+    What excites it or holds it down is its pre-activation, less its bias, where the stream holds that token's embedding
+    alone, through the whole norm before the FFN.
 
     [bold]--texts[/] holds the weights against means over documents: the overlap of the largest by either, with its 95 %
     by document, beside the overlap with other latents' weights (control).
@@ -116,8 +119,8 @@ def _show_latent(found: "Connected") -> None:
     fidelity = "" if found.fidelity is None else f" (foretells it with correlation {found.fidelity:.2f})"
     OUT.print(f"latent {found.layer}/{found.latent}: {said}{fidelity}", markup=False, highlight=False, style="bold")
     for names, ends in (
-        (("excited by", "held down by"), (found.excited, found.held)),
-        (("promotes", "suppresses"), (found.promoted, found.suppressed)),
+        (("excited by (pre-activation)", "held down by (pre-activation)"), (found.excited, found.held)),
+        (("promotes (logit, factor at 1)", "suppresses (logit, factor at 1)"), (found.promoted, found.suppressed)),
     ):
         for line in _abreast(names, ends, OUT.width):
             _line(line)
@@ -143,6 +146,18 @@ def _show_latent(found: "Connected") -> None:
             _link_line(link)
     if found.texts is not None:
         _show_texts(found.texts)
+    _show_brackets(found)
+
+
+def _show_brackets(found: "Connected") -> None:
+    """What the numbers behind the other latents are."""
+    from plainspoken.circuits.beside import Said, brackets_told
+
+    links = [*found.sources, *found.targets, *found.from_heads, *found.to_heads]
+    links += [each for layer in (found.texts.layers if found.texts else ()) for each in layer.strongest]
+    if told := brackets_told((Said(each.text, each.fidelity) for each in links), found.about):
+        for line in hanging(told, OUT.width, 0):
+            OUT.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False, style="dim")
 
 
 def _abreast(names: tuple[str, str], ends: "Sequence[Sequence[TokenScore]]", width: int) -> Iterator[str]:
@@ -163,7 +178,7 @@ def _link_line(link: "Link") -> None:
     from plainspoken.circuits.lines import signed
 
     through = "" if link.head is None else f"head {link.head[0]}/{link.head[1]}  "
-    _with_sentence(f"  {signed(link.weight):>8}  {through}{link.layer}/{link.latent}", link.text)
+    _with_sentence(f"  {signed(link.weight):>8}  {through}{link.layer}/{link.latent}", link)
 
 
 def _show_texts(texts: "OverTexts") -> None:
@@ -179,7 +194,7 @@ def _show_texts(texts: "OverTexts") -> None:
         _line(f"mean contributions of layer {source.layer} there (weight):")
         for link in source.strongest:
             weight = f"({signed(link.weight)})"
-            _with_sentence(f"  {signed(link.mean):>8} {weight:>10}  {link.layer}/{link.latent}", link.text)
+            _with_sentence(f"  {signed(link.mean):>8} {weight:>10}  {link.layer}/{link.latent}", link)
     _show_overlaps(texts)
 
 
@@ -207,12 +222,14 @@ def _share(by_top: "Mapping[int, Compared]", top: int, *, control: bool) -> Cell
     return f"{value:.0%}", UNBOUNDED if low is None or high is None else f"[{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def _with_sentence(start: str, text: str | None) -> None:
+def _with_sentence(start: str, link: "Link | MeanLink") -> None:
     """A line no longer than the terminal is wide: the sentence is cut."""
+    from plainspoken.circuits.beside import Said
     from plainspoken.circuits.lines import quoted
 
+    start += Said(link.text, link.fidelity).brackets
     room = OUT.width - len(start) - 4
-    _line(start if text is None or room < 8 else f"{start}  {quoted(text, room)}")
+    _line(start if link.text is None or room < 8 else f"{start}  {quoted(link.text, room)}")
 
 
 def _line(text: str) -> None:

@@ -89,9 +89,11 @@ def trace(
     logit, or to a latent before its activation.
 
     [bold]Places[/] are counted in tokens from 0, the one before the text (BOS) included, or from the end: @-1,
-    the last, where none is said. A logit at a place is of the token that follows it.
+    the last, where none is said. A logit at a place is of the token that follows it, told less its mean over the
+    vocabulary, and before the soft cap where the model has one.
 
-    [bold]What is printed[/] are paths: what flows along each into the target, and each latent's sentence. What is
+    [bold]What is printed[/] are paths: what flows along each into the target, and each latent's sentence with how well
+    it foretells the latent. What is
     written is the graph (graph.json, docs/circuits-format.md), the same for public viewers (viewer.json), and
     circuit.html: a drawing, token by layer, that opens in any browser.
 

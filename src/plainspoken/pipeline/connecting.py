@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from plainspoken.circuits.beside import Said, said_of
 from plainspoken.circuits.connected import Compared, Connected, Head, MeanLink, OverTexts, Say, SourceLayer, connected
 from plainspoken.circuits.connected_file import HeadNorms, save_connections
 from plainspoken.circuits.graph import Node
@@ -73,8 +74,8 @@ def connect(
     coder_of(circuits, subject)
     about = {"settings": asdict(settings)}
 
-    def say(layer: int, number: int) -> str | None:
-        return circuits.tell(Node("latent", layer, index=number)).text
+    def say(layer: int, number: int) -> Said:
+        return said_of(circuits.tell(Node("latent", layer, index=number)))
 
     def spell(token: int) -> str:
         return table[token].decode("utf-8", "backslashreplace") if token < len(table) else ""
@@ -86,8 +87,7 @@ def connect(
         rows = load_rows(workplace, PART)
         found = replace(found, texts=_over_texts(workplace, circuits, subject, rows, settings, say))
         about["corpus"] = {"part": rows.part, "rows": rows.fingerprint}
-    fidelity = circuits.tell(Node("latent", subject.layer, index=subject.latent)).fidelity
-    found = replace(found, fidelity=fidelity, about=circuits.about(**about))
+    found = replace(found, about=circuits.about(**about))
     path = (out or workplace.path(FOLDER) / _name(subject, settings)) / FILE
     save_connections(found, path)
     return ConnectionsMade(found, {FILE: path})
@@ -173,7 +173,8 @@ def _source_layer(
     asked = torch.tensor([mean.latent, *controls])
     pullbacks = connections(circuits.weights, mean.source, mean.layer, asked).double().cpu().numpy()
     latents = pullbacks.shape[1]
-    largest = np.argsort(-np.abs(mean.mean), kind="stable")[:top]
+    largest = [i for i in np.argsort(-np.abs(mean.mean), kind="stable")[:top].tolist() if mean.mean[i] != 0]
+    said = {i: say(mean.source, i) for i in largest}
     tops = [each for each in TOPS if each < latents]  # of all latents the largest are the same by any measure
     overlap = mean_overlaps(mean, pullbacks[:1], seed, tops)
     control = mean_overlaps(mean, pullbacks[1:], seed, tops) if controls else [None] * len(tops)
@@ -181,9 +182,8 @@ def _source_layer(
         mean.source,
         latents,
         tuple(
-            MeanLink(mean.source, i, float(mean.mean[i]), float(pullbacks[0, i]), say(mean.source, i))
-            for i in largest.tolist()
-            if mean.mean[i] != 0
+            MeanLink(mean.source, i, float(mean.mean[i]), float(pullbacks[0, i]), each.text, each.fidelity)
+            for i, each in said.items()
         ),
         tuple(
             Compared(o.top, o.share, o.low, o.high, *((c.share, c.low, c.high) if c else (None, None, None)))

@@ -10,6 +10,7 @@ import torch
 
 from plainspoken.circuits.asking import Asked, root_asked
 from plainspoken.circuits.attribution import Root, attribution_graph
+from plainspoken.circuits.beside import SOFT_CAP, Said
 from plainspoken.circuits.effects import Effects, effects
 from plainspoken.circuits.effects_told import record
 from plainspoken.circuits.files import remove_graph, save_graph
@@ -90,7 +91,7 @@ class Traced:
     """Whether latents at several tokens were to be supernodes."""
     probability: Mapping[str, float] = field(default_factory=dict)
     """Of each next token that is explained, by its node's id."""
-    sentences: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    sentences: Mapping[str, Mapping[str, Said]] = field(default_factory=dict)
     """By what is explained, as `paths`: the sentences of the latents on its paths, by their names there."""
 
 
@@ -170,6 +171,8 @@ def _traced(question: _Question, *, shuffled: bool = False) -> _Found:
     about = circuits.about(
         prompt=question.text, target=asdict(target), settings=asdict(settings), roots=len(root.nodes)
     )
+    if (cap := frozen.anatomy.softcap) is not None:
+        about[SOFT_CAP] = cap
     graph = replace(_grouped(graph, settings), about=about).with_nodes(circuits.tell)
     return _Found(frozen, root, graph)
 
@@ -186,7 +189,7 @@ class _Paths:
     """
 
     lines: Sequence[str]
-    sentences: Mapping[str, str]
+    sentences: Mapping[str, Said]
     nodes: Sequence[int]
     graph: Graph | None = None
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
+from plainspoken.circuits.beside import brackets_told, logit_told, said_of
 from plainspoken.circuits.files import load_graph
 from plainspoken.circuits.graph import Graph, Node, NodeKind
 from plainspoken.circuits.lines import DIFFERENCE, node_words, path_lines, sentences_of, signed, strongest_paths
@@ -106,6 +107,7 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
         sentences=list(sentences_of(on_them).items()),
         table=[_row(graph, int(edge)) for edge in order[:TABLED]],
         parts=[_parted(graph, part) for part in parts],
+        brackets=brackets_told(map(said_of, graph.nodes), graph.about),
         about=[(name, _plain(value)) for name, value in graph.about.items()],
         data=as_json(_data(graph, placed, order, level)),
     )
@@ -160,13 +162,14 @@ def _data(graph: Graph, placed: Layout, order: Int[np.ndarray, " e"], level: UIn
 
 
 def _facts(graph: Graph, i: int, group: str | None, errors: float, biases: float) -> list[Any]:
-    """[words, id, kind, explanation, pairs of what is known and its number]."""
+    """[words, id, kind, explanation, pairs of what is known and its number, how well the explanation foretells]."""
     node = graph.nodes[i]
     known: list[tuple[str, str]] = []
     if node.activation is not None and node.kind == "latent":
         known.append(("activation", numbers.fixed(node.activation, 3)))
     if node.value is not None:
-        known.append(("value", _signed(node.value)))
+        form = logit_told(node, graph.about, difference=bool(DIFFERENCE.fullmatch(node.label)))
+        known.append((f"value, {form}" if form else "value", _signed(node.value)))
         known.append(("explained", numbers.percent(float(graph.explained[i]))))
         known.append(("own bias", _signed(float(graph.offset[i]))))
         known.append(("pruned", _signed(float(graph.rest[i]))))
@@ -178,7 +181,7 @@ def _facts(graph: Graph, i: int, group: str | None, errors: float, biases: float
     known.append(("influence", numbers.percent(float(graph.influence[i]), 1)))
     if group is not None:
         known.append(("belongs to", group))
-    return [_words(graph, node), node.id, _KINDS[node.kind], node.text or "", known]
+    return [_words(graph, node), node.id, _KINDS[node.kind], node.text or "", known, said_of(node).brackets]
 
 
 def _from(graph: Graph, kinds: tuple[NodeKind, ...]) -> Float[np.ndarray, " n"]:
@@ -190,7 +193,7 @@ def _from(graph: Graph, kinds: tuple[NodeKind, ...]) -> Float[np.ndarray, " n"]:
 def _drawn(graph: Graph, placed: Layout) -> list[Drawn]:
     found = []
     for i, (node, box) in enumerate(zip(graph.nodes, placed.boxes, strict=True)):
-        words = _words(graph, node) + (f": {node.text}" if node.text else "")
+        words = _words(graph, node) + (f": {node.text}{said_of(node).brackets}" if node.text else "")
         kind = node.kind.replace("_", "-")
         found.append(Drawn(i, kind, box, _label(graph, node, box.width >= WIDE), words))
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from plainspoken.circuits.beside import brackets_told, said_of
 from plainspoken.circuits.effects import Effects
 from plainspoken.circuits.effects_told import MEASURED, PREDICTED, compared, control_told, withheld
 from plainspoken.circuits.lines import node_words, signed
@@ -31,6 +32,7 @@ def render_effects(effects: Effects, tokens: Sequence[str], about: Mapping[str, 
         withheld=withheld(effects),
         rows=_rows(effects),
         several=len(roots) > 1,
+        brackets=brackets_told(map(said_of, (*effects.measured.latents, *effects.control.latents)), about),
         groups=[("Of the graph", _latents(effects, tokens, True)), ("Control", _latents(effects, tokens, False))],
         about=[(name, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for name, v in about.items()],
     )

@@ -64,7 +64,7 @@
       const button = element("button", ""), facts = data.nodes[ends[e]];
       button.type = "button";
       button.append(element("b", signed(weight[e]), weight[e] < 0 ? "less" : ""),
-        element("span", facts[0] + (facts[3] ? ` “${facts[3]}”` : "")));
+        element("span", facts[0] + (facts[3] ? ` “${facts[3]}”${facts[5]}` : "")));
       button.addEventListener("click", () => { pin(ends[e]); focus(ends[e]); });
       made.push(button);
     }
