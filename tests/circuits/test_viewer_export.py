@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import torch
 from families_made import made_coders, made_lm, made_prompt
 from plainspoken.circuits.attribution import attribution_graph, root_of
 from plainspoken.circuits.frozen import freeze
-from plainspoken.circuits.graph import Graph, Node
+from plainspoken.circuits.graph import Graph, Node, NodeKind
 from plainspoken.circuits.targets import logit_targets
 from plainspoken.circuits.viewer_export import save_viewer_graph, viewer_graph
 from plainspoken.errors import UsageError
@@ -134,6 +134,22 @@ def test_viewers_show_the_whole_graph_at_first_and_their_slider_reaches_all_of_i
     exported = viewer_graph(made(1.0), "g", "m")
     above = [n for n in exported["nodes"] if (n["influence"] or 0) > exported["metadata"]["node_threshold"]]
     assert not above and max(node["influence"] or 0 for node in exported["nodes"]) == pytest.approx(1)
+
+
+def test_the_documents_table_of_ids_is_what_is_written() -> None:
+    kinds = {
+        kind: kind.replace("_", " ") for kind in get_args(NodeKind) if kind != "own_bias"
+    }  # that is of paths alone
+    kinds |= {"attention_bias": "bias of attention, of FFN", "ffn_bias": "bias of attention, of FFN"}
+    document = (Path(__file__).parents[2] / "docs" / "circuits-format.md").read_text("utf-8")
+    table = document.split("| Node | `node_id`")[1].split("\n\n")[0]
+    rows = {row.split("|")[1].strip(): row for row in table.split("\n")[2:]}
+    assert rows.keys() == set(kinds.values())
+    nodes = (Node("direction", label="a"), Node("direction", label="b"), Node("group", 0, 1, label="c"))
+    zero = np.zeros(3)
+    graph = Graph(nodes, np.zeros(0, int), np.zeros(0, int), np.zeros(0), zero, zero, zero, zero, ("<s>", "b"))
+    first, second, group = (node["node_id"].split("_")[1] for node in viewer_graph(graph, "g", "m")["nodes"])
+    assert f"{first} - n" in rows["direction"] and int(second) == int(first) - 1 and f"{group} - n" in rows["group"]
 
 
 def test_every_kind_of_node_has_an_id_of_its_own(tmp_path: Path) -> None:

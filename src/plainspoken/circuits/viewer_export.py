@@ -43,8 +43,8 @@ def viewer_graph(
     """The JSON as Python values. `scan`: which model and coders; `prompt`: its text (else its tokens, joined).
 
     `probability`: of the next token, by the id of a logit's node; where it is not given, the label says that it is not
-    known, and the node's share of the influence stands in the field. Raises UsageError where a weight is not finite:
-    JSON has no such number.
+    known, and 0 stands in the field, which must hold a number. Raises UsageError where a weight is not finite: JSON has
+    no such number.
     """
     if not np.isfinite(graph.weight).all():
         raise UsageError("an edge's weight is not finite, which no viewer reads: trace the circuit again in float32")
