@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from families_made import FAMILIES, made_lm, made_prompt, made_scene
+from families_made import FAMILIES, made_coders, made_lm, made_prompt, made_scene
 from plainspoken.circuits.attribution import attribution_graph, latent_node, root_of
 from plainspoken.circuits.effects import Effects, Measured, effects, measure
 from plainspoken.circuits.frozen import Frozen, freeze
@@ -139,6 +139,15 @@ def test_the_same_seed_draws_the_same_control() -> None:
         one.measured.free, other.measured.free
     )
     assert one.correlation("direct", "free") == same.correlation("direct", "free")
+
+
+def test_in_which_precision_the_model_ran_is_told() -> None:
+    for dtype, told in ((torch.float64, "float64"), (torch.bfloat16, "bfloat16")):
+        torch.manual_seed(0)
+        lm = made_lm("gpt2", dtype=dtype)
+        frozen = freeze(lm, {site: coder.float() for site, coder in made_coders(lm).items()}, made_prompt(9))
+        root, graph = _logits(frozen)
+        assert effects(frozen, root, graph, 2).dtype == told
 
 
 def _made(direct: np.ndarray, free: np.ndarray) -> Effects:

@@ -153,6 +153,9 @@ def test_correlations_have_a_true_minus_sign_and_none_before_a_zero(capsys: pyte
     x, y = (np.tile(np.array(pattern, float), 10)[:, None] for pattern in ([1, -1, 1, -1], [1, 1, -1, -1]))
     show_effects(_effects(x, -x))
     assert "−1.00" in (shown := capsys.readouterr().out) and "[−1.00, −1.00]" in shown
+    assert "rounding" not in shown
+    show_effects(replace(_effects(x, -x), dtype="bfloat16"))
+    assert "the model runs in bfloat16, whose rounding is in all" in in_one_line(capsys)
     show_effects(_effects(x, y - 0.002 * x))
     shown = capsys.readouterr().out
     assert " 0.00" in shown and "-" not in shown and "−0.00" not in shown

@@ -1,6 +1,7 @@
 """Edges against effects: no correlation without interval and control, and a page that says what was measured."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,15 @@ def test_without_a_control_or_with_too_few_latents_no_correlation_is_told(n: int
     page = render_effects(effects, TOKENS, {})
     assert why in page and not re.search(r"r −?0\.\d|\[−?0\.", page)
     assert why in record(effects, [0.1] * n, {})["withheld"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_of_a_model_in_half_precision_it_is_said_that_rounding_was_measured(dtype: str) -> None:
+    effects = replace(made(), dtype=dtype)
+    told, page = record(effects, [0.1] * 12, {}), render_effects(effects, TOKENS, {})
+    half = dtype.endswith("16")
+    assert told["model_dtype"] == dtype and (told["rounded"] is not None) == half
+    assert (f"runs in {dtype}, whose rounding" in page) == ("--set lm.dtype=float32" in page) == half
 
 
 def test_what_does_not_vary_has_no_correlation_and_the_reason_is_told() -> None:

@@ -59,7 +59,8 @@ class Effects:
     """What the graph predicts for its latents with the most influence, what was measured, and the control.
 
     `direct`, `total`: the predicted changes. `control`: latents outside the graph, drawn at random; there may be fewer
-    of them where fewer fire.
+    of them where fewer fire. `dtype`: in which the model runs; where that is of 16 bits, rounding is in what is
+    measured on the model itself (`held`, `free`).
     """
 
     roots: tuple[Node, ...]
@@ -68,6 +69,7 @@ class Effects:
     measured: Measured
     control: Measured
     seed: int
+    dtype: str = "float32"
 
     @property
     def matched(self) -> int:
@@ -148,6 +150,7 @@ def effects(
         measured=measure(frozen, roots, latents, progress),
         control=measure(frozen, roots, others, progress),
         seed=seed,
+        dtype=str(frozen.lm.dtype).removeprefix("torch."),
     )
 
 

@@ -17,6 +17,7 @@ MEASURED = {
     "held": "the model, attention held",
     "free": "the model as it is",
 }
+HALF = ("float16", "bfloat16")
 SHORT = {"replaced": "replaced model", "held": "attention held", "free": "model as it is"}
 
 
@@ -60,6 +61,17 @@ def withheld(effects: Effects) -> str | None:
     return None
 
 
+def rounded(effects: Effects) -> str | None:
+    """That what is measured on the model has its rounding in it, and the mend; None of a model in 32 bits or more."""
+    if effects.dtype not in HALF:
+        return None
+    return (
+        f"the model runs in {effects.dtype}, whose rounding is in all that is measured on it ({SHORT['held']}, "
+        f"{SHORT['free']}): small changes, of the control above all, may be nothing else; a run that is made with "
+        "--set lm.dtype=float32 has none of it"
+    )
+
+
 def control_told(effects: Effects) -> str:
     """What the control is, in words."""
     n, matched = len(effects.control.latents), effects.matched
@@ -82,6 +94,8 @@ def record(effects: Effects, influence: Sequence[float], about: dict[str, Any]) 
         "roots": [{"id": node.id, "label": node.label, "value": node.value} for node in effects.roots],
         "compared": [asdict(row) for row in compared(effects)],
         "withheld": withheld(effects),
+        "model_dtype": effects.dtype,
+        "rounded": rounded(effects),
         "latents": latents,
         "control": list(_told(effects, "control")),
         "matched": effects.matched,

@@ -17,7 +17,7 @@ def show_effects(effects: "Effects | None") -> None:
             "\nThe graph has no latent to ablate, so that there are no effects to measure: keep more with --nodes"
         )
         return
-    from plainspoken.circuits.effects_told import SHORT, compared, control_told, withheld
+    from plainspoken.circuits.effects_told import SHORT, compared, control_told, rounded, withheld
 
     n = len(effects.measured.latents)
     OUT.print(
@@ -34,7 +34,7 @@ def show_effects(effects: "Effects | None") -> None:
         for row in compared(effects)
     ]
     show_rows(head, rows)
-    if (why := withheld(effects)) is not None:
+    for why in filter(None, (withheld(effects), rounded(effects))):
         OUT.print(why, style="red", markup=False, highlight=False)
 
 

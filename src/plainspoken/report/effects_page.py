@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from plainspoken.circuits.beside import brackets_told, said_of
 from plainspoken.circuits.effects import Effects
-from plainspoken.circuits.effects_told import MEASURED, PREDICTED, compared, control_told, withheld
+from plainspoken.circuits.effects_told import MEASURED, PREDICTED, compared, control_told, rounded, withheld
 from plainspoken.circuits.lines import node_words, signed
 from plainspoken.language.counted import counted
 from plainspoken.report import numbers
@@ -29,7 +29,7 @@ def render_effects(effects: Effects, tokens: Sequence[str], about: Mapping[str, 
         latents=counted(len(effects.measured.latents), "latent"),
         control=control_told(effects),
         picture=effects_picture(effects, "effects"),
-        withheld=withheld(effects),
+        warnings=[why for why in (withheld(effects), rounded(effects)) if why is not None],
         rows=_rows(effects),
         several=len(roots) > 1,
         brackets=brackets_told(map(said_of, (*effects.measured.latents, *effects.control.latents)), about),
