@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from families_made import CONTEXT, FAMILIES, Scene, made_coders, made_scene, relative
+from families_made import CONTEXT, FAMILIES, Scene, made_coders, made_lm, made_prompt, made_scene, relative
 from plainspoken.circuits.adjoint import columns, rows
 from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.intervene import Intervention, Span, exchanged, logits_after
@@ -246,6 +246,48 @@ def test_a_text_is_steered_from_where_coders_are_read(cached: bool) -> None:
         _steered(scene, [Intervention(0, 4, (-1,))], text=text)
     with pytest.raises(UsageError, match=r"a mask of 4 for a prompt of 5 tokens"):
         _steered(scene, on, text=text[1:])
+
+
+def test_what_is_exchanged_while_a_text_is_written_is_what_the_frozen_model_has() -> None:
+    """In half precision, by a coder in 32 bits that rounding to 16 would let fire otherwise: the same logits, to the
+    last bit."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        lm = made_lm("gpt2", dtype=torch.bfloat16)
+        coders = {site: coder.float() for site, coder in made_coders(lm).items()}
+        for coder in coders.values():
+            for weight in coder.parameters():
+                weight.mul_(1 + 0.003 * torch.rand_like(weight))  # so that bfloat16 does not hold it
+    on = [Intervention(layer, latent, kind="scale", amount=5.0) for layer in (0, 2) for latent in range(48)]
+    frozen = freeze(lm, coders, made_prompt(7))
+    seen = list[torch.Tensor]()
+    with eager_attention(lm):
+        handle = lm.model.register_forward_hook(lambda module, args, answer: seen.append(answer.logits[0]))
+        try:
+            steered(lm, coders, frozen.tokens.tolist(), on, 1)
+        finally:
+            handle.remove()
+    assert torch.equal(seen[0], logits_after(frozen, on))
+
+
+def test_no_coder_is_read_at_a_bos_unless_that_is_asked_for() -> None:
+    scene = made_scene("gpt2")
+    tokens = [scene.lm.bos_id, *range(3, 9)]
+    asked, plain = torch.tensor([False, *[True] * 6]), freeze(scene.lm, scene.coders, tokens, torch.float64)
+    masked = freeze(scene.lm, scene.coders, tokens, torch.float64, text=asked)
+    assert plain.text.tolist() == asked.tolist()
+    assert torch.equal(plain.layers[0].error, masked.layers[0].error) and bool((plain.layers[0].ffn_bias[0] == 0).all())
+    everywhere = freeze(scene.lm, scene.coders, tokens, torch.float64, text=torch.ones(7, dtype=torch.bool))
+    assert 0 in everywhere.layers[0].latents.position.tolist() and bool(everywhere.text.all())
+    assert bool(freeze(scene.lm, scene.coders, tokens[1:], torch.float64).text.all())
+    strong, bos = [Intervention(2, 4, Span(), "set", 1000.0)], tokens[:1]
+    own, exchanged_too = (
+        steered(scene.lm, scene.coders, bos, strong, 1, temperature=0.0, text=text).tolist()
+        for text in (None, torch.ones(1, dtype=torch.bool))
+    )
+    assert own == steered(scene.lm, scene.coders, bos, [], 1, temperature=0.0).tolist() != exchanged_too
+    with pytest.raises(UsageError, match="a mask of 3 for a prompt of 7 tokens"):
+        freeze(scene.lm, scene.coders, tokens, torch.float64, text=torch.ones(3, dtype=torch.bool))
 
 
 def test_a_text_belongs_to_its_seed() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plainspoken.coders import Coder
@@ -26,6 +26,23 @@ def accepted_prompt(lm: LanguageModel, tokens: Int[Tensor, " t"] | Sequence[int]
             "another model's tokenizer?"
         )
     return ids
+
+
+def accepted_text(
+    lm: LanguageModel, tokens: Int[Tensor, " t"], text: Bool[Tensor, " prompt"] | None
+) -> Bool[Tensor, " t"]:
+    """The tokens at which coders are read: as given, else all but a BOS that starts them, on which none was trained.
+
+    Raises UsageError for a mask of another length.
+    """
+    if text is None:
+        text = torch.ones(len(tokens), dtype=torch.bool)
+        text[0] = int(tokens[0]) != lm.bos_id
+    if len(text) != len(tokens):
+        raise UsageError(
+            f"a mask of {len(text)} for a prompt of {len(tokens)} tokens: give text one entry for each token"
+        )
+    return text.to(tokens.device)
 
 
 def accepted_latents(

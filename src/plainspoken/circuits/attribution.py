@@ -8,7 +8,7 @@ pruning; without the biases and positions that published tools leave out.)
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -263,8 +263,6 @@ def latent_node(frozen: Frozen, layer: int, entry: int) -> Node:
 
 def root_of(frozen: Frozen, targets: Targets, nodes: Sequence[Node], share: Sequence[float] | None = None) -> Root:
     """Roots with these nodes, which get their values; equal shares of the influence unless told."""
-    from dataclasses import replace
-
     values = value_of(frozen, targets).tolist()
     weights = np.full(len(nodes), 1 / len(nodes)) if share is None else np.asarray(share, np.float64)
     return Root(targets, tuple(replace(n, value=v) for n, v in zip(nodes, values, strict=True)), weights)

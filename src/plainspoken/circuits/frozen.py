@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plainspoken.circuits.accepted import accepted_coders, accepted_latents, accepted_prompt
+from plainspoken.circuits.accepted import accepted_coders, accepted_latents, accepted_prompt, accepted_text
 from plainspoken.coders import Coder
 from plainspoken.errors import ActivationError, ModelError
 from plainspoken.lm import LanguageModel
@@ -126,19 +126,20 @@ def freeze(
 ) -> Frozen:
     """The model frozen at a prompt, with a transcoder in the place of each FFN that has one.
 
-    `text`: the tokens at which coders are read (None: all). At the others, such as a BOS that no coder was trained on,
-    the whole FFN is error.
+    `text`: the tokens at which coders are read (None: all but a BOS that starts the prompt, on which no coder was
+    trained). At the others the whole FFN is error.
     `given`: latents that stand in the place of the coder's own, such as simulated ones; the error then makes up the
     difference, so that the stream stays the model's. float64 takes copies of the coders' weights: for proofs.
-    Raises UsageError for a prompt that is empty, longer than the context or holds an unknown token, and for given
-    latents that fit no coder; CoderError for a coder that is no transcoder of an FFN of this model or holds NaN;
-    ModelError where the replay does not give the model's logits; ActivationError where they are not finite.
+    Raises UsageError for a prompt that is empty, longer than the context or holds an unknown token, for a mask of
+    another length, and for given latents that fit no coder; CoderError for a coder that is no transcoder of an FFN of
+    this model or holds NaN; ModelError where the replay does not give the model's logits; ActivationError where they
+    are not finite.
     """
     of = anatomy(lm)
     ids = accepted_prompt(lm, tokens)
     by_layer = accepted_coders(of, coders, dtype)
     latents = accepted_latents(of, by_layer, len(ids), given or {})
-    coded = torch.ones(len(ids), dtype=torch.bool, device=lm.device) if text is None else text.to(lm.device)
+    coded = accepted_text(lm, ids, text)
     with capture_patterns(lm, of) as patterns:
         logits = lm.model(ids[None], use_cache=False).logits[0]
     if not torch.isfinite(logits).all():

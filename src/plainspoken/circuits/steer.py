@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from plainspoken.circuits.accepted import accepted_coders, accepted_prompt
+from plainspoken.circuits.accepted import accepted_coders, accepted_prompt, accepted_text
 from plainspoken.circuits.intervene import Intervention, intervening, require_fitting, require_numbers
 from plainspoken.coders import Coder
 from plainspoken.errors import UsageError
@@ -36,20 +36,21 @@ def steered(
     Interventions act on the prompt's tokens, on new ones, or on both, as their positions say. Each token is drawn by
     inverting the distribution function at a uniform number that belongs to the seed and the token's place, so that two
     models that agree write the same; temperature 0 takes the likeliest. `cached` False runs the whole text every time.
-    `text`: the prompt's tokens at which coders are read, as `freeze` takes it; at the others nothing is exchanged.
+    `text`: the prompt's tokens at which coders are read, as `freeze` takes it (None: all but a BOS that starts it); at
+    the others nothing is exchanged.
     Raises UsageError for a prompt that cannot be continued, a temperature below 0, and an intervention on what there
     is not or that makes the model overflow; CoderError as `freeze` does.
     """
     of = anatomy(lm)
-    found = accepted_coders(of, coders, lm.dtype)
+    # As `freeze` reads them, whatever the model's precision: rounded to 16 bits, other latents would fire.
+    found = accepted_coders(of, coders, torch.promote_types(lm.dtype, torch.float32))
     by_layer = {of.layer_of(site.module): site for site in coders}
     sites = {layer: (by_layer[layer], coder) for layer, coder in found.items()}
-    tokens = accepted_prompt(lm, torch.as_tensor(prompt, dtype=torch.long).tolist()).cpu().numpy()
+    ids = accepted_prompt(lm, torch.as_tensor(prompt, dtype=torch.long).tolist()).cpu()
+    text, tokens = accepted_text(lm, ids, text), ids.numpy()
     if temperature < 0:
         raise UsageError(f"a temperature of {temperature} means nothing: 0 takes the likeliest token, 1 samples as is")
     t, room = len(tokens), min(new_tokens, lm.context - len(tokens))
-    if text is not None and len(text) != t:
-        raise UsageError(f"a mask of {len(text)} for a prompt of {t} tokens: give text one entry for each token")
     require_fitting(found, interventions, t, t + max(room, 0), text)
     uniform, cache, done = np.random.default_rng(seed).random(lm.context), None, 0
     for _ in range(room):
