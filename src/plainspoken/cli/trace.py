@@ -93,9 +93,8 @@ def trace(
     vocabulary, and before the soft cap where the model has one.
 
     [bold]What is printed[/] are paths: what flows along each into the target, and each latent's sentence with how well
-    it foretells the latent. What is
-    written is the graph (graph.json, docs/circuits-format.md), the same for public viewers (viewer.json), and
-    circuit.html: a drawing, token by layer, that opens in any browser.
+    it foretells the latent. What is written is the graph (graph.json, docs/circuits-format.md), the same for public
+    viewers (viewer.json), and circuit.html: a drawing, token by layer, that opens in any browser.
 
     Layers whose FFN has no coder stay whole, as error; a run with a coder in every layer explains most:
 
