@@ -89,13 +89,11 @@ class Effects:
         None where there are fewer latents than three, or where one side does not vary.
         """
         x, y = getattr(self, predicted), getattr(self.measured, measured)
-        value = _pearson(x, y)
-        if len(x) < ENOUGH or value is None:
+        value = float(_pearson(x[None], y[None])[0])
+        if len(x) < ENOUGH or np.isnan(value):
             return None
-        generator = np.random.default_rng(self.seed)
-        drawn = (generator.integers(len(x), size=len(x)) for _ in range(resamples))
-        again = [r for some in drawn if (r := _pearson(x[some], y[some])) is not None]
-        low, high = np.quantile(again, [(1 - share) / 2, (1 + share) / 2])
+        drawn = np.random.default_rng(self.seed).integers(len(x), size=(resamples, len(x)))
+        low, high = np.nanquantile(_pearson(x[drawn], y[drawn]), [(1 - share) / 2, (1 + share) / 2])
         return Correlation(value, float(low), float(high))
 
     def size(self, measured: str) -> tuple[float, float]:
@@ -104,10 +102,14 @@ class Effects:
         return tuple(float(each.mean()) if each.size else float("nan") for each in sizes)  # pyright: ignore[reportReturnType]
 
 
-def _pearson(x: Float[np.ndarray, "n roots"], y: Float[np.ndarray, "n roots"]) -> float | None:
-    x, y = x.ravel() - x.mean(), y.ravel() - y.mean()
-    scale = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(x @ y) / scale if scale > 0 else None
+def _pearson(
+    x: Float[np.ndarray, "samples n roots"], y: Float[np.ndarray, "samples n roots"]
+) -> Float[np.ndarray, " samples"]:
+    """Of each sample; NaN where one side does not vary."""
+    x, y = (each.reshape(len(each), -1) for each in (x, y))
+    x, y = (each - each.mean(axis=1, keepdims=True) for each in (x, y))
+    scale = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return np.divide((x * y).sum(axis=1), scale, out=np.full(len(x), np.nan), where=scale > 0)
 
 
 def effects(
