@@ -19,7 +19,7 @@ from prompts import prompt_lines
 
 import plainspoken
 from plainspoken import pipeline
-from plainspoken.evaluate.kept import kept_points
+from plainspoken.evaluate.kept import ENDING, kept_points
 from plainspoken.store import write_text
 
 HERE = Path(__file__).resolve().parent
@@ -32,7 +32,7 @@ def table(record: dict[str, Any]) -> str:
     k, draws = methods["latents"], len(methods["draws"])
     lines = [
         f"Mean logit difference over {methods['prompts']} prompts on which nothing was found, with 95% intervals over "
-        "prompts:",
+        "prompts (and over draws, where units are random):",
         "",
         "| | in a class | at top level | the first less the second |",
         "|:--|--:|--:|--:|",
@@ -68,7 +68,7 @@ def table(record: dict[str, Any]) -> str:
     for number, (latents, neurons, *control) in kept_points(curve):
         cells = [cell for point in (latents, neurons) for cell in (_difference(point), _recovered(point))]
         lines.append(f"| {number:,} | {' | '.join(cells + [_difference(point) for point in control])} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", ENDING]) + "\n"
 
 
 def _shown(record: dict[str, Any], name: str) -> str:
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200, help="half find the circuit, half are reported on")
     parser.add_argument("--top", type=int, default=10, help="latents of the circuit that are ablated")
     parser.add_argument("--draws", type=int, default=20, help="draws of random latents")
-    parser.add_argument("--curves", type=int, default=3, help="random orders beside the curves")
+    parser.add_argument("--curves", type=int, default=10, help="random orders beside the curves")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--readme", action="store_true", help="put figures and picture into this folder as well")
     asked = parser.parse_args()

@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.profiler import ProfilerActivity, profile
 
 from copied import copies, with_relu
 from families_made import FAMILIES, made_coders, made_lm, made_prompt, made_scene, relative
+from neurons_oracle import with_neurons
 from plainspoken.circuits.adjoint import columns, rows
 from plainspoken.circuits.behaviour import Behaviour, difference
 from plainspoken.circuits.contributions import latent_contributions, neuron_contributions
 from plainspoken.circuits.draws import random_order, random_units
 from plainspoken.circuits.frozen import freeze
 from plainspoken.circuits.keeping import ablated, only_latents, only_neurons
-from plainspoken.circuits.neurons import with_neurons
 from plainspoken.circuits.targets import ffn_of, logit_targets
 from plainspoken.errors import UsageError
+from plainspoken.lm.anatomy import anatomy
 from plainspoken.lm.hooks import splice
 
 PROMPTS = tuple((0, *made_prompt(t, seed).tolist()) for t, seed in ((6, 0), (9, 1), (6, 2), (4, 3)))
@@ -55,6 +57,36 @@ def test_neurons_rows_make_up_the_logit_and_leave_the_ffn_as_it_is(family):
     error = neurons.layers[0].error
     if frozen.layers[0].ffn_out_factor is None:
         assert float((error - error[0]).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_neurons_contribute_what_their_written_vectors_do(family):
+    """Held against every neuron's vector at every token, which `neuron_contributions` never forms."""
+    lm = made_lm(family)
+    found = neuron_contributions(lm, [0, 2], MADE, torch.float64)
+    for i, prompt in enumerate(PROMPTS):
+        frozen = with_neurons(freeze(lm, {}, prompt, torch.float64))
+        direction = torch.zeros(1, len(frozen.anatomy.W_U), dtype=torch.float64)
+        direction[0, MADE.wanted[i]], direction[0, MADE.other[i]] = 1, -1
+        row = rows(frozen, logit_targets(frozen, len(prompt) - 1, direction))[:, 0]
+        for layer in (0, 2):
+            units = frozen.layers[layer].latents
+            text = units.position > 0
+            wanted = torch.zeros(found.value[layer].shape[1], dtype=torch.float64)
+            wanted.index_add_(0, units.latent[text], row[columns(frozen).layers[layer].latents][text])
+            np.testing.assert_allclose(found.value[layer][i], wanted.numpy(), rtol=1e-9, atol=1e-12)
+            np.testing.assert_array_equal(np.flatnonzero(found.fires[layer][i]), units.latent[text].unique().numpy())
+
+
+def test_no_vector_is_formed_for_every_neuron_and_token():
+    """A layer's written vectors are tokens x neurons x d numbers; no tensor that large is ever made."""
+    lm = made_lm("gpt2")
+    prompt = (0, *made_prompt(11).tolist())
+    neurons, d = len(anatomy(lm).layers[0].W_out), lm.d_model
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        neuron_contributions(lm, [0, 2], Behaviour((prompt,), (3,), (7,)))
+    largest = max(event.self_cpu_memory_usage for event in seen.events())
+    assert 0 < largest < 4 * 12 * neurons * d
 
 
 @pytest.mark.parametrize("family", FAMILIES)

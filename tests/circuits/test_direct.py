@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from families_made import FAMILIES, made_coders, made_lm, made_prompt, relative
+from neurons_oracle import with_neurons
 from plainspoken.circuits.direct import Readers, direct, head_terms, joined, readers_of
 from plainspoken.circuits.frozen import Frozen, freeze
-from plainspoken.circuits.neurons import with_neurons
 from plainspoken.circuits.targets import firing_targets, logit_targets, value_of
 
 

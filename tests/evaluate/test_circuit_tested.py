@@ -1,5 +1,7 @@
 """A circuit put to the test: kept whole it is the model; ablated, it stands beside random latents; it is drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from plainspoken.circuits.contributions import find
 from plainspoken.circuits.keeping import ablated
 from plainspoken.errors import UsageError
 from plainspoken.evaluate.ablation import Ablation, ablation, apart, random_draws
-from plainspoken.evaluate.kept import conditions_of, kept, numbers_of
+from plainspoken.evaluate.kept import Curve, Kept, conditions_of, kept, kept_points, numbers_of
 from plainspoken.report.figures import kept_picture
 
 PROMPTS = tuple((0, *made_prompt(5 + seed % 3, seed).tolist()) for seed in range(12))
@@ -37,7 +39,7 @@ def test_with_copies_of_the_ffns_the_curves_of_latents_and_neurons_are_one_and_e
     assert sum(done) == conditions_of(found, 2)
     np.testing.assert_allclose(curves.latents.strongest, curves.neurons.strongest, atol=1e-4)
     np.testing.assert_allclose(curves.latents.strongest[-1], difference(lm, TELLING), atol=1e-4)
-    np.testing.assert_allclose(curves.latents.random[:, [0, -1]] - curves.latents.strongest[[0, -1]], 0, atol=1e-4)
+    np.testing.assert_array_equal(curves.latents.random[:, 0], np.tile(curves.latents.strongest[0], (2, 1)))
     assert np.abs(curves.latents.random[0, 3] - curves.latents.strongest[3]).max() > 1e-3
     record = curves.record(100, 0)
     assert [point["kept"] for point in record["latents"]["strongest"]] == list(numbers_of(32 * 2))
@@ -94,6 +96,50 @@ def test_intervals_of_random_latents_know_that_other_draws_come_out_otherwise():
     both = made_up(np.zeros(50), prompts, values[:, None] + prompts).record(4000, 1)
     width = both["change_random_high"] - both["change_random_low"]
     assert width == pytest.approx(3.92 * np.sqrt(values.var() / 20 + prompts.var() / 50), rel=0.08)
+
+
+def of_orders(random):
+    """Curves of one latent and one neuron of two; random orders as given at one kept, [draws prompts]."""
+    prompts = random.shape[1]
+    floor, original = np.zeros(prompts), np.full(prompts, 2.0)
+    line = np.stack([floor, original, original])
+    curve = Curve((0, 1, 2), line, np.stack([np.zeros_like(random), random], 1))
+    return Kept(original, original, curve, curve)
+
+
+def test_intervals_of_random_orders_know_that_other_orders_come_out_otherwise():
+    generator = np.random.default_rng(2)
+    values, prompts = generator.normal(size=20), generator.normal(size=50)
+    told = of_orders(np.repeat(values[:, None], 50, axis=1)).record(4000, 1)["neurons"]["random"][1]
+    low, high = stats.norm.interval(0.95, values.mean(), values.std() / np.sqrt(20))
+    assert told["difference"] == pytest.approx(values.mean())
+    assert (told["difference_low"], told["difference_high"]) == pytest.approx((low, high), abs=0.06)
+    for end in ("", "_low", "_high"):
+        assert told[f"recovered{end}"] == pytest.approx(told[f"difference{end}"] / 2)
+    both = of_orders(values[:, None] + prompts).record(4000, 1)["latents"]["random"][1]
+    width = both["difference_high"] - both["difference_low"]
+    assert width == pytest.approx(3.92 * np.sqrt(values.var() / 20 + prompts.var() / 50), rel=0.08)
+
+
+def test_of_one_random_order_no_interval_is_told():
+    told = of_orders(np.random.default_rng(3).normal(size=(1, 50))).record(100, 1)["latents"]["random"][1]
+    assert told["difference"] is not None and told["difference_low"] is None is told["recovered_high"]
+
+
+def test_no_random_units_are_told_where_the_strongest_are_all_that_fire(scene):
+    """From there on a random order keeps the very units that the strongest line keeps."""
+    lm, coders, found = scene
+    silenced = dict(found.latents.fires)
+    silenced[0] = silenced[0].copy()
+    silenced[0][:, 5:] = False  # as if most of a layer never fired on the finding prompts
+    latents = replace(found.latents, fires=silenced)
+    firing = len(latents.strongest())
+    record = kept(lm, coders, TELLING, replace(found, latents=latents), draws=3, seed=0).record(100, 0)
+    some = [number for number in numbers_of(64) if number < firing]
+    assert [point["kept"] for point in record["latents"]["random"]] == some != list(numbers_of(64))
+    for number, (strongest, _, random, _) in kept_points(record):
+        assert strongest is not None and (random is None) == (number >= firing)
+        assert random is None or number == 0 or random["difference"] != strongest["difference"]
 
 
 def test_apart_is_the_difference_prompt_by_prompt_and_draw_by_draw():

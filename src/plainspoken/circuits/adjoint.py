@@ -5,6 +5,7 @@ targets that read the stream at one place, and cut to the tokens up to the last 
 lie position first, [t b d], so that what stands at one token is one matrix.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -92,6 +93,17 @@ def walk(
         note_attention_bias(layer, reading, out, at)
         gradient, step = below + step(layer, reading), attention_adjoint
     note_embeddings(frozen, gradient, out, where)
+
+
+@torch.no_grad()
+def ffn_gradients(frozen: Frozen, targets: Targets) -> Iterator[tuple[int, Float[Tensor, "t b d"]]]:
+    """(layer, the gradient where its FFN writes) of a model frozen without coders, the last layer first."""
+    gradient, step = seed(targets), partial(adjoint_at, position=targets.position)
+    if targets.middle and targets.layer < len(frozen.layers):
+        gradient, step = gradient + step(frozen.layers[targets.layer], gradient), attention_adjoint
+    for i in reversed(range(targets.layer)):
+        yield i, gradient
+        gradient, step = gradient + step(frozen.layers[i], gradient), attention_adjoint
 
 
 def note_embeddings(

@@ -59,7 +59,7 @@ def difference(lm: LanguageModel, behaviour: Behaviour) -> Float[np.ndarray, " p
     found = np.zeros(len(behaviour))
     for chosen in _of_one_length(behaviour):
         text = torch.tensor([behaviour.prompts[i] for i in chosen], device=lm.device)
-        logits = lm.model(text, use_cache=False).logits[:, -1].double()
+        logits = lm.model(text, use_cache=False, logits_to_keep=1).logits[:, -1].double()
         answers = torch.tensor([[behaviour.wanted[i], behaviour.other[i]] for i in chosen], device=lm.device)
         wanted, other = logits.gather(1, answers).T
         found[chosen] = (wanted - other).cpu().numpy()

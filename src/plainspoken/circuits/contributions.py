@@ -15,9 +15,9 @@ from torch import Tensor
 
 from plainspoken.circuits.adjoint import columns, rows
 from plainspoken.circuits.behaviour import Behaviour
-from plainspoken.circuits.frozen import Frozen, freeze
-from plainspoken.circuits.neurons import with_neurons
-from plainspoken.circuits.targets import logit_targets
+from plainspoken.circuits.frozen import Frozen, Latents, freeze
+from plainspoken.circuits.neurons import activations, neuron_rows
+from plainspoken.circuits.targets import Targets, logit_targets
 from plainspoken.coders import Coder
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.anatomy import anatomy
@@ -70,12 +70,18 @@ def latent_contributions(
     of = anatomy(lm)
     sizes = {of.layer_of(site.module): coder.spec.latents for site, coder in coders.items()}
 
-    def frozen_at(prompt: tuple[int, ...]) -> Frozen:
+    def read(prompt: tuple[int, ...], wanted: int, other: int) -> dict[int, _Read]:
         text = torch.ones(len(prompt), dtype=torch.bool)
         text[0] = not behaviour.begun
-        return freeze(lm, coders, prompt, dtype, text=text)
+        frozen = freeze(lm, coders, prompt, dtype, text=text)
+        row, where = rows(frozen, _target(frozen, wanted, other))[:, 0], columns(frozen)
+        return {
+            layer: _of_latents(frozen.layers[layer].latents, row[where.layers[layer].latents], n, int(behaviour.begun))
+            for layer, n in known.items()
+        }
 
-    return _gathered(behaviour, {k: n for k, n in sizes.items() if k is not None}, frozen_at, progress)
+    known = {layer: n for layer, n in sizes.items() if layer is not None}
+    return _gathered(behaviour, known, read, progress)
 
 
 def neuron_contributions(
@@ -87,8 +93,22 @@ def neuron_contributions(
 ) -> Contributions:
     """Of the neurons of these layers' FFNs: the same measure, with neurons the sources at every layer."""
     of = anatomy(lm)
-    sizes = {layer: len(of.layers[layer].W_out) for layer in layers}
-    return _gathered(behaviour, sizes, lambda prompt: with_neurons(freeze(lm, {}, prompt, dtype)), progress)
+
+    def read(prompt: tuple[int, ...], wanted: int, other: int) -> dict[int, _Read]:
+        frozen = freeze(lm, {}, prompt, dtype)
+        active = activations(frozen)
+        found, text = (
+            neuron_rows(frozen, _target(frozen, wanted, other), layers, active),
+            slice(int(behaviour.begun), None),
+        )
+        return {
+            layer: _Read(
+                found[layer][text].double().sum(0), active[layer][text].any(0), active[layer][text].double().sum(0)
+            )
+            for layer in layers
+        }
+
+    return _gathered(behaviour, {layer: len(of.layers[layer].W_out) for layer in layers}, read, progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +134,29 @@ def find(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """Of each unit of a layer at one prompt, over its text: what it contributes, whether it fires, its sum."""
+
+    contributes: Float[Tensor, " units"]
+    fires: Bool[Tensor, " units"]
+    total: Float[Tensor, " units"]
+
+
+def _of_latents(units: Latents, row: Float[Tensor, " n"], latents: int, first: int) -> _Read:
+    text = units.position >= first
+    number, zero = units.latent[text], row.new_zeros(latents, dtype=torch.float64)
+    return _Read(
+        zero.index_add(0, number, row[text].double()),
+        zero.bool().index_fill(0, number, True),
+        zero.index_add(0, number, units.value[text].double()),
+    )
+
+
 def _gathered(
     behaviour: Behaviour,
     sizes: Mapping[int, int],
-    frozen_at: Callable[[tuple[int, ...]], Frozen],
+    read: Callable[[tuple[int, ...], int, int], Mapping[int, _Read]],
     progress: Callable[[int], object] | None,
 ) -> Contributions:
     value = {layer: np.zeros((len(behaviour), n)) for layer, n in sizes.items()}
@@ -125,22 +164,17 @@ def _gathered(
     total = {layer: np.zeros(n) for layer, n in sizes.items()}
     tokens = sum(len(prompt) - behaviour.begun for prompt in behaviour.prompts)
     for i, prompt in enumerate(behaviour.prompts):
-        frozen = frozen_at(prompt)
-        row, where = _row(frozen, behaviour.wanted[i], behaviour.other[i]), columns(frozen)
-        for layer in sizes:
-            units = frozen.layers[layer].latents
-            text = units.position >= int(behaviour.begun)
-            number = units.latent[text].cpu().numpy()
-            np.add.at(value[layer][i], number, row[where.layers[layer].latents][text].double().cpu().numpy())
-            np.add.at(total[layer], number, units.value[text].double().cpu().numpy())
-            fires[layer][i, number] = True
+        for layer, found in read(prompt, behaviour.wanted[i], behaviour.other[i]).items():
+            value[layer][i] = found.contributes.cpu().numpy()
+            fires[layer][i] = found.fires.cpu().numpy()
+            total[layer] += found.total.cpu().numpy()
         if progress is not None:
             progress(1)
     return Contributions(value, fires, {layer: torch.from_numpy(each / tokens) for layer, each in total.items()})
 
 
-def _row(frozen: Frozen, wanted: int, other: int) -> Float[Tensor, " columns"]:
+def _target(frozen: Frozen, wanted: int, other: int) -> Targets:
     direction = torch.zeros(1, len(frozen.anatomy.W_U), device=frozen.tokens.device)
     direction[0, wanted] += 1
     direction[0, other] -= 1
-    return rows(frozen, logit_targets(frozen, frozen.t - 1, direction))[:, 0]
+    return logit_targets(frozen, frozen.t - 1, direction)

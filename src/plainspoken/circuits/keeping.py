@@ -99,9 +99,11 @@ def _with_latents(
 ) -> Float[Tensor, "b t d_out"]:
     """What the coder makes of its latents, these as they fire and the others as given."""
     flat = x.flatten(0, 1)
-    z = others.to(coder.W_dec).repeat(len(flat), 1)
-    z[:, mine] = coder.dense(coder.encode(flat))[:, mine]
-    return _at_text((coder.decode_dense(z) + coder.skip(flat)).view(y.shape).to(y), y, begun)
+    rest = others.to(coder.W_dec).clone()
+    rest[mine] = 0
+    # The others put out one vector for all tokens: a product per token is formed of the kept ones alone.
+    fires = coder.dense(coder.encode(flat))[:, mine] @ coder.W_dec[mine]
+    return _at_text((fires + coder.decode_dense(rest[None]) + coder.skip(flat)).view(y.shape).to(y), y, begun)
 
 
 def _with_neurons(

@@ -47,7 +47,7 @@ def behaviour(
     prompts: _Prompts = None,
     top: _Top = 10,
     draws: _Draws = 20,
-    curves: _Curves = 3,
+    curves: _Curves = 10,
     seed: _Seed = 0,
     out: _Out = None,
     device: o.Device = None,
@@ -131,12 +131,13 @@ def _show_latents(record: Mapping[str, Any]) -> None:
 
 def _show_kept(curve: Mapping[str, Any]) -> None:
     """Of the gap between all FFNs at their mean and the model, what so many units recover alone."""
-    from plainspoken.evaluate.kept import kept_points
+    from plainspoken.evaluate.kept import ENDING, kept_points
 
     OUT.print("\nRecovered by so many alone, all others at their mean:", highlight=False)
     head = Row(("kept", ""), [("latents", ""), ("neurons", ""), ("random", "latents"), ("random", "neurons")])
     rows = [Row((f"{number:,}", ""), [_share(point) for point in points]) for number, points in kept_points(curve)]
     show_rows(head, rows, abreast=False)
+    OUT.print(ENDING, highlight=False)
 
 
 def _cell(record: Mapping[str, Any], name: str) -> Cell:

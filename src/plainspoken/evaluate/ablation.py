@@ -17,6 +17,7 @@ from plainspoken.circuits.draws import random_units
 from plainspoken.circuits.keeping import ablated
 from plainspoken.coders import Coder
 from plainspoken.errors import UsageError
+from plainspoken.evaluate.by_prompt import over_both, redrawn, resampled
 from plainspoken.evaluate.statistics import samples, with_intervals
 from plainspoken.language.counted import counted
 from plainspoken.lm import LanguageModel
@@ -58,22 +59,15 @@ def _figures(
 ) -> dict[str, float | None]:
     """Every figure with its interval, from the same resampled prompts and draws."""
     counts = samples(len(original), bootstrap, seed)
-    draws = np.random.default_rng([seed, 0xD4]).multinomial(
-        len(random), np.full(len(random), 1 / len(random)), size=len(counts)
-    )
-    draws[0] = 1  # the estimate itself: every draw once, as every prompt in the first row of `counts`
 
-    def mean(values: Float[np.ndarray, " prompts"]) -> Float[np.ndarray, " values"]:
-        return counts @ values / counts.sum(axis=1)
-
-    of_random = (counts @ random.T / counts.sum(axis=1)[:, None] * draws).sum(axis=1) / draws.sum(axis=1)
+    of_random = over_both(random, counts, redrawn(len(random), len(counts), seed))
     figures = {
-        "original": mean(original),
-        "without": mean(without),
+        "original": resampled(original, counts),
+        "without": resampled(without, counts),
         "without_random": of_random,
-        "change": mean(without - original),
-        "change_random": of_random - mean(original),
-        "over_random": mean(without) - of_random,
+        "change": resampled(without - original, counts),
+        "change_random": of_random - resampled(original, counts),
+        "over_random": resampled(without, counts) - of_random,
     }
     return with_intervals(figures)
 

@@ -1,26 +1,49 @@
-"""Means over prompts with their intervals: prompts are what is drawn anew, the same ones under all conditions."""
+"""Means over prompts with their intervals: prompts are what is drawn anew, the same ones under all conditions.
+
+Where random units are part of a figure, their draws are drawn anew too: other draws come out otherwise.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
 
-from plainspoken.evaluate.statistics import recovered, with_interval
+from plainspoken.evaluate.statistics import recovered, with_intervals
+
+
+def resampled(
+    values: Float[np.ndarray, " prompts"], counts: Float[np.ndarray, "values prompts"]
+) -> Float[np.ndarray, " values"]:
+    """The mean over prompts in every sample. `counts`: as `statistics.samples` draws prompts."""
+    return counts @ values / counts.sum(axis=1)
 
 
 def over_prompts(
     by_prompt: Mapping[str, Float[np.ndarray, " prompts"]], counts: Float[np.ndarray, "values prompts"]
 ) -> dict[str, float | None]:
-    """Each mean, `NAME`, with `NAME_low` and `NAME_high`. `counts`: as `statistics.samples` draws prompts."""
-    each = {name: with_interval(name, counts @ values / counts.sum(axis=1)) for name, values in by_prompt.items()}
-    return {name: number for record in each.values() for name, number in record.items()}
+    """Each mean, `NAME`, with `NAME_low` and `NAME_high`."""
+    return with_intervals({name: resampled(values, counts) for name, values in by_prompt.items()})
+
+
+def redrawn(draws: int, values: int, seed: int) -> Float[np.ndarray, "values draws"]:
+    """How often each draw of random units counts: every one once in the first row, as `statistics.samples` has it."""
+    counts = np.random.default_rng([seed, 0xD4]).multinomial(draws, np.full(draws, 1 / draws), size=values)
+    counts[0] = 1
+    return counts.astype(np.float64)
+
+
+def over_both(
+    random: Float[np.ndarray, "draws prompts"],
+    counts: Float[np.ndarray, "values prompts"],
+    draws: Float[np.ndarray, "values draws"],
+) -> Float[np.ndarray, " values"]:
+    """The mean over prompts and draws in every sample of both."""
+    by_draw = counts @ random.T / counts.sum(axis=1)[:, None]
+    return (by_draw * draws).sum(axis=1) / draws.sum(axis=1)
 
 
 def share_of_gap(
-    counts: Float[np.ndarray, "values prompts"],
-    floor: Float[np.ndarray, " prompts"],
-    original: Float[np.ndarray, " prompts"],
-    now: Float[np.ndarray, " prompts"],
+    floor: Float[np.ndarray, " values"], original: Float[np.ndarray, " values"], now: Float[np.ndarray, " values"]
 ) -> Float[np.ndarray, " values"]:
-    """(now - floor) / (original - floor) of the means; NaN where the floor is no lower than the model as it is."""
-    return recovered(-(counts @ floor), -(counts @ original), -(counts @ now))
+    """(now - floor) / (original - floor) of means; NaN where the floor is no lower than the model as it is."""
+    return recovered(-floor, -original, -now)

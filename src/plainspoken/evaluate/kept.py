@@ -16,23 +16,30 @@ from plainspoken.circuits.contributions import Contributions, Found, Unit
 from plainspoken.circuits.draws import random_order
 from plainspoken.circuits.keeping import only_latents, only_neurons
 from plainspoken.coders import Coder
-from plainspoken.evaluate.by_prompt import over_prompts, share_of_gap
-from plainspoken.evaluate.statistics import samples, with_interval
+from plainspoken.evaluate.by_prompt import over_both, over_prompts, redrawn, resampled, share_of_gap
+from plainspoken.evaluate.statistics import samples, with_intervals
 from plainspoken.lm import LanguageModel
 from plainspoken.types import Site
+
+ENDING = (
+    "Random units are drawn of those that fire on the finding prompts: where as many are kept, or more, random ones "
+    "would be the strongest again, and none are told."
+)
+"""Why a random line ends before the others."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
     """Logit differences by prompt with so many units kept, and all others at their mean over the finding prompts.
 
-    `strongest`: those that contribute most; `random`: the same units in orders drawn at random, of which every
-    beginning has as many of each layer.
+    `strongest`: those that contribute most; `random`: the units that fire at the finding prompts in orders drawn at
+    random, of which every beginning has as many of each layer. It ends before as many are kept as fire there: with
+    those it would be the very units of `strongest`.
     """
 
     numbers: tuple[int, ...]
     strongest: Float[np.ndarray, "numbers prompts"]
-    random: Float[np.ndarray, "draws numbers prompts"]
+    random: Float[np.ndarray, "draws fewer prompts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,26 +56,34 @@ class Kept:
 
         Recovered: of the gap between no neuron kept (every FFN at its mean output) and the model as it is; one gap for
         latents and neurons, so that the two can be compared. `apart`: latents less neurons, where both keep as many.
+        Prompts are resampled, and of random units their orders too: a single order has no bounds.
         """
         counts = samples(len(self.original), bootstrap, seed)
-        floor = self.neurons.strongest[0]
+        floor, original, coders = (
+            resampled(values, counts) for values in (self.neurons.strongest[0], self.original, self.coders)
+        )
         record: dict[str, Any] = {
             "prompts": len(self.original),
-            **over_prompts({"original": self.original, "coders": self.coders, "mean_ablated": floor}, counts),
-            **with_interval("recovered_coders", share_of_gap(counts, floor, self.original, self.coders)),
+            **with_intervals({"original": original, "coders": coders, "mean_ablated": floor}),
+            **with_intervals({"recovered_coders": share_of_gap(floor, original, coders)}),
         }
+
+        def point(number: int, now: Float[np.ndarray, " values"]) -> dict[str, Any]:
+            share = share_of_gap(floor[: len(now)], original[: len(now)], now)
+            return {"kept": number, **with_intervals({"difference": now, "recovered": share})}
+
         for name, curve in (("latents", self.latents), ("neurons", self.neurons)):
-            lines = {"strongest": curve.strongest, "random": curve.random.mean(axis=0)}
+            by_number = curve.random.swapaxes(0, 1)
+            drawn = redrawn(len(curve.random), len(counts), seed)
+            known = slice(1 if len(drawn[0]) == 1 else len(counts))  # of one order: how far others lie is not known
             record[name] = {
-                order: [
-                    {
-                        "kept": number,
-                        **over_prompts({"difference": line[i]}, counts),
-                        **with_interval("recovered", share_of_gap(counts, floor, self.original, line[i])),
-                    }
-                    for i, number in enumerate(curve.numbers)
-                ]
-                for order, line in lines.items()
+                "strongest": [
+                    point(n, resampled(line, counts)) for n, line in zip(curve.numbers, curve.strongest, strict=True)
+                ],
+                "random": [
+                    point(number, over_both(lines, counts[known], drawn[known]))
+                    for number, lines in zip(curve.numbers, by_number, strict=False)
+                ],
             }
         latents, neurons = (
             dict(zip(curve.numbers, curve.strongest, strict=True)) for curve in (self.latents, self.neurons)
@@ -127,7 +142,16 @@ def kept_points(curve: Mapping[str, Any]) -> list[tuple[int, list[Mapping[str, A
 
 def conditions_of(found: Found, draws: int) -> int:
     """How many conditions `kept` measures."""
-    return sum((1 + draws) * len(numbers_of(len(each.everything()))) for each in (found.latents, found.neurons))
+    total = 0
+    for each in (found.latents, found.neurons):
+        numbers = numbers_of(len(each.everything()))
+        total += len(numbers) + draws * len(_drawn_numbers(numbers, len(each.strongest())))
+    return total
+
+
+def _drawn_numbers(numbers: Sequence[int], firing: int) -> list[int]:
+    """Those of which a random order has others than the strongest: some, and not all that fire."""
+    return [number for number in numbers if 0 < number < firing]
 
 
 def _curve(
@@ -140,14 +164,15 @@ def _curve(
     firing, everything = found.strongest(), found.everything()
     numbers = numbers_of(len(everything))
 
-    def along(order: Sequence[Unit]) -> Float[np.ndarray, "numbers prompts"]:
+    def along(order: Sequence[Unit], kept: Sequence[int]) -> list[Float[np.ndarray, " prompts"]]:
         lines = []
-        for number in numbers:
+        for number in kept:
             lines.append(measured(order[:number]))
             if progress is not None:
                 progress(1)
-        return np.stack(lines)
+        return lines
 
-    silent = everything[len(firing) :]
-    orders = [random_order(firing, np.random.default_rng([seed, i])) + silent for i in range(draws)]
-    return Curve(numbers, along(everything), np.stack([along(order) for order in orders]))
+    strongest, some = np.stack(along(everything, numbers)), _drawn_numbers(numbers, len(firing))
+    orders = (random_order(firing, np.random.default_rng([seed, i])) for i in range(draws))
+    random = [np.stack([strongest[0], *along(order, some)]) for order in orders]
+    return Curve(numbers, strongest, np.stack(random))

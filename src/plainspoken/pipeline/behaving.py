@@ -42,8 +42,8 @@ class BehaviourSettings:
     """Latents that are ablated together: those of the largest mean contribution."""
     draws: int = 20
     """Draws of as many random latents, the control."""
-    curves: int = 3
-    """Random orders beside the curve of latents kept, and of neurons."""
+    curves: int = 10
+    """Random orders beside the curve of latents kept, and of neurons. One alone has no intervals."""
     seed: int = 0
     """Of the halves, the draws and the bootstrap."""
 

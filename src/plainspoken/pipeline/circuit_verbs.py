@@ -151,7 +151,7 @@ def behaviour(
     *,
     top: int = 10,
     draws: int = 20,
-    curves: int = 3,
+    curves: int = 10,
     seed: int = 0,
     out: Path | None = None,
     device: str | None = None,

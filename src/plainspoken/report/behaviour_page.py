@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from plainspoken.circuits.lines import quoted
-from plainspoken.evaluate.kept import kept_points
+from plainspoken.evaluate.kept import ENDING, kept_points
 from plainspoken.language.counted import counted
 from plainspoken.report import numbers
 from plainspoken.report.figures import kept_picture
@@ -44,6 +44,7 @@ def render_behaviour(record: Mapping[str, Any]) -> str:
         rows=[(name, *(measured(column, field) for column in columns)) for field, name in CHANGES],
         picture=kept_picture(record["kept"], "behaviour-kept"),
         kept=_kept(record["kept"]),
+        ending=ENDING,
         circuit=[_latent(each) for each in record["latents"]],
         about=[(k, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for k, v in record["about"].items()],
     )

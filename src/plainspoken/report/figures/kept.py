@@ -24,7 +24,8 @@ def kept_picture(record: Mapping[str, Any], key: str) -> Picture:
     said = "; ".join(f"{name} {numbers.fixed(value, 2)}" for name, value in levels)
     caption = (
         "Logit difference (mean over prompts, with 95% intervals) with so many latents, or neurons, kept and all "
-        "others at their mean: those that contribute most, and as many at random of the same layers. "
+        "others at their mean: those that contribute most, and as many at random of the same "
+        "layers, up to as many as fire. "
         "Dotted: the model as it is, and with every FFN replaced by its coder."
     )
     return picture(
