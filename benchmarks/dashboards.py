@@ -100,7 +100,7 @@ def work(table, of, coders, site, pieces, folder: Path, took: dict[str, float]) 
         table.rows.keys,
     )  # fmt: skip
     document = np.zeros(len(firings.examples.row), np.int32)
-    made = Dashboards(about, firings, document, wires, pieces, {}, {})
+    made = Dashboards(about, firings, document, wires, pieces, {}, {}, np.zeros(len(firings.strongest.row), np.int32))
     timed("file", lambda: write_dashboards(folder / "out.file", made))
     timed("page", lambda: write_dashboards_page(made, folder / "out.page"))
 

@@ -41,8 +41,10 @@ def made_dashboards(
         rows=rows.fingerprint, tokens=rows.token_count, seed=7, shown=shown, documents=rows.keys,
     )  # fmt: skip
     where = rows.document[found.examples.row].astype(np.int32)
+    assert found.strongest is not None
+    strongest = rows.document[found.strongest.row].astype(np.int32)
     wires = wiring(anatomy(lm), coders, site, 4)
-    return Dashboards(about, found, where, wires, spelled, said, {"correlation": correlation})
+    return Dashboards(about, found, where, wires, spelled, said, {"correlation": correlation}, strongest)
 
 
 def without_wiring(dashboards: Dashboards) -> Dashboards:

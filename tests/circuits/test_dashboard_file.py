@@ -1,7 +1,7 @@
 """Dashboards come back as they were written, the same bytes for the same, and a file that came to harm is refused."""
 
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,13 @@ def test_what_is_written_is_read(dashboards: Dashboards, path: Path, tmp_path: P
     write_dashboards(tmp_path / "bare", bare)
     assert same(read_dashboards(tmp_path / "bare"), bare)
     assert not same(bare, dashboards), "the comparison can tell"
+
+
+def test_a_file_of_before_without_strongest_windows_is_read(dashboards: Dashboards, tmp_path: Path) -> None:
+    before = replace(dashboards, activity=replace(dashboards.activity, strongest=None), strongest_document=None)
+    write_dashboards(tmp_path / "before", before)
+    assert not [name for name in load_file(tmp_path / "before") if name.startswith("strongest.")]
+    assert same(read_dashboards(tmp_path / "before"), before)
 
 
 def test_equal_dashboards_are_equal_bytes(dashboards: Dashboards, path: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from plainspoken.coders import Coder
 from plainspoken.latents import FiringTable, examples, statistics
 from plainspoken.latents.dashboard import Activity, Shown, activity, generator_of
+from plainspoken.latents.windows import Windows
 from plainspoken.types import Rows, Site
 
 SHOWN = Shown(bands=3, per_band=2, window=5, bins=7)
@@ -54,6 +55,24 @@ def test_examples_are_drawn_as_for_each_latent_alone(
                 assert np.array_equal(one.values, other.values)
 
 
+def test_the_strongest_windows_are_those_with_the_largest_maxima(
+    tables: dict[Site, FiringTable], coders: dict[Site, Coder], dense: dict[Site, np.ndarray]
+) -> None:
+    for site, found in made(tables, coders):
+        windows = Windows(tables[site], SHOWN.window)
+        for latent in range(tables[site].latents):
+            wanted, shown = windows.strongest(latent, SHOWN.per_band), found.strongest.of(latent)
+            assert [(e.row, e.start) for e in shown] == [(e.row, e.start) for e in wanted]
+            maxima = [float(e.values.max()) for e in shown]
+            assert maxima == sorted(maxima, reverse=True)
+            assert maxima[:1] == [z for z in [float(dense[site][:, latent].max())] if z > 0], (
+                "the very maximum is shown"
+            )
+            drawn = found.examples.of(latent)
+            if len(drawn) >= SHOWN.per_band:
+                assert len(shown) == SHOWN.per_band and min(maxima) >= max(float(e.values.max()) for e in drawn[:1])
+
+
 def test_values_are_those_of_the_table_at_those_tokens(
     tables: dict[Site, FiringTable], coders: dict[Site, Coder], rows: Rows
 ) -> None:
@@ -63,7 +82,7 @@ def test_values_are_those_of_the_table_at_those_tokens(
             z = np.zeros(rows.tokens.size, np.float32)
             position, value = tables[site].latent(latent)
             z[position] = value
-            for example in found.examples.of(latent):
+            for example in (*found.strongest.of(latent), *found.examples.of(latent)):
                 at = example.row * t + example.start + np.arange(len(example.tokens))
                 assert np.array_equal(example.values, z[at])
                 assert np.array_equal(example.tokens, rows.tokens.ravel()[at])

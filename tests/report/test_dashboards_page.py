@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -121,15 +122,45 @@ def test_data_on_the_page_are_those_of_the_dashboards(dashboards: Dashboards, pa
                 assert all(data["cells"][cells[i]] == f"t{token}" for i, token in plain)
 
 
+def test_the_strongest_windows_on_the_page_hold_each_latents_maximum(dashboards: Dashboards, page: str) -> None:
+    held = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert held is not None
+    data = json.loads(held[1])
+    assert dashboards.strongest_document is not None
+    for latent, windows in enumerate(data["strongest"]):
+        assert (len(windows) > 0) == (data["firings"][latent] > 0)
+        if windows:
+            assert max(windows[0][5][1::2]) == data["maximum"][latent]
+            assert all(data["documents"][each[1]] == dashboards.about.documents[each[2] // 10] for each in windows)
+    bare = render_dashboards(
+        replace(dashboards, activity=replace(dashboards.activity, strongest=None), strongest_document=None)
+    )
+    assert '"strongest":[]' in bare.replace(" ", "")
+
+
 def test_a_fragment_shows_a_latent_whole(look: Callable[..., Page], dashboards: Dashboards) -> None:
     found = look("latent=12")
     statistics = dashboards.activity.statistics
     assert found.text("h2") == "Latent 12"
     assert f"{statistics.firings[12]}" in found.text("facts")
-    for told in ("Promotes", "Suppresses", "Excited by", "Sources", "Targets", "Strongest of 3 bands"):
+    for told in (
+        "Promotes",
+        "Suppresses",
+        "Excited by",
+        "Sources",
+        "Targets",
+        "Strongest windows",
+        "Band 3 of 3, the highest",
+    ):
         assert told in found.text("detail")
     shaded = [given for tag, given in found.found if tag == "span" and "--a" in given.get("style", "")]
-    fires = sum(int((example.values > 0).sum()) for example in dashboards.activity.examples.of(12))
+    strongest = dashboards.activity.strongest
+    assert strongest is not None
+    shown = (*strongest.of(12), *dashboards.activity.examples.of(12))
+    fires = sum(int((example.values > 0).sum()) for example in shown)
+    text = found.text("detail")
+    assert text.index("Strongest windows") < text.index("Band 3 of 3") < text.index("Band 1 of 3, the lowest")
+    assert "Strongest of" not in text, "what is drawn at random of a band is not its strongest"
     assert 0 < len(shaded) <= fires
     assert all(re.fullmatch(r"[\d.e-]+", given["title"]) for given in shaded)
     bars = [given for tag, given in found.found if tag == "rect"]
@@ -178,5 +209,5 @@ def test_silent_and_unknown_latents_are_told_as_such(look: Callable[..., Page]) 
 @pytest.mark.slow
 def test_without_weights_and_scores_the_rest_is_shown(look: Callable[..., Page]) -> None:
     found = look("latent=12", "bare.html")
-    assert "Strongest of 3 bands" in found.text("detail")
+    assert "Band 3 of 3, the highest" in found.text("detail")
     assert "Promotes" not in found.text("detail")

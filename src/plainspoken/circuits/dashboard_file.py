@@ -30,6 +30,8 @@ HEADER = "plainspoken"
 MEND = "make it anew with: plainspoken dashboards and the run folder"
 _STATISTICS = tuple(field.name for field in fields(LatentStatistics) if field.name != "tokens")
 _WINDOWS = tuple(field.name for field in fields(BandExamples))
+_STRONGEST = tuple(name for name in _WINDOWS if name != "band")
+"""Of columns that files written before there were strongest windows lack, and that their readers pass over."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class About:
 class Dashboards:
     """All that is shown of all latents of one site.
 
-    `document[e]`: the document, in `about.documents`, of window e of the examples. `pieces`: the bytes of every token
+    `document[e]`: the document, in `about.documents`, of window e of the examples; `strongest_document`: of the
+    strongest windows, None where there are none of them. `pieces`: the bytes of every token
     that occurs here. `wiring`: None where the model's weights could not be read as maps. `fidelity`: scores of the
     simulation by name, NaN where a latent has none; no names where the run has not been scored.
     """
@@ -69,6 +72,7 @@ class Dashboards:
     pieces: Mapping[int, bytes]
     explanations: Mapping[int, Explanation]
     fidelity: Mapping[str, Float[np.ndarray, " latents"]]
+    strongest_document: Int[np.ndarray, " strongest"] | None
 
     @property
     def latents(self) -> int:
@@ -133,6 +137,9 @@ def _columns(dashboards: Dashboards) -> dict[str, np.ndarray]:
     spelled = [dashboards.pieces[token] for token in ids]
     found = {f"statistics.{name}": getattr(activity.statistics, name) for name in _STATISTICS}
     found |= {f"examples.{name}": getattr(activity.examples, name) for name in _WINDOWS}
+    if activity.strongest is not None and dashboards.strongest_document is not None:
+        found |= {f"strongest.{name}": getattr(activity.strongest, name) for name in _STRONGEST}
+        found["strongest.document"] = dashboards.strongest_document
     found |= {f"fidelity.{name}": values for name, values in dashboards.fidelity.items()}
     found["histogram"], found["examples.document"] = activity.histogram, dashboards.document
     found["pieces.token"] = np.array(ids, np.int32)
@@ -152,13 +159,17 @@ def _dashboards(header: Mapping[str, Any], columns: Mapping[str, np.ndarray]) ->
         tokens=about["tokens"], **{name: columns[f"statistics.{name}"] for name in _STATISTICS}
     )
     windows = BandExamples(**{name: columns[f"examples.{name}"] for name in _WINDOWS})
+    strongest = None
+    if "strongest.pointer" in columns:
+        kept = {name: columns[f"strongest.{name}"] for name in _STRONGEST}
+        strongest = BandExamples(**kept, band=np.zeros_like(kept["row"]))
     spelled = columns["pieces.bytes"].tobytes()
     ends = [0, *columns["pieces.end"].tolist()]
     pieces = [spelled[first:last] for first, last in pairwise(ends)]
     explanations = [Explanation(**each) for each in header["explanations"]]
     return Dashboards(
         about=About(**about),
-        activity=Activity(statistics, columns["histogram"], windows),
+        activity=Activity(statistics, columns["histogram"], windows, strongest),
         document=columns["examples.document"],
         wiring=None if header["sites"] is None else _wiring(header["sites"], columns),
         pieces=dict(zip(columns["pieces.token"].tolist(), pieces, strict=True)),
@@ -166,6 +177,7 @@ def _dashboards(header: Mapping[str, Any], columns: Mapping[str, np.ndarray]) ->
         fidelity={
             name.removeprefix("fidelity."): values for name, values in columns.items() if name.startswith("fidelity.")
         },
+        strongest_document=columns.get("strongest.document"),
     )
 
 

@@ -19,7 +19,7 @@ else:  # what makes dashboards brings torch
     Made = Any
 _Site = Annotated[str | None, typer.Option(help="One of the run's sites; default: all.", show_default=False)]
 _Bands = Annotated[int, typer.Option(min=1, help="Bands of activation from which examples are shown.")]
-_PerBand = Annotated[int, typer.Option(min=1, help="Examples of each band.")]
+_PerBand = Annotated[int, typer.Option(min=1, help="Examples of each band, and of the strongest.")]
 _Window = Annotated[int, typer.Option(min=1, help="Tokens of an example.")]
 _Bins = Annotated[int, typer.Option(min=1, help="Bars of a histogram.")]
 
@@ -38,8 +38,9 @@ def dashboards(
 
     Of each latent, on one page with search and sorting, and in one file:
 
-    examples      text where it fires, from the weakest band of activations to
-                  the strongest, with the activation at every token
+    strongest     text where it fires most
+    examples      text drawn at random from each band of its activations, the
+                  highest first, with the activation at every token
     activations   how often it fires, and a histogram of how strongly
     promotes      the tokens whose logits it raises most, by its weights alone
     suppresses    those that it lowers most

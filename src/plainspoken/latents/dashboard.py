@@ -14,6 +14,7 @@ from torch import Tensor
 from plainspoken.latents.examples import Example, examples
 from plainspoken.latents.statistics import LatentStatistics, moments, of_moments
 from plainspoken.latents.table import FiringTable
+from plainspoken.latents.windows import Windows
 
 EVERY = 64
 """Latents between two calls of `progress`."""
@@ -26,7 +27,7 @@ class Shown:
     bands: int = 5
     """Groups of equal size of the windows in which it fires, by their maximum; the last is the strongest."""
     per_band: int = 3
-    """Windows from each band."""
+    """Windows drawn at random from each band, and of the strongest of all."""
     window: int = 32
     """Tokens of a window."""
     bins: int = 20
@@ -35,7 +36,7 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class BandExamples:
-    """Windows of text of all latents, in columns: latent l's are [pointer[l], pointer[l + 1]), lowest band first.
+    """Windows of text of all latents, in columns: latent l's are [pointer[l], pointer[l + 1]).
 
     Window e is `row[e]`'s tokens from column `start[e]` on: entries [text[e], text[e + 1]) of `token` and `value`, the
     latent's activation at each, 0 where it is silent.
@@ -78,12 +79,15 @@ class Activity:
     """What the firings of all latents over some rows look like.
 
     `histogram[l, b]`: firings of latent l with an activation in [b, b + 1) / bins of its maximum, the maximum itself in
-    the last bin; a row sums to the latent's firings.
+    the last bin; a row sums to the latent's firings. `strongest`: the windows with the largest maxima, the largest
+    first, of no band (0); None in files that were written before there were any. `examples`: drawn at random within
+    each band, the lowest first.
     """
 
     statistics: LatentStatistics
     histogram: Int[np.ndarray, "latents bins"]
     examples: BandExamples
+    strongest: BandExamples | None
 
 
 def activity(
@@ -96,20 +100,25 @@ def activity(
     """Statistics, histogram and examples of every latent of a table.
 
     Latent l's examples are `examples(table, l, shown.per_band, shown.bands, shown.window, generator_of(seed, l))`: they
-    do not depend on which other latents there are. `progress` is told how many more latents are done.
+    do not depend on which other latents there are. Its strongest windows are as many as are drawn of a band. `progress`
+    is told how many more latents are done.
     """
     sums = np.zeros((3, table.latents))
     histogram = np.zeros((table.latents, shown.bins), np.int64)
     found: list[list[Example]] = []
+    strongest: list[list[Example]] = []
+    windows = Windows(table, shown.window)
     for latent in range(table.latents):
         value = np.asarray(table.latent(latent)[1])
         sums[:, latent] = moments(value)
         histogram[latent] = _histogram(value, shown.bins)
         generator = generator_of(seed, latent)
         found.append(examples(table, latent, shown.per_band, shown.bands, shown.window, generator))
+        strongest.append(windows.strongest(latent, shown.per_band))
         if progress is not None and ((latent + 1) % EVERY == 0 or latent + 1 == table.latents):
             progress((latent % EVERY) + 1)
-    return Activity(of_moments(table, sums, W_dec), histogram, BandExamples.joined(found))
+    statistics = of_moments(table, sums, W_dec)
+    return Activity(statistics, histogram, BandExamples.joined(found), BandExamples.joined(strongest))
 
 
 def generator_of(seed: int, latent: int) -> np.random.Generator:

@@ -127,7 +127,9 @@ def _dashboards(workplace: Workplace, site: Site, coders: dict[Site, Coder], row
     with workplace.progress.track(f"reading the firings of {site.module}", table.latents) as advance:
         firings = activity(table, coder.W_dec, shown, seed, advance)
     wires = _wiring(workplace, site, coders)
-    used, document = np.unique(rows.document[firings.examples.row], return_inverse=True)
+    drawn, strongest = firings.examples, firings.strongest
+    assert strongest is not None, "what is read of a table has its strongest windows"
+    used, document = np.unique(rows.document[np.concatenate([drawn.row, strongest.row])], return_inverse=True)
     written = _explanations(workplace, site, table.latents)
     return Dashboards(
         about=About(
@@ -136,11 +138,12 @@ def _dashboards(workplace: Workplace, site: Site, coders: dict[Site, Coder], row
             tokens=rows.token_count, seed=seed, shown=shown, documents=tuple(rows.keys[i] for i in used.tolist()),
         ),
         activity=firings,
-        document=document.astype(np.int32),
+        document=document[: len(drawn.row)].astype(np.int32),
         wiring=wires,
         pieces={token: lm.pieces.table[token] for token in _tokens(firings, wires)},
         explanations=written,
         fidelity=_fidelity(workplace, site, written),
+        strongest_document=document[len(drawn.row) :].astype(np.int32),
     )  # fmt: skip
 
 
@@ -157,7 +160,7 @@ def _wiring(workplace: Workplace, site: Site, coders: dict[Site, Coder]) -> Wiri
 
 def _tokens(firings: Activity, wires: Wiring | None) -> list[int]:
     """Every token that occurs."""
-    found = [firings.examples.token]
+    found = [firings.examples.token, *([] if firings.strongest is None else [firings.strongest.token])]
     if wires is not None:
         parts = (wires.promoted, wires.suppressed, wires.exciting)
         found += [part.token.ravel() for part in parts if part is not None]

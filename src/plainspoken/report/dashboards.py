@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from plainspoken.circuits.dashboard import Connections
 from plainspoken.circuits.dashboard_file import Dashboards
 from plainspoken.circuits.vocabulary import TokenEffects
 from plainspoken.language.counted import counted
+from plainspoken.latents.dashboard import BandExamples
 from plainspoken.report import numbers
 from plainspoken.report.pages import as_json, rendered
 from plainspoken.report.tokens import ends, unfinished, visible
@@ -48,7 +49,7 @@ def write_dashboards_page(dashboards: Dashboards, path: Path) -> None:
 
 
 def _data(dashboards: Dashboards) -> dict[str, Any]:
-    activity, wiring = dashboards.activity, dashboards.wiring
+    activity, wiring, strongest = dashboards.activity, dashboards.wiring, dashboards.activity.strongest
     statistics, spelled = activity.statistics, _Spelled(dashboards)
     firing_mean = statistics.mean * statistics.tokens / np.maximum(statistics.firings, 1)
     found: dict[str, Any] = {
@@ -65,7 +66,8 @@ def _data(dashboards: Dashboards) -> dict[str, Any]:
         "text": _each(dashboards, lambda e: e.text),
         "words": _each(dashboards, lambda e: e.words),
         "by": _each(dashboards, lambda e: e.explainer),
-        "examples": _examples(dashboards, spelled),
+        "strongest": [] if strongest is None else _windows(strongest, dashboards.strongest_document, spelled),
+        "examples": [shown[::-1] for shown in _windows(activity.examples, dashboards.document, spelled)],
         "sites": [] if wiring is None else list(wiring.sites),
         "effects": {},
         "connections": {},
@@ -123,18 +125,19 @@ class _Spelled:
         return cells, fires
 
 
-def _examples(dashboards: Dashboards, spelled: _Spelled) -> list[list[list[Any]]]:
-    """For each latent its windows, the strongest band first: [band, document, row, start, cells, fires]."""
-    windows = dashboards.activity.examples
-    document = dashboards.document.tolist()
-    found = []
-    for latent in range(dashboards.latents):
-        first = int(windows.pointer[latent])
-        shown = [
-            [e.quantile, document[first + i], e.row, e.start, *spelled.row(e.tokens.tolist(), e.values.tolist())]
-            for i, e in enumerate(windows.of(latent))
-        ]
-        found.append(shown[::-1])
+def _windows(
+    windows: BandExamples, document: Int[np.ndarray, " windows"] | None, spelled: _Spelled
+) -> list[list[list[Any]]]:
+    """For each latent its windows in their order: [band, document, row, start, cells, fires]."""
+    assert document is not None, "windows come with their documents"
+    places, found = document.tolist(), []
+    for latent, first in enumerate(windows.pointer[:-1].tolist()):
+        found.append(
+            [
+                [e.quantile, places[first + i], e.row, e.start, *spelled.row(e.tokens.tolist(), e.values.tolist())]
+                for i, e in enumerate(windows.of(latent))
+            ]
+        )
     return found
 
 
@@ -155,7 +158,7 @@ def _connections(part: Connections) -> list[list[Any]]:
 
 
 def _renumber(found: dict[str, Any], new: Sequence[int]) -> None:
-    for windows in found["examples"]:
+    for windows in (*found["strongest"], *found["examples"]):
         for window in windows:
             window[4] = [new[cell] for cell in window[4]]
     for rows in found["effects"].values():

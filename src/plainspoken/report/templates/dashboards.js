@@ -186,18 +186,23 @@ function example([, place, row, start, cells, fires], scale) {
   return [element("p", { className: "from", textContent: `${data.documents[place]} · row ${row}, token ${start}` }), text];
 }
 
-function bands(latent) {
+const most = (windows) => windows.map((each) => Math.max(...each[5].filter((_, i) => i % 2)));
+
+function group(latent, title, told, windows) {
+  const maxima = most(windows), low = digits(Math.min(...maxima)), high = digits(Math.max(...maxima));
+  const range = low === high ? `largest activation ${low}` : `largest activations ${low} to ${high}`;
+  const heading = element("h3", {}, title, " ", element("small", { textContent: `${told}; ${range}` }));
+  return [heading, ...windows.flatMap((window) => example(window, data.maximum[latent]))];
+}
+
+function windows(latent) {
   const made = [];
-  let band = null;
-  for (const window of data.examples[latent]) {
-    if (window[0] !== band) {
-      band = window[0];
-      const strongest = data.examples[latent].filter((each) => each[0] === band).map((each) => Math.max(...each[5].filter((_, i) => i % 2)));
-      const name = band === data.bands - 1 ? "Strongest" : band === 0 ? "Weakest" : `Band ${band + 1}`;
-      const range = Math.min(...strongest) === Math.max(...strongest) ? digits(strongest[0]) : `${digits(Math.min(...strongest))} to ${digits(Math.max(...strongest))}`;
-      made.push(element("h3", {}, `${name} of ${data.bands} bands `, element("small", { textContent: `largest activation ${range}` })));
-    }
-    made.push(...example(window, data.maximum[latent]));
+  const strongest = data.strongest[latent] || [];
+  if (strongest.length) made.push(...group(latent, "Strongest windows", "of all in which it fires", strongest));
+  for (let band = data.bands - 1; band >= 0; band--) {
+    const drawn = data.examples[latent].filter((each) => each[0] === band);
+    const end = data.bands === 1 ? "" : band === data.bands - 1 ? ", the highest" : band === 0 ? ", the lowest" : "";
+    if (drawn.length) made.push(...group(latent, `Band ${band + 1} of ${data.bands}${end}`, "drawn at random", drawn));
   }
   return made;
 }
@@ -231,7 +236,7 @@ function showDetail(latent) {
     element("div", { className: "lists" },
       ...Object.entries(data.effects).map(([name, rows]) => tokens(...effects[name], rows[latent])),
       ...Object.entries(data.connections).map(([name, rows]) => connections(...wires[name], rows[latent]))),
-    ...bands(latent),
+    ...windows(latent),
   );
 }
 
