@@ -10,7 +10,8 @@ from torch import Tensor
 
 from families_made import FAMILIES, made_scene, relative
 from frozen_oracle import Boost, HeldModel
-from plainspoken.circuits.adjoint import columns, head_gradients, rows, rows_by_head, seed
+from heads_oracle import rows_by_head
+from plainspoken.circuits.adjoint import columns, head_gradients, rows, seed
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Node
 from plainspoken.circuits.targets import Targets, firing_targets, latent_targets, logit_targets, stream_at, value_of

@@ -4,16 +4,18 @@ An edge of an attribution graph is all that a source adds to a target by any way
 one head that is last before the target, or passes none; so heads and the bypass share the edge out exactly.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from plainspoken.circuits.adjoint import Columns, columns, rows_by_head
 from plainspoken.circuits.attribution import Root
+from plainspoken.circuits.direct import joined, readers_of
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Graph, Node
+from plainspoken.circuits.last_heads import by_last_head, source_of
 from plainspoken.circuits.lines import node_words, signed
 from plainspoken.circuits.targets import Targets, latent_targets
 from plainspoken.errors import UsageError
@@ -51,23 +53,34 @@ class EdgesByHead:
 
 
 def edges_by_head(
-    frozen: Frozen, graph: Graph, node: int, edges: Int[np.ndarray, " e"] | None = None, roots: Root | None = None
-) -> EdgesByHead:
-    """All edges into a node of an attribution graph, strongest first (or these of them), shared out by head.
+    frozen: Frozen, graph: Graph, edges: Mapping[int, Int[np.ndarray, "..."]], roots: Root | None = None
+) -> dict[int, EdgesByHead]:
+    """By node of an attribution graph: these of the edges into it (their numbers), shared out by head.
 
-    `frozen` is what the graph was made of; `roots` is needed where the node is one of them. Raises UsageError for a
+    `frozen` is what the graph was made of; `roots` is needed where a node is one of them. Raises UsageError for a
     graph that is no attribution graph, a node that is no target, or an edge into another node.
     """
     if graph.unit != "own":
         raise UsageError("only an attribution graph's edges have heads to share them out; in paths, heads are nodes")
-    chosen = graph.incoming(node) if edges is None else edges
-    if (graph.target[chosen] != node).any():
-        raise UsageError(f"not all of these edges lead to '{graph.nodes[node].id}': give edges into one node")
-    bypass, heads = rows_by_head(frozen, _target(frozen, graph.nodes[node], roots))
-    where = columns(frozen)
-    at = torch.tensor([column_of(frozen, where, graph.nodes[i]) for i in graph.source[chosen]], dtype=torch.long)
-    at = at.to(bypass.device)
-    return EdgesByHead(chosen, bypass[at, 0].cpu().numpy(), heads[:, :, at, 0].cpu().numpy())
+    for node, chosen in edges.items():
+        if (graph.target[chosen] != node).any():
+            raise UsageError(f"not all of these edges lead to '{graph.nodes[node].id}': give edges into one node")
+    if not edges:
+        return {}
+    readers = joined([readers_of(frozen, _target(frozen, graph.nodes[node], roots)) for node in edges])
+    ends = np.concatenate([graph.source[chosen] for chosen in edges.values()])
+    numbers, source = np.unique(ends, return_inverse=True)
+    sources = [source_of(frozen, graph.nodes[i]) for i in numbers.tolist()]
+    reader = np.repeat(np.arange(len(edges)), [len(chosen) for chosen in edges.values()])
+    device = frozen.tokens.device
+    bypass, heads = by_last_head(
+        frozen, readers, sources, torch.as_tensor(reader, device=device), torch.as_tensor(source, device=device)
+    )
+    past, through = bypass.cpu().numpy(), heads.cpu().numpy()
+    return {
+        node: EdgesByHead(chosen, past[reader == b], through[:, :, reader == b])
+        for b, (node, chosen) in enumerate(edges.items())
+    }
 
 
 HEADS_TOLD = 3
@@ -98,26 +111,3 @@ def _target(frozen: Frozen, node: Node, roots: Root | None) -> Targets:
         if roots is not None and root.id == node.id:
             return roots.targets[i : i + 1]
     raise UsageError(f"'{node.id}' is neither a latent nor one of the roots that were given: nothing enters it")
-
-
-def column_of(frozen: Frozen, where: Columns, node: Node) -> int:
-    """In which column of a row a source of an attribution graph stands. UsageError for what is no source of it."""
-    position = -1 if node.position is None else node.position
-    if node.layer is None:
-        if node.kind in ("token", "position") and 0 <= position < frozen.t:
-            return (where.token if node.kind == "token" else where.position).start + position
-    elif node.layer < len(where.layers):
-        at, latents = where.layers[node.layer], frozen.layers[node.layer].latents
-        match node.kind:
-            case "attention_bias":
-                return at.attention_bias
-            case "ffn_bias":
-                return at.ffn_bias
-            case "error":
-                return at.error.start + position
-            case "latent":
-                first, last = latents.start[position : position + 2].tolist()
-                entry = first + int(torch.searchsorted(latents.latent[first:last], node.index or 0))
-                if entry < last and int(latents.latent[entry]) == node.index:
-                    return at.latents.start + entry
-    raise UsageError(f"'{node.id}' is no source at this prompt: give the prompt and coders that the graph was made of")

@@ -230,7 +230,7 @@ def _by_head(found: _Found, shown: Iterable[_Paths], count: int) -> dict[int, Ed
     """The strongest edges into each node that is shown, each node once: several roots may have paths through it."""
     nodes = dict.fromkeys(node for each in shown for node in each.nodes) if count else ()
     edges = {node: found.graph.incoming(node)[:count] for node in nodes}
-    return {node: edges_by_head(found.frozen, found.graph, node, some, found.root) for node, some in edges.items()}
+    return edges_by_head(found.frozen, found.graph, edges, found.root)
 
 
 def _told_by_head(graph: Graph, nodes: Sequence[int], by_head: Mapping[int, EdgesByHead]) -> tuple[str, ...]:
