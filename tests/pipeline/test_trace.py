@@ -33,6 +33,7 @@ from plainspoken.pipeline.explanations import CURRENT, read_explanations
 from plainspoken.pipeline.shelves import load_scores
 from plainspoken.pipeline.speak import speak
 from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.tracing import SHUFFLES
 from plainspoken.pipeline.workplace import Workplace
 
 SITE = "gpt_neox.layers.0.mlp"
@@ -88,7 +89,37 @@ def test_simulated_activations_are_what_the_sentences_say(copy: Path) -> None:
     assert {node.id for node in true.nodes if node.kind == "latent"} | {node.id for node in nodes} == {
         part.node.id for part in found.parts
     }
-    assert kept["overlap_shuffled"] == found.shuffled is not None
+    draws = kept["overlap_shuffled_draws"]
+    assert len(draws) == SHUFFLES and kept["overlap_shuffled"] == found.shuffled == pytest.approx(sum(draws) / SHUFFLES)
+
+
+def test_the_control_leaves_no_latent_its_own_sentence(copy: Path) -> None:
+    """Of a plain permutation about one latent in all keeps its own; each draw is another."""
+    circuits = RunCircuits(Workplace(copy, stored_config(copy), STAGES))
+    prompt = circuits.prompt(PROMPT)
+    drawn = [circuits.shuffles(prompt, draw) for draw in range(20)]
+    for found in drawn:
+        assert found is not None
+        ((site, permutation),) = found.items()
+        spoken = np.isin(np.arange(len(permutation)), list(circuits.sentences(site)))
+        assert np.array_equal(permutation == np.arange(len(permutation)), ~spoken)
+    assert len({each[site].tobytes() for each in drawn if each is not None}) == 20
+    assert any(
+        not torch.equal(one, other)
+        for draw in drawn[:3]
+        for one, other in zip(
+            circuits.simulated(prompt).values(), circuits.simulated(prompt, draw).values(), strict=True
+        )
+    )
+
+
+def test_where_one_latent_alone_has_a_sentence_there_is_no_control_which_is_told(tiny: Config, copy: Path) -> None:
+    run(replace(tiny, explain=replace(tiny.explain, latents=1)), copy, force=["explain"], target="calibrate")
+    warned: list[str] = []
+    found = pipeline.trace(copy, PROMPT, simulated=True, progress=pipeline.Progress(warn=warned.append))
+    kept = json.loads(found.files["parting.json"].read_text())
+    assert found.shuffled is None is kept["overlap_shuffled"] and kept["overlap_shuffled_draws"] == []
+    assert [told for told in warned if "no control" in told and SITE in told]
 
 
 def test_an_edited_sentence_is_the_one_that_is_simulated(copy: Path) -> None:

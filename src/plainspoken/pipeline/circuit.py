@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plainspoken.circuits.asking import piece
@@ -26,7 +26,7 @@ from plainspoken.pipeline.shelves import latents_of, load_calibration, load_scor
 from plainspoken.pipeline.speech import opened_simulator, text_of
 from plainspoken.pipeline.stage import Unit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.rewrite.prediction import Prediction
+from plainspoken.rewrite.prediction import Prediction, permuted, shuffle
 from plainspoken.scorers.simulation import SimulationScores
 from plainspoken.store.manifest import versions
 from plainspoken.types import Explanation, Rows, Simulation, Site
@@ -104,32 +104,45 @@ class RunCircuits:
         return {layer: site for layer, site in layers.items() if layer is not None}
 
     def frozen(
-        self, prompt: Prompt, dtype: torch.dtype = torch.float32, *, simulated: bool = False, shuffled: bool = False
+        self,
+        prompt: Prompt,
+        dtype: torch.dtype = torch.float32,
+        given: Mapping[Site, Float[Tensor, "t latents"]] | None = None,
     ) -> Frozen:
-        """The model at the prompt; `simulated`: with what the sentences say in the place of the true activations.
-
-        `shuffled`: each latent by the sentence of another of its site, the control.
-        """
-        given = self.simulated(prompt, shuffled=shuffled) if simulated else None
+        """The model at the prompt; `given`: with these activations in the place of the true ones."""
         text = torch.tensor(prompt.text)
         with self._workplace.progress.track("freezing the model at the prompt", None):
             return freeze(self.lm, self.coders, list(prompt.tokens), dtype, given, text)
 
-    def simulated(self, prompt: Prompt, *, shuffled: bool = False) -> dict[Site, Float[Tensor, "t latents"]]:
+    def shuffles(self, prompt: Prompt, draw: int) -> dict[Site, Int[np.ndarray, " latents"]] | None:
+        """By site which latent's sentence each is given as a control, never its own; another for each draw.
+
+        None, with a warning, where a site has fewer than two sentences.
+        """
+        found = {}
+        seed = int(np.random.default_rng([self._workplace.config.seed, 0xC1, draw]).integers(2**31))
+        for site, (_, explained) in self._said_at(prompt).items():
+            permutation = shuffle(explained, seed)
+            if permutation is None:
+                self._workplace.progress.warn(
+                    f"there is no control of shuffled sentences: {site.module} has "
+                    f"{counted(int(explained.sum()), 'sentence')} to hand round; explain more of its latents"
+                )
+                return None
+            found[site] = permutation
+        return found
+
+    def simulated(
+        self, prompt: Prompt, shuffles: Mapping[Site, Int[np.ndarray, " latents"]] | None = None
+    ) -> dict[Site, Float[Tensor, "t latents"]]:
         """What the run's simulator and calibrator make of the sentences at each token of the prompt, as activations.
 
-        `shuffled`: what was said of one latent is taken for another's, drawn by the run's seed. Each prompt is
-        simulated once.
+        `shuffles`: of which latent what was said is taken for each. Each prompt is simulated once.
         """
-        key = f"simulated at {prompt.tokens}"
-        said = self._workplace.remembered(key, lambda: self._simulations(prompt))
         found = {}
-        for site, (simulation, explained) in said.items():
-            if shuffled:
-                mine = np.flatnonzero(explained)
-                permutation = np.arange(len(explained))
-                permutation[mine] = np.random.default_rng([self._workplace.config.seed, 0xC1]).permutation(mine)
-                simulation = simulation.permuted(permutation)
+        for site, (simulation, explained) in self._said_at(prompt).items():
+            if shuffles is not None:
+                simulation = permuted(simulation, shuffles[site])
             curves = load_calibration(self._workplace, site.module)
             mask = np.array([prompt.text])
             values = Prediction(simulation, curves, curves, explained).values(np.zeros(1, np.int64), mask)
@@ -137,6 +150,9 @@ class RunCircuits:
             out[torch.tensor(prompt.text)] = values
             found[site] = out.to(self.lm.device)
         return found
+
+    def _said_at(self, prompt: Prompt) -> Mapping[Site, tuple[Simulation, Bool[np.ndarray, " latents"]]]:
+        return self._workplace.remembered(f"simulated at {prompt.tokens}", lambda: self._simulations(prompt))
 
     def _simulations(self, prompt: Prompt) -> dict[Site, tuple[Simulation, Bool[np.ndarray, " latents"]]]:
         """(levels at the prompt, which latents have a sentence that could be read) by site."""

@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from plainspoken.circuits.asking import Asked, root_asked
 from plainspoken.circuits.attribution import Root, attribution_graph
@@ -31,11 +34,14 @@ from plainspoken.report.circuit_page import write_circuit_page
 from plainspoken.report.effects_page import write_effects_page
 from plainspoken.store import write_json
 from plainspoken.store.atomic import storage_error
+from plainspoken.types import Site
 
 MOST_PARTINGS = 50
 OPTIONAL = ("parting.json", "effects.json", "effects.html", "grouped.html", "by_head.json")
 """Files of a trace that it has only where they were asked for; of graphs there are `_GRAPHS` and their tensors."""
 _GRAPHS = re.compile(r"true\.json|paths-\d+\.json")
+SHUFFLES = 3
+"""Draws of the control of shuffled sentences: each is a trace of its own."""
 HEAD_ROUNDS = 4
 """Steps of a path with its heads, at most."""
 
@@ -84,7 +90,10 @@ class Traced:
     parts: Sequence[Parting]
     overlap: float | None
     shuffled: float | None
-    """The overlap where each latent is simulated by another's sentence: the control."""
+    """The overlap where each latent is simulated by another's sentence, mean over draws: the control.
+
+    None where there can be none, or nothing has influence.
+    """
     effects: Effects | None
     files: Mapping[str, Path]
     grouped: bool = False
@@ -103,10 +112,11 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     circuits = RunCircuits(workplace)
     prompt = circuits.prompt(text)
     question = _Question(workplace, circuits, prompt, text, target, settings)
-    true = _traced(replace(question, settings=replace(settings, simulated=False)))
-    found = _traced(question) if settings.simulated else true
+    true = _traced(question, None)
+    label = "tracing with simulated activations"
+    found = _traced(question, circuits.simulated(prompt), label) if settings.simulated else true
     graph = found.graph
-    parts, common, control = _parted(question, true, found)
+    parts, common, draws = _parted(question, true, found)
     show = _with_heads if settings.heads else _through_heads
     shown = {graph.nodes[root].id: show(circuits, found, root, settings.paths) for root in range(graph.about["roots"])}
     paths = {name: each.lines for name, each in shown.items()}
@@ -116,7 +126,8 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     merges = {f"paths-{i}.json": each.graph for i, each in enumerate(shown.values()) if each.graph is not None}
     graphs = {name: _grouped(each, settings) for name, each in merges.items()}
     graphs |= {"true.json": true.graph} if settings.simulated else {}
-    overlaps = {"overlap": common, "overlap_shuffled": control}
+    control = float(np.mean(draws)) if draws else None
+    overlaps = {"overlap": common, "overlap_shuffled": control, "overlap_shuffled_draws": draws}
     try:
         files = _written(folder, found, graphs, parts, overlaps, measured)
         if settings.by_head:
@@ -150,22 +161,34 @@ class _Found:
     graph: Graph
 
 
-def _parted(question: _Question, true: _Found, found: _Found) -> tuple[list[Parting], float | None, float | None]:
-    """(where true and simulated circuit part, what they have in common, the same of shuffled sentences)."""
+def _parted(question: _Question, true: _Found, found: _Found) -> tuple[list[Parting], float | None, list[float]]:
+    """(where true and simulated circuit part, what they have in common, the same of draws of shuffled sentences)."""
     if not question.settings.simulated:
-        return [], None, None
-    control = _traced(question, shuffled=True)
+        return [], None, []
     parts = parting((true.frozen, true.graph), (found.frozen, found.graph))
-    return parts, overlap(true.graph, found.graph), overlap(true.graph, control.graph)
+    return parts, overlap(true.graph, found.graph), _control(question, true)
 
 
-def _traced(question: _Question, *, shuffled: bool = False) -> _Found:
-    circuits, prompt, target, settings = question.circuits, question.prompt, question.target, question.settings
-    frozen = circuits.frozen(prompt, torch.float32, simulated=settings.simulated, shuffled=shuffled)
+def _control(question: _Question, true: _Found) -> list[float]:
+    circuits, prompt, found = question.circuits, question.prompt, []
+    for draw in range(SHUFFLES):
+        shuffles = circuits.shuffles(prompt, draw)
+        if shuffles is None:
+            return []
+        traced = _traced(question, circuits.simulated(prompt, shuffles), f"tracing with shuffled sentences, {draw + 1}")
+        found.append(overlap(true.graph, traced.graph))
+    return [each for each in found if each is not None]
+
+
+def _traced(
+    question: _Question, given: Mapping[Site, Float[Tensor, "t latents"]] | None, label: str = "tracing"
+) -> _Found:
+    """The circuit of true activations, or of the given ones, which `settings.simulated` then tells."""
+    circuits, prompt, target = question.circuits, question.prompt, question.target
+    settings = replace(question.settings, simulated=given is not None)
+    frozen = circuits.frozen(prompt, torch.float32, given)
     # Whether it may be silent the true circuit has told: that of the sentences is asked of the same latent.
     root = root_asked(frozen, target, silent=settings.silent or settings.simulated)
-    label = "tracing with simulated activations" if settings.simulated else "tracing"
-    label = "tracing with shuffled sentences" if shuffled else label
     with question.workplace.progress.track(f"{label} (rows)", None) as advance:
         graph = attribution_graph(frozen, root, prompt.spelled, settings.node_share, settings.edge_share, advance)
     about = circuits.about(
@@ -253,7 +276,7 @@ def _written(
     found: _Found,
     graphs: Mapping[str, Graph],
     parts: Sequence[Parting],
-    overlaps: Mapping[str, float | None],
+    overlaps: Mapping[str, Any],
     measured: Effects | None,
 ) -> dict[str, Path]:
     """`graphs`: those beside the one that was traced, by the names of their files."""
