@@ -1,4 +1,4 @@
-"""Means over a corpus: the attributions at each firing, averaged; and their overlap with the weights' guess."""
+"""Means over a corpus: the attributions at each firing, averaged."""
 
 from copy import deepcopy
 
@@ -9,7 +9,7 @@ import torch
 from families_made import VOCABULARY, made_coders, made_lm
 from plainspoken.circuits.direct import direct, readers_of
 from plainspoken.circuits.frozen import freeze
-from plainspoken.circuits.means import MeanAttribution, mean_attributions, mean_overlaps
+from plainspoken.circuits.means import mean_attributions
 from plainspoken.circuits.targets import firing_targets
 from plainspoken.errors import LeakError, UsageError
 from plainspoken.types import Part, Rows
@@ -68,38 +68,6 @@ def test_the_same_seed_takes_the_same_rows_and_another_others() -> None:
 
     assert seen(0) == seen(0)
     assert any(seen(0) != seen(seed) for seed in range(1, 5))
-
-
-def test_the_overlap_is_the_share_of_the_largest_in_common() -> None:
-    pullback = np.array([5.0, -4, 3, 2, 1, 0, 0, 0])
-    sums = np.array([[-9.0, 8, 0, 0, 1, 7, 0, 0]])
-    mean = MeanAttribution(2, 0, 0, np.array([0]), sums, np.array([3]), 10)
-    found = mean_overlaps(mean, pullback[None], 0, (1, 2, 3))
-    assert [each.share for each in found] == [1, 1, pytest.approx(2 / 3)], "whatever their signs"
-    assert all(each.low is None and each.high is None for each in found), "one document has no interval"
-
-
-def test_the_control_of_an_overlap_is_the_mean_of_those_with_other_pullbacks() -> None:
-    generator = np.random.default_rng(1)
-    sums, others = generator.normal(size=(6, 30)), generator.normal(size=(4, 30))
-    mean = MeanAttribution(2, 0, 0, np.arange(6), sums, np.full(6, 2), 40)
-    each = [mean_overlaps(mean, other[None], 3, (5,))[0].share for other in others]
-    [control] = mean_overlaps(mean, others, 3, (5,))
-    assert control.share == pytest.approx(np.mean(each))
-    assert control.low is not None and control.high is not None and control.low < control.high
-
-
-def test_documents_that_are_alike_leave_no_uncertainty_and_others_do() -> None:
-    generator = np.random.default_rng(0)
-    pullback, one = generator.normal(size=40), generator.normal(size=40)
-    counts = np.full(12, 5)
-    alike = MeanAttribution(2, 0, 0, np.arange(12), np.tile(one, (12, 1)), counts, 60)
-    for each in mean_overlaps(alike, pullback[None], 0):
-        assert each.low == each.share == each.high
-    noisy = MeanAttribution(2, 0, 0, np.arange(12), one + generator.normal(size=(12, 40)) * 3, counts, 60)
-    [each] = mean_overlaps(noisy, pullback[None], 0, (10,))
-    assert each.low is not None and each.high is not None and each.low < each.high
-    assert mean_overlaps(noisy, pullback[None], 0, (10,)) == [each]
 
 
 def test_coders_in_half_precision_have_the_means_of_their_own_weights() -> None:

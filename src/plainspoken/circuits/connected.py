@@ -79,10 +79,10 @@ class MeanLink:
 
 @dataclass(frozen=True)
 class Compared:
-    """The overlap of the largest `top` by the mean and by the pullback, with its 95 % by document.
+    """The overlap of the largest `top` by the mean and by the pullback, with its 95 % over documents.
 
-    `control`: the same mean with the pullbacks of other latents, averaged over those; None where there are none. Bounds
-    are None with fewer than two documents.
+    `control`: the same mean with the pullbacks of other latents, averaged over those, and with bounds over those
+    as well; None where there are none. Bounds are None with fewer than `overlaps.FEWEST` documents.
     """
 
     top: int
@@ -96,12 +96,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class SourceLayer:
-    """What latents of one earlier layer contribute on average, and how well the pullback tells which."""
+    """What latents of one earlier layer contribute on average, and how well the pullback tells which.
+
+    `contributing`: latents whose mean is not 0 (None in files of before); `overlaps`: of no more than these.
+    """
 
     layer: int
     latents: int
     strongest: tuple[MeanLink, ...]
     overlaps: tuple[Compared, ...]
+    contributing: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
-"""Means over a corpus: what earlier latents contribute to a latent where it fires, and how well its weights tell so.
+"""Means over a corpus: what earlier latents contribute to a latent where it fires.
 
 At each token at which latent j fires, latent i of an earlier layer contributes z_i (W_dec[i] · n), n the direction that
 j reads there: the same term as in `direct`. Its mean over the tokens at which j fires is what a pullback, which knows
-no text, can only guess at: W_dec[i] · n says nothing of how often i fires with j, and how strongly. The overlap of the
-latents that are largest by either says how good the guess is. (Dunefsky et al., arXiv 2406.11944, section 4.3, and the
-note of April 2024, where the top 10, 20 and 50 of layer 2 overlap by 30, 25 and 14 % for latents of layer 8 of GPT-2.)
+no text, can only guess at: W_dec[i] · n says nothing of how often i fires with j, and how strongly. How good the
+guess is, `overlaps` measures. (Dunefsky et al., arXiv 2406.11944, section 4.3.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +23,6 @@ from plainspoken.errors import UsageError
 from plainspoken.lm import LanguageModel
 from plainspoken.lm.anatomy import anatomy
 from plainspoken.types import Rows, Site
-
-TOPS = (10, 20, 50)
-LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,48 +161,3 @@ def _checked(
     if unknown is not None:
         raise UsageError(f"no latent {unknown} in layer {layer}: it has latents 0 to {known - 1}")
     return {each: by_layer[each] for each in (layer, *sources)}
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Of the `top` largest latents by the mean, the share that is also among the `top` largest by the pullback.
-
-    `low`, `high`: the central 95 % over samples of documents; None with fewer than two documents.
-    """
-
-    top: int
-    share: float
-    low: float | None
-    high: float | None
-
-
-def mean_overlaps(
-    mean: MeanAttribution,
-    pullbacks: Float[np.ndarray, "n latents"],
-    seed: int,
-    tops: Sequence[int] = TOPS,
-    draws: int = 1000,
-) -> list[Overlap]:
-    """How far the largest latents by the mean are those of pullbacks to the same layer, averaged over these: the
-    latent's own, or those of other latents as control.
-
-    Largest are those of most size, whatever their sign (the paper ranks by value, and knows no inhibition). Documents
-    are resampled, with all their tokens. A latent whose mean is 0 is none of the largest.
-    """
-    documents = len(mean.firings)
-    weights = np.ones((1, documents))
-    if documents > 1:
-        drawn = np.random.default_rng([seed, 0xB007]).multinomial(documents, np.full(documents, 1 / documents), draws)
-        weights = np.concatenate([weights, drawn])
-    means = (weights @ mean.sums) / (weights @ mean.firings)[:, None]
-    by_means, by_pullback = (np.argsort(-np.abs(values), axis=1, kind="stable") for values in (means, pullbacks))
-    found = []
-    for top in tops:
-        size = min(top, pullbacks.shape[1])
-        chosen = np.zeros(pullbacks.shape[1])
-        np.add.at(chosen, by_pullback[:, :size], 1 / len(pullbacks))
-        first = by_means[:, :size]
-        shares = (chosen[first] * (np.take_along_axis(means, first, 1) != 0)).sum(1) / size
-        bounds = np.quantile(shares[1:], [LEVEL / 2, 1 - LEVEL / 2]).tolist() if documents > 1 else [None, None]
-        found.append(Overlap(top, float(shares[0]), *bounds))
-    return found

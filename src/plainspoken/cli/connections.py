@@ -199,9 +199,11 @@ def _show_texts(texts: "OverTexts") -> None:
 
 
 def _show_overlaps(texts: "OverTexts") -> None:
+    from plainspoken.circuits.overlaps import FEWEST
+
     tops = sorted({each.top for source in texts.layers for each in source.overlaps})
     if not tops:
-        _line("overlap with the weights' largest: not told, as the earlier layers have too few latents")
+        _line("overlap with the weights' largest: not told, as too few earlier latents contribute")
         return
     others = f"{counted(len(texts.controls), 'other latent')} that fire too" if texts.controls else "no other fires"
     OUT.print(f"overlap of the largest by mean and by weight, 95 % by document; control: {others}", highlight=False)
@@ -211,6 +213,9 @@ def _show_overlaps(texts: "OverTexts") -> None:
         rows.append(Row((f"layer {source.layer}", ""), [_share(by_top, top, control=False) for top in tops]))
         rows.append(Row(("  control", ""), [_share(by_top, top, control=True) for top in tops]))
     show_rows(Row(("", ""), [(f"top {top}", "") for top in tops]), rows)
+    if texts.firing_documents < FEWEST:
+        few = counted(texts.firing_documents, "document")
+        _line(f"no intervals: it fires in {few} of the {FEWEST} they need (more with --texts)")
 
 
 def _share(by_top: "Mapping[int, Compared]", top: int, *, control: bool) -> Cell:

@@ -11,7 +11,8 @@ from plainspoken.circuits.beside import Said, said_of
 from plainspoken.circuits.connected import Compared, Connected, Head, MeanLink, OverTexts, Say, SourceLayer, connected
 from plainspoken.circuits.connected_file import HeadNorms, save_connections
 from plainspoken.circuits.graph import Node
-from plainspoken.circuits.means import TOPS, MeanAttribution, mean_attributions, mean_overlaps
+from plainspoken.circuits.means import MeanAttribution, mean_attributions
+from plainspoken.circuits.overlaps import control_overlap, mean_overlap, told_tops
 from plainspoken.circuits.weights import connections, ov_norms
 from plainspoken.errors import ModelError, UsageError
 from plainspoken.language.counted import counted
@@ -154,9 +155,7 @@ def _over_texts(
         firings=int(firings.sum()),
         firing_documents=len(firings),
         controls=tuple(controls),
-        layers=tuple(
-            _source_layer(circuits, by_source[source], controls, settings.top, seed, say) for source in sources
-        ),
+        layers=tuple(_source_layer(circuits, by_source[source], controls, settings.top, say) for source in sources),
     )
 
 
@@ -168,16 +167,16 @@ def _controls(fired: np.ndarray, subject: Subject, seed: int) -> list[int]:
 
 
 def _source_layer(
-    circuits: RunCircuits, mean: MeanAttribution, controls: Sequence[int], top: int, seed: int, say: Say
+    circuits: RunCircuits, mean: MeanAttribution, controls: Sequence[int], top: int, say: Say
 ) -> SourceLayer:
     asked = torch.tensor([mean.latent, *controls])
     pullbacks = connections(circuits.weights, mean.source, mean.layer, asked).double().cpu().numpy()
     latents = pullbacks.shape[1]
     largest = [i for i in np.argsort(-np.abs(mean.mean), kind="stable")[:top].tolist() if mean.mean[i] != 0]
     said = {i: say(mean.source, i) for i in largest}
-    tops = [each for each in TOPS if each < latents]  # of all latents the largest are the same by any measure
-    overlap = mean_overlaps(mean, pullbacks[:1], seed, tops)
-    control = mean_overlaps(mean, pullbacks[1:], seed, tops) if controls else [None] * len(tops)
+    tops = told_tops(mean)
+    overlap = [mean_overlap(mean, pullbacks[0], each) for each in tops]
+    control = [control_overlap(mean, pullbacks[1:], each) if controls else None for each in tops]
     return SourceLayer(
         mean.source,
         latents,
@@ -189,6 +188,7 @@ def _source_layer(
             Compared(o.top, o.share, o.low, o.high, *((c.share, c.low, c.high) if c else (None, None, None)))
             for o, c in zip(overlap, control, strict=True)
         ),
+        int(np.count_nonzero(mean.mean)),
     )
 
 
