@@ -18,7 +18,8 @@ from plainspoken.language.counted import counted
 
 if TYPE_CHECKING:  # they bring torch
     from plainspoken.evaluate.survey import Share, SurveyPlan, SurveyResult
-    from plainspoken.pipeline.survey import Exhibit, Survey
+    from plainspoken.pipeline.survey import Survey
+    from plainspoken.pipeline.survey_exhibit import Exhibit
 
 _WORDS = {"y": "yes", "yes": "yes", "m": "maybe", "maybe": "maybe", "n": "no", "no": "no"}
 _QUIT = ("q", "quit")

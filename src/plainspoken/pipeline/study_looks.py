@@ -26,7 +26,7 @@ from plainspoken.latents.examples import examples
 from plainspoken.latents.windows import Windows
 from plainspoken.lm.anatomy import anatomy
 from plainspoken.pipeline.circuit import Prompt, RunCircuits
-from plainspoken.pipeline.survey import marked
+from plainspoken.pipeline.survey_exhibit import marked
 from plainspoken.report.tokens import visible
 
 TOKENS, NEIGHBOURS, PATHS = 20, 10, 12

@@ -1,7 +1,6 @@
 """A survey's folder: the plan, written first; the answers, appended as they come; the results, once all are there.
 
-Whatever is shown of a latent before the end is made from its own firings and its place in the plan alone, and nothing
-of it names the coder, the latent or a sentence about it; activations are told as shares of the latent's own largest.
+What is shown of a latent meanwhile, `survey_exhibit` makes.
 """
 
 import datetime
@@ -25,9 +24,6 @@ from plainspoken.evaluate.survey import (
     drawn_items,
     result,
 )
-from plainspoken.latents import FiringTable
-from plainspoken.latents.examples import Example, examples
-from plainspoken.latents.windows import Windows
 from plainspoken.pipeline.chain import STAGES
 from plainspoken.pipeline.lock import held
 from plainspoken.pipeline.machine import bring_up
@@ -35,8 +31,8 @@ from plainspoken.pipeline.progress import SILENT, Progress
 from plainspoken.pipeline.shelves import load_rows, load_table
 from plainspoken.pipeline.stage import Unit
 from plainspoken.pipeline.stored import stored_config
+from plainspoken.pipeline.survey_exhibit import Exhibit, Fired, exhibit
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.report.tokens import visible
 from plainspoken.store import read_json, write_json
 from plainspoken.store.journal import append_line, cut_half_line, read_lines
 from plainspoken.store.manifest import digest, versions
@@ -60,26 +56,6 @@ class SurveySettings:
     """Windows shown of each band, and of the strongest."""
     window: int = 24
     """Their tokens."""
-
-
-@dataclass(frozen=True, eq=False)
-class Fired:
-    """A coder with its firings on the explain documents, and the bytes that each token spells."""
-
-    about: Surveyed
-    table: FiringTable
-    pieces: Sequence[bytes]
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """What is shown of a latent: lines of text under titles, firing tokens between ⟦ and ⟧.
-
-    The digit behind a firing token is its activation in tenths of the latent's largest, rounded up, 9 at most.
-    """
-
-    item: int
-    groups: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class Survey:
@@ -281,33 +257,6 @@ def read_answers(folder: Path, plan: SurveyPlan) -> list[Answer]:
             )
         found.append(answer)
     return found
-
-
-def exhibit(fired: Fired, latent: int, item: int, plan: SurveyPlan) -> Exhibit:
-    """What is shown of a latent as this item of the plan: its strongest windows, then some of each band."""
-    generator = np.random.default_rng([plan.seed, item, 0xE5])
-    windows = Windows(fired.table, plan.window)
-    strongest = windows.strongest(latent, plan.per_band)
-    drawn = examples(fired.table, latent, plan.per_band, plan.bands, plan.window, generator)
-    largest = max(float(example.values.max()) for example in strongest)
-
-    def lines(found: Sequence[Example]) -> tuple[str, ...]:
-        return tuple(marked(example, fired.pieces, largest) for example in found)
-
-    groups = [("strongest", lines(strongest))]
-    for band in reversed(range(plan.bands)):
-        place = {plan.bands - 1: ", the highest", 0: ", the lowest"}.get(band, "")
-        groups.append((f"band {band + 1} of {plan.bands}{place}", lines([e for e in drawn if e.quantile == band])))
-    return Exhibit(item, tuple((title, told) for title, told in groups if told))
-
-
-def marked(example: Example, pieces: Sequence[bytes], largest: float) -> str:
-    """A window on one line: tokens where the latent fires stand in ⟦ ⟧, with how strongly, in tenths of `largest`."""
-    told = []
-    for token, value in zip(example.tokens.tolist(), example.values.tolist(), strict=True):
-        text = visible(pieces[token])
-        told.append(f"⟦{text}⟧{min(9, int(np.ceil(10 * value / largest)))}" if value > 0 else text)
-    return "".join(told)
 
 
 def _told(found: SurveyResult) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """Trace: from a latent or a logit at a prompt back to the words, as a graph, its strongest paths and a drawing."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +13,6 @@ from plainspoken.circuits.asking import Asked, root_asked
 from plainspoken.circuits.attribution import Root, attribution_graph
 from plainspoken.circuits.beside import SOFT_CAP, Said
 from plainspoken.circuits.effects import Effects, effects
-from plainspoken.circuits.effects_told import record
-from plainspoken.circuits.files import remove_graph, save_graph
 from plainspoken.circuits.frozen import Frozen
 from plainspoken.circuits.graph import Graph
 from plainspoken.circuits.heads import EdgesByHead, edge_lines, edges_by_head
@@ -25,21 +21,14 @@ from plainspoken.circuits.lines import line, path_lines, sentences_of, strongest
 from plainspoken.circuits.merge import merged
 from plainspoken.circuits.parting import Parting, overlap, parting
 from plainspoken.circuits.paths import strongest_paths as greedy_paths
-from plainspoken.circuits.supernodes import by_latent, collapsed, grouped
-from plainspoken.circuits.viewer_export import save_viewer_graph
+from plainspoken.circuits.supernodes import by_latent, grouped
 from plainspoken.pipeline.circuit import Prompt, RunCircuits
 from plainspoken.pipeline.folder_name import folder_name
+from plainspoken.pipeline.trace_files import write_trace
 from plainspoken.pipeline.workplace import Workplace
-from plainspoken.report.circuit_page import write_circuit_page
-from plainspoken.report.effects_page import write_effects_page
-from plainspoken.store import write_json
 from plainspoken.store.atomic import storage_error
 from plainspoken.types import Site
 
-MOST_PARTINGS = 50
-OPTIONAL = ("parting.json", "effects.json", "effects.html", "grouped.html", "by_head.json")
-"""Files of a trace that it has only where they were asked for; of graphs there are `_GRAPHS` and their tensors."""
-_GRAPHS = re.compile(r"true\.json|paths-\d+\.json")
 SHUFFLES = 3
 """Draws of the control of shuffled sentences: each is a trace of its own."""
 HEAD_ROUNDS = 4
@@ -129,7 +118,7 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     control = float(np.mean(draws)) if draws else None
     overlaps = {"overlap": common, "overlap_shuffled": control, "overlap_shuffled_draws": draws}
     try:
-        files = _written(folder, found, graphs, parts, overlaps, measured)
+        files = write_trace(folder, graph, _probabilities(found), graphs, parts, overlaps, measured)
         if settings.by_head:
             files["by_head.json"] = folder / "by_head.json"
             save_edges_by_head(graph, by_head.values(), files["by_head.json"])
@@ -271,53 +260,10 @@ def _effects(workplace: Workplace, circuits: RunCircuits, found: _Found, n: int)
     return replace(measured, control=control)
 
 
-def _written(
-    folder: Path,
-    found: _Found,
-    graphs: Mapping[str, Graph],
-    parts: Sequence[Parting],
-    overlaps: Mapping[str, Any],
-    measured: Effects | None,
-) -> dict[str, Path]:
-    """`graphs`: those beside the one that was traced, by the names of their files."""
-    graph = found.graph
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in OPTIONAL:  # of another trace that was written here
-        (folder / name).unlink(missing_ok=True)
-    for path in list(folder.iterdir()):
-        if _GRAPHS.fullmatch(path.name):
-            remove_graph(path)
-    files = {name: folder / name for name in ("graph.json", "viewer.json", "circuit.html")}
-    save_graph(graph, files["graph.json"])
-    save_viewer_graph(graph, files["viewer.json"], slug=folder.name, probability=_probabilities(found))
-    for name, each in graphs.items():
-        files[name] = folder / name
-        save_graph(each, files[name])
-    if "true.json" in graphs:
-        files["parting.json"] = folder / "parting.json"
-        write_json(files["parting.json"], {**overlaps, "latents": [_told(p) for p in parts]})
-    if measured is not None:
-        files["effects.json"], files["effects.html"] = folder / "effects.json", folder / "effects.html"
-        influence = [float(graph.influence[graph.number[node.id]]) for node in measured.measured.latents]
-        write_json(files["effects.json"], record(measured, influence, graph.about))
-        write_effects_page(measured, graph.tokens, graph.about, files["effects.html"])
-    write_circuit_page(graph, files["circuit.html"], parts[:MOST_PARTINGS])
-    if graph.supernodes:
-        files["grouped.html"] = folder / "grouped.html"
-        write_circuit_page(collapsed(graph), files["grouped.html"])
-    return files
-
-
 def _probabilities(found: _Found) -> dict[str, float]:
     """Of each next token that is explained, how likely the model has it; of a difference or a latent there is none."""
     logits = [node for node in found.root.nodes if node.kind == "logit"]
     return {node.id: float(found.frozen.probabilities[node.position, node.index]) for node in logits}
-
-
-def _told(part: Parting) -> dict[str, Any]:
-    names = ("true", "simulated", "true_share", "simulated_share")
-    told = {"id": part.node.id, "text": part.node.text, "fidelity": part.node.fidelity}
-    return told | {name: getattr(part, name) for name in names}
 
 
 def _folder_name(text: str, target: Asked, settings: TraceSettings) -> str:

@@ -26,6 +26,7 @@ from plainspoken.circuits.lines import DIFFERENCE, node_words, path_lines, sente
 from plainspoken.errors import UsageError
 from plainspoken.report import numbers
 from plainspoken.report.circuit_layout import HEIGHT, WIDE, Box, Layout, layout
+from plainspoken.report.edge_strength import strongest_edges
 from plainspoken.report.pages import as_json, rendered
 from plainspoken.report.tokens import visible
 from plainspoken.store import write_text
@@ -89,7 +90,7 @@ def render_circuit(graph: Graph, parts: Sequence[Parted] = (), title: str = "") 
     """
     graph, simulated = _widened(graph), bool(graph.about.get("settings", {}).get("simulated"))
     tokens = [_shown(token) for token in graph.tokens]
-    placed, order, level = layout(graph, tokens), *_strongest(graph)
+    placed, order, level = layout(graph, tokens), *strongest_edges(graph)
     paths, on_them = _paths(graph)
     return rendered(
         "circuit.html",
@@ -122,27 +123,6 @@ def _widened(graph: Graph) -> Graph:
     """The same in float64, which is Python's float."""
     arrays = ("weight", "offset", "rest", "influence", "explained")
     return replace(graph, **{name: getattr(graph, name).astype(np.float64) for name in arrays})
-
-
-def _strongest(graph: Graph) -> tuple[Int[np.ndarray, " e"], UInt8[np.ndarray, " e"]]:
-    """(edges, strongest first; the width of each in 255ths).
-
-    An edge is as strong as the share of the target's influence that it brings: |weight| over all that enters by edges,
-    times the influence. In units of the root, and where no influence is known, it is |weight|.
-    """
-    size = _share(np.abs(np.nan_to_num(graph.weight.astype(np.float64), posinf=0.0, neginf=0.0)))
-    influence = np.clip(np.nan_to_num(graph.influence.astype(np.float64)), 0, 1)
-    if graph.unit == "own" and influence.any():
-        entering = np.bincount(graph.target, size, len(graph.nodes))
-        size = _share(size / np.maximum(entering[graph.target], np.finfo(np.float64).tiny) * influence[graph.target])
-    order = np.argsort(-size, kind="stable")
-    return order, np.round(np.sqrt(size[order]) * 255).astype(np.uint8)
-
-
-def _share(size: Float[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:
-    """Of the largest."""
-    top = size.max(initial=0.0)
-    return size / top if top > 0 else size
 
 
 def _data(graph: Graph, placed: Layout, order: Int[np.ndarray, " e"], level: UInt8[np.ndarray, " e"]) -> dict[str, Any]:
