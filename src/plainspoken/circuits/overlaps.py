@@ -6,8 +6,9 @@ overlap by 30, 25 and 14 % for latents of layer 8 of GPT-2.)
 
 Documents are what varies. Resampled with replacement, the largest of so many are noisier than those of the documents
 themselves, so that nearly all resamples overlap less: percentiles of them are no interval. Each document is left out
-once instead (a jackknife), and the interval is Student's around the overlap itself. Where means are noisy the overlap
-of more documents would be larger, and the truth lies in the upper half more often than in the lower.
+once instead (a jackknife), and the interval is Student's around the overlap itself, at least one place of the top to
+each side. Where means are noisy the overlap of more documents would be larger, and the truth lies in the upper half
+more often than in the lower.
 """
 
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def control_overlap(mean: MeanAttribution, pullbacks: Float[np.ndarray, "others 
     if others < 2:
         return Overlap(top, float(shares[0].mean()), None, None)
     variance = _jackknifed(shares[1:].mean(1)) + shares[0].var(ddof=1) / others
-    return _with_bounds(top, shares[0].mean(), variance, documents, min(documents, others) - 1)
+    return _with_bounds(top, shares[0].mean(), variance, documents, min(documents, others) - 1, others)
 
 
 def _shares(
@@ -94,8 +95,10 @@ def _jackknifed(without: Float[np.ndarray, " documents"]) -> float:
     return float((n - 1) / n * ((without - without.mean()) ** 2).sum()) if n else 0.0
 
 
-def _with_bounds(top: int, share: float, variance: float, documents: int, freedom: int) -> Overlap:
+def _with_bounds(top: int, share: float, variance: float, documents: int, freedom: int, pullbacks: int = 1) -> Overlap:
+    """`pullbacks`: over how many the overlap is averaged."""
     if documents < FEWEST:
         return Overlap(top, float(share), None, None)
-    width = float(stats.t.ppf(1 - LEVEL / 2, freedom) * np.sqrt(variance))
+    # Overlaps come in whole places: where no document by itself moves one, one place either way is still not excluded.
+    width = max(float(stats.t.ppf(1 - LEVEL / 2, freedom) * np.sqrt(variance)), 1 / (top * pullbacks))
     return Overlap(top, float(share), max(0.0, float(share) - width), min(1.0, float(share) + width))
