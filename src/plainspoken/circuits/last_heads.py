@@ -80,14 +80,10 @@ def by_last_head(
     down = _walked_down(frozen, readers)
     past = readers.direction.new_zeros(len(reader))
     through = past.new_zeros(len(frozen.layers), len(frozen.layers[0].group), len(reader))
-    order = sorted(range(len(sources)), key=lambda i: sources[i].layer)
-    for first in range(0, len(order), AT_ONCE):
-        chosen = order[first : first + AT_ONCE]
-        place = torch.full((len(sources),), -1, device=source.device)
-        place[chosen] = torch.arange(len(chosen), device=source.device)
-        mine = (place[source] >= 0).nonzero().squeeze(1)
-        some = [sources[i] for i in chosen]
-        edges = reader[mine], place[source[mine]]
+    for first in range(0, len(sources), AT_ONCE):
+        some = sources[first : first + AT_ONCE]
+        mine = ((first <= source) & (source < first + AT_ONCE)).nonzero().squeeze(1)
+        edges = reader[mine], source[mine] - first
         past[mine] = _past_all(readers, down, some, *edges)
         through[:, :, mine] = _walked_up(frozen, readers, down, some, *edges)
     return past, through
@@ -151,20 +147,24 @@ def _walked_up(
     reader: Int[Tensor, " e"],
     source: Int[Tensor, " e"],
 ) -> Float[Tensor, "layers h e"]:
-    """`sources`: the lowest layer's first, so that those which are in the stream come first."""
+    """Each source is walked no further than its last reader needs."""
     t = int(readers.position[reader].max()) + 1 if len(reader) else 0
     depth = int(readers.attended[reader].max()) if len(reader) else 0
     found = readers.direction.new_zeros(len(frozen.layers), len(frozen.layers[0].group), len(reader))
     x = readers.direction.new_zeros(t, len(sources), readers.direction.shape[1])
     _add(x, sources, -1, False)
+    written = torch.tensor([each.layer for each in sources], device=x.device)
+    last = torch.zeros_like(written).scatter_reduce(0, source, readers.attended[reader], "amax")
     for i, layer in enumerate(frozen.layers[:depth]):
-        known = sum(each.layer < i for each in sources)
-        values = _values(layer, x[:, :known])
-        some = ((readers.attended[reader] > i) & (source < known)).nonzero().squeeze(1)
-        b = reader[some]
-        found[i][:, some] = _read_by_heads(layer, values[:, :, source[some]], readers.position[b], down.attended[i][b])
+        live = ((written < i) & (last > i)).nonzero().squeeze(1)
+        place = torch.full_like(written, -1)
+        place[live] = torch.arange(len(live), device=x.device)
+        values = _values(layer, x[:, live])
+        some = ((readers.attended[reader] > i) & (place[source] >= 0)).nonzero().squeeze(1)
+        b, at = reader[some], place[source[some]]
+        found[i][:, some] = _read_by_heads(layer, values[:, :, at], readers.position[b], down.attended[i][b])
         if i + 1 < depth:
-            _past_layer(layer, x, known, values, sources, i)
+            _past_layer(layer, x, live, values, sources, i)
     return found
 
 
@@ -192,20 +192,20 @@ def _read_by_heads(
 def _past_layer(
     layer: FrozenLayer,
     x: Float[Tensor, "t s d"],
-    known: int,
+    live: Int[Tensor, " n"],
     values: Float[Tensor, "kv t n d_head"],
     sources: Sequence[Source],
     i: int,
 ) -> None:
-    """Adds to the stream what a layer makes of it and what sources add there. `known`: sources in it before."""
+    """Adds to the stream what a layer makes of it and what sources add there. `live`: those in it that are read on."""
     t, _, d = x.shape
     size = values.shape[-1]
     moved = torch.zeros_like(x)
-    if known:
-        mixed = layer.mix[:, :t, :t] @ values[layer.group].reshape(-1, t, known * size)
+    if n := len(live):
+        mixed = layer.mix[:, :t, :t] @ values[layer.group].reshape(-1, t, n * size)
         h = len(mixed)
-        flat = mixed.view(h, t, known, size).permute(1, 2, 0, 3).reshape(t * known, h * size)
-        moved[:, :known] = (flat @ layer.W_O.reshape(h * size, d)).view(t, known, d)
+        flat = mixed.view(h, t, n, size).permute(1, 2, 0, 3).reshape(t * n, h * size)
+        moved[:, live] = (flat @ layer.W_O.reshape(h * size, d)).view(t, n, d)
     _add(moved, sources, i, True)
     middle = x if layer.layer.parallel else x + moved
     if layer.W_skip is not None:
