@@ -10,9 +10,11 @@ BIN := .venv/bin
 # What is never imported need not be compiled; the rest is when it is.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 TOLD := installing the pinned dependencies into .venv; torch is large, this may take some minutes
-# Tensors in the tests are small: one thread a worker and a worker a core is fastest. Each worker has a stretch of the
-# order, so that a module's fixtures are made by one of them, not by all; who is done first takes from the others.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+# Tensors in the tests are small: one thread a worker is fastest, and a worker more than there are cores, as many tests
+# wait for servers and programs of theirs. Each worker has a stretch of the order, so that a module's fixtures are made
+# by one of them, not by all; who is done first takes from the others.
+WORKERS := $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())")
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .PHONY: run test test-checked test-servers lint check install format
 
