@@ -13,7 +13,7 @@ TOLD := installing the pinned dependencies into .venv; torch is large, this may 
 # Tensors in the tests are small: one thread a worker is fastest, and a worker more than there are cores, as many tests
 # wait for servers and programs of theirs. Each worker has a stretch of the order, so that a module's fixtures are made
 # by one of them, not by all; who is done first takes from the others.
-WORKERS := $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())")
+WORKERS := $(shell $(PYTHON) -c "import os; print(1 + len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))(0)))")
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .PHONY: run test test-checked test-servers lint check install format

@@ -204,3 +204,14 @@ def test_a_head_is_read_as_lines_print_it() -> None:
     assert parsed_head("2/1") == parsed_head("head 2/1") == parsed_head("2.1") == (2, 1)
     with pytest.raises(UsageError, match="write LAYER/HEAD"):
         parsed_head("2")
+
+
+@pytest.mark.parametrize(("written", "token"), [(r"\x28", "("), (r"\xFF", "\xff"), (r"\\d", r"\d"), (r"\"", '"')])
+def test_what_is_escaped_is_read_as_it_is_printed_in_either_case(written: str, token: str) -> None:
+    assert parse_target(f'logit:"{written}"').tokens == (token,)
+
+
+@pytest.mark.parametrize("written", [r"\d", r"\section", r"\u", r"\xg1", r"\("])
+def test_a_backslash_before_what_is_no_escape_is_refused_and_not_dropped(written: str) -> None:
+    with pytest.raises(UsageError, match="no character is written"):
+        parse_target(f'logit:"{written}"')

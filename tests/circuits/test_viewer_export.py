@@ -156,6 +156,7 @@ def test_every_kind_of_node_has_an_id_of_its_own(tmp_path: Path) -> None:
     nodes = (
         Node("direction", label="a − b"),
         Node("direction", label="c", position=1),
+        Node("direction", position=0),
         *(Node("head", 1, p, h, reads=r) for h in (0, 1) for p in (0, 1) for r in (0, 1)),
         *(Node(kind, 1, p) for kind in ("error", "skip") for p in (0, 1)),
         *(Node(kind, layer) for kind in ("attention_bias", "ffn_bias") for layer in (0, 1)),
@@ -171,6 +172,7 @@ def test_every_kind_of_node_has_an_id_of_its_own(tmp_path: Path) -> None:
     exported = viewer_graph(graph, "g", "m")
     check(exported)
     assert exported["qParams"]["supernodes"] == [["pair", "1_4_1", "3_-100000000_0"]]
+    assert "None" not in str([node["clerp"] for node in exported["nodes"]])
     ids = {node["plainspoken"]["id"]: node["node_id"] for node in exported["nodes"]}
     assert ids["error:1@1"] == "1_-1_1" and ids["token:4@1"] == "E_4_1" and ids["latent:0/4@1"] == "0_4_1"
     save_viewer_graph(graph, tmp_path / "g.json", "g", "m")

@@ -113,7 +113,7 @@ def test_what_is_found_does_not_see_what_it_is_tested_on(both: Path, found: dict
 
 def test_a_contrast_that_is_the_prompt_takes_nothing_apart(both: Path, tmp_path: Path) -> None:
     same = [each | {"contrast": each["prompt"]} for each in lines(None)]
-    record = pipeline.behaviour(both, written(tmp_path / "p.jsonl", same), top=TOP, draws=1, curves=1).record
+    record = pipeline.behaviour(both, written(tmp_path / "p.jsonl", same), top=TOP, draws=2, curves=1).record
     assert record["contrast"] == record["ablation"] and set(record["apart"].values()) == {0.0}
 
 

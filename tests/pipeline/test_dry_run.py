@@ -60,6 +60,7 @@ def stages(dry: DryRun) -> dict[str, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.checked
 @pytest.mark.usefixtures("untouched")
 def test_of_a_finished_run_nothing_is_estimated_and_all_prompts_are_shown(told: tuple[Config, Path, Server]) -> None:
     config, folder, _ = told

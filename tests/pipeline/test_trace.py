@@ -194,7 +194,7 @@ def test_how_well_a_sentence_foretells_stands_beside_it_with_what_that_is(copy: 
     found = pipeline.trace(copy, PROMPT, node_share=1.0, edge_share=1.0, paths=40)
     shown = told(call("trace", copy, "--prompt", PROMPT, "--nodes", 1, "--edges", 1, "--paths", 40, "--group"))
     scored = {f"L{node.layer}/{node.index}": node.fidelity for node in found.graph.nodes if node.text is not None}
-    listed = re.findall(r"(L\d+/\d+)(?: at [@\d, ]+: influence [\d.]+%)?((?: \([\d.−]+\))?) \"", shown)
+    listed = re.findall(r"(L\d+/\d+)(?: at [@\d, ]+: influence [\d.]+%)? \"[^\"]*\"((?: \([\d.−]+\))?)", shown)
     assert listed and any(each for _, each in listed)
     for name, brackets in listed:
         known = scored[name]

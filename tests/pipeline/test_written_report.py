@@ -80,6 +80,7 @@ def figure(interval: Interval | None, signed: bool) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.checked
 def test_what_scorers_found_is_on_the_page_beside_its_control(written: Path, page: str) -> None:
     rows = Tables(page).found[f"Scorers, {SITE}"]
     head, body = rows[0], rows[1:]

@@ -194,6 +194,7 @@ def test_an_interval_is_still_needed_for_a_claim(data: ReportData) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.checked
 def test_the_gate_is_on_the_page_with_what_it_loses(data: ReportData) -> None:
     gate = {
         "kind": "embedding", "target": 0.99, "latents": 30, "latents_open": 4, "documents_measured_on": 17,

@@ -28,8 +28,10 @@ def trained(lm: Path, out: Path, processes: int) -> dict[str, dict[str, torch.Te
 
 @pytest.mark.slow
 def test_processes_that_share_batches_train_what_one_does(neox_folder: Path, tmp_path: Path) -> None:
-    """Every activation, the store and the buffer, two sites, vectors masked, latents brought back: to 1e-5 after 20
-    steps, with three processes, whose shares of a batch or a row differ (`test_torchrun.py` has two)."""
+    """Every activation from the store, two from the buffer too, two sites, vectors masked, latents brought back.
+
+    To 1e-5 after 20 steps, with three processes, whose shares of a batch or a row differ (`test_torchrun.py` has two).
+    """
     alone = trained(neox_folder, tmp_path / "1", 1)
     assert len(alone) == 12
     logs = {path.parent.name: path.read_text().splitlines() for path in (tmp_path / "1").glob("*/log.jsonl")}

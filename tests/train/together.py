@@ -23,8 +23,9 @@ from plainspoken.types import Rows
 
 SIZES = {"topk": (256, 96), "batch_topk": (256, 96), "relu": (48, 4), "jump_relu": (48, 4)}
 """Latents and batch: so many of the ones, so little of the other, that some latents are silent in a batch."""
-TRAININGS = [*(("store", activation) for activation in SIZES), ("buffer", "topk"), ("buffer", "relu")]
-"""What is trained: which vectors a source gives is all one to the activations, so that not each meets both."""
+TRAININGS = [*(("store", activation) for activation in SIZES), ("buffer", "topk"), ("buffer", "batch_topk")]
+"""What is trained: which vectors a source gives is all one to the activations, so that
+from the buffer only those are trained of which processes hold something in common."""
 STEPS = 20
 
 

@@ -32,8 +32,11 @@ _FORMS = (
 _LATENT = re.compile(LATENT + r"(?:@(-?\d+))?")
 _PLACE = re.compile(r"(?P<rest>.*?)(?:@(?P<place>-?\d+))?", re.DOTALL)
 _TOKEN = r'"(?:[^"\\]|\\.)*"|[^",]+'
-_ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4})|(.))", re.DOTALL)
+_ESCAPED = re.compile(
+    r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4})|(.))", re.DOTALL | re.IGNORECASE
+)
 """What `lines.quoted` makes of a token's text, so that a label that was printed can be asked for."""
+_LETTERS = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 _COMPARED = 200
 """Tokens, at most, whose likeness to one that there is not is worked out."""
 
@@ -75,7 +78,11 @@ def _unquoted(token: str) -> str | int:
 
 def _unescaped(found: re.Match[str]) -> str:
     code, letter = found[1] or found[2] or found[3], found[4]
-    return chr(int(code, 16)) if code else {"n": "\n", "t": "\t", "r": "\r"}.get(letter, letter)
+    if code:
+        return chr(int(code, 16))
+    if letter not in _LETTERS:
+        raise UsageError(f"no character is written '\\{letter}'; a backslash is '\\\\' within quotation marks")
+    return _LETTERS[letter]
 
 
 def root_asked(frozen: Frozen, asked: Asked, *, silent: bool = False, share: float = 0.95, most: int = 10) -> Root:

@@ -53,7 +53,7 @@ class EdgesByHead:
 
 
 def edges_by_head(
-    frozen: Frozen, graph: Graph, edges: Mapping[int, Int[np.ndarray, "..."]], roots: Root | None = None
+    frozen: Frozen, graph: Graph, edges: Mapping[int, Int[np.ndarray, "_"]], roots: Root | None = None
 ) -> dict[int, EdgesByHead]:
     """By node of an attribution graph: these of the edges into it (their numbers), shared out by head.
 

@@ -18,7 +18,8 @@ from plainspoken.circuits.graph import Node
 from plainspoken.errors import UsageError
 
 AT_ONCE = 64
-"""Sources that are walked up together, which bounds the memory: tokens x d_model numbers each."""
+"""Sources that are walked up together, and edges that are read together: what bounds the memory, as each takes tokens x
+d_model numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +161,10 @@ def _walked_up(
         place = torch.full_like(written, -1)
         place[live] = torch.arange(len(live), device=x.device)
         values = _values(layer, x[:, live])
-        some = ((readers.attended[reader] > i) & (place[source] >= 0)).nonzero().squeeze(1)
-        b, at = reader[some], place[source[some]]
-        found[i][:, some] = _read_by_heads(layer, values[:, :, at], readers.position[b], down.attended[i][b])
+        there = ((readers.attended[reader] > i) & (place[source] >= 0)).nonzero().squeeze(1)
+        for some in there.split(AT_ONCE):
+            b, at = reader[some], place[source[some]]
+            found[i][:, some] = _read_by_heads(layer, values[:, :, at], readers.position[b], down.attended[i][b])
         if i + 1 < depth:
             _past_layer(layer, x, live, values, sources, i)
     return found

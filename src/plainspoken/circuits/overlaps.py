@@ -7,23 +7,26 @@ overlap by 30, 25 and 14 % for latents of layer 8 of GPT-2.)
 Documents are what varies. Resampled with replacement, the largest of so many are noisier than those of the documents
 themselves, so that nearly all resamples overlap less: percentiles of them are no interval. Each document is left out
 once instead (a jackknife), and the interval is Student's around the overlap itself, at least one place of the top to
-each side. Where means are noisy the overlap of more documents would be larger, and the truth lies in the upper half
-more often than in the lower.
+each side. Where means are noisy the overlap of more documents would be larger, so that the truth may lie above the
+interval, and hardly ever below it: in simulations of 30 documents it held the truth in 97 of 100 cases and, of the
+control or under noise twenty times the mean, in 73 to 77 (tests/circuits/test_overlaps.py).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 from plainspoken.circuits.means import MeanAttribution
 
 TOPS = (10, 20, 50)
 LEVEL = 0.05
-FEWEST = 10
+FEWEST = 30
 """Documents in which the latent fires below which no bounds are told: in simulations they held the truth too seldom."""
+NOISE = "noise in the means makes an overlap too low, beyond these intervals"
+"""What an interval does not hold, to be told beside it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def _shares(
     return np.stack([(mine[first] & counts).sum(1) / top for mine in chosen], axis=1)
 
 
-def _largest(values: Float[np.ndarray, "n latents"], top: int) -> np.ndarray:
+def _largest(values: Float[np.ndarray, "n latents"], top: int) -> Int[np.ndarray, "n top"]:
     return np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
 
 

@@ -179,7 +179,7 @@ def _label(graph: Graph, node: Node, probability: Mapping[str, float]) -> str:
     if node.kind in ("logit", "direction"):
         p = f"{probability[node.id]:.3f}" if node.id in probability else "unknown"
         # Viewers read the probability out of the label of every node of this type, and stop where it has none.
-        name = node.label or f"#{node.index}"
+        name = node.label or ("" if node.index is None else f"#{node.index}")
         return f'{"Output" if node.kind == "logit" else "Direction"} "{name}" (p={p})'
     if node.kind == "latent":
         return node.text or ""

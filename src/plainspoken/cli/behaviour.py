@@ -109,6 +109,9 @@ def _show_ablation(record: Mapping[str, Any]) -> None:
         [Row((name, ""), [_cell(column, field) for *_, column in columns]) for field, name in _ROWS],
         abreast=False,
     )
+    bounds = [ablation[f"change{end}"] for end in ("_low", "_high")]
+    if all(each is not None and each * ablation["original"] > 0 for each in bounds):
+        OUT.print("Without them there is more of it, not less: these latents, the largest by size, hold it down.")
     furthest = max(ablation["draws"], key=abs)
     OUT.print(
         f"The furthest that any of {counted(len(ablation['draws']), 'draw')} of random latents goes: "
@@ -132,8 +135,17 @@ def _show_latents(record: Mapping[str, Any]) -> None:
 def _show_kept(curve: Mapping[str, Any]) -> None:
     """Of the gap between all FFNs at their mean and the model, what so many units recover alone."""
     from plainspoken.evaluate.kept import ENDING, kept_points
+    from plainspoken.report.numbers import fixed
 
     OUT.print("\nRecovered by so many alone, all others at their mean:", highlight=False)
+    if curve["recovered_coders"] is None:
+        floor, whole = (fixed(curve[name], 2, True) for name in ("mean_ablated", "original"))
+        OUT.print(
+            f"undefined, since with every FFN at its mean the difference is {floor}, no less than the model's {whole}: "
+            "there is no gap to recover. The differences themselves are on the page.",
+            highlight=False,
+        )
+        return
     head = Row(("kept", ""), [("latents", ""), ("neurons", ""), ("random", "latents"), ("random", "neurons")])
     rows = [Row((f"{number:,}", ""), [_share(point) for point in points]) for number, points in kept_points(curve)]
     show_rows(head, rows, abreast=False)

@@ -37,7 +37,11 @@ def show_traced(found: "Traced") -> None:
         name = graph.nodes[i].id
         _hung(_root_told(graph, i, likely.get(name), found.overlap is not None), indent=2, style="bold")
         sentences |= found.sentences[name]
-        for line in (*found.paths[name], *found.by_head.get(name, ())):
+        for line in found.paths[name]:
+            _hung(f"  {line}")
+        if edges := found.by_head.get(name, ()):
+            _hung("edges by the head that each passes last, in units of what it leads to:", indent=2)
+        for line in edges:
             _hung(f"  {line}")
     if (more := len(roots) - _ROOTS_SHOWN) > 0:
         have = agreeing(more, "is", "are")
@@ -80,11 +84,20 @@ def _show_parts(overlap: float, found: "Traced") -> None:
     """How much true and simulated circuit have in common, and the latents at which they part most."""
     from plainspoken.circuits.beside import said_of
 
-    control = "" if found.shuffled is None else f"; with the sentences shuffled among latents, {found.shuffled:.0%}"
+    control, draws = "", found.shuffled_draws
+    if found.shuffled is not None:
+        spread = f"mean of {counted(len(draws), 'draw')}, {min(draws):.0%} to {max(draws):.0%}"
+        control = f"; with the sentences shuffled among latents, {found.shuffled:.0%} ({spread})"
     OUT.print(
         f"\nTrue and simulated circuit have {overlap:.0%} of their latents' influence in common{control}.",
         highlight=False,
     )
+    if found.parts:
+        first = "" if len(found.parts) <= _PARTS_SHOWN else f", the first {_PARTS_SHOWN} of {len(found.parts):,}"
+        OUT.print(
+            f"Where they part most{first}: activation z, true → simulated, and share of influence, likewise:",
+            highlight=False,
+        )
     for part in found.parts[:_PARTS_SHOWN]:
         _with_sentence(f"  {_part_told(part)}", said_of(part.node))
 
@@ -132,7 +145,7 @@ def _with_sentence(start: str, said: "Said", indent: int = 6) -> None:
     from plainspoken.circuits.lines import quoted
 
     text = quoted(said.text, WORDS_SHOWN) if said.text else "(no sentence)"
-    _hung(f"{start}{said.brackets}  {text}", indent, piece=WORD)
+    _hung(f"{start}  {text}{said.brackets}", indent, piece=WORD)
 
 
 def _share(share: float | None) -> str:

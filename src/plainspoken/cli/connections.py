@@ -26,7 +26,7 @@ _LAYER_WIDE = 6
 _Latent = Annotated[
     str | None,
     typer.Option(
-        metavar="LAYER/NUMBER", help="The latent, e.g. 2/17; none: the norms of all heads.", show_default=False
+        metavar="LAYER/NUMBER", help="The latent, e.g. 2/143; none: the norms of all heads.", show_default=False
     ),
 ]
 _Through = Annotated[
@@ -69,15 +69,15 @@ def connections(
 
     Without --latent: ‖W_V W_O‖ of every head, as a table and a heat map. All of it is written to RUN/connections/.
 
-    plainspoken connections runs/all --latent 2/17
+    plainspoken connections runs/all --latent 2/143
 
-    plainspoken connections runs/all --latent 2/17 --through 1/3 --texts 100
+    plainspoken connections runs/all --latent 2/143 --through 1/3 --texts 100
 
     plainspoken connections runs/all
     """
     folder = run_folder(run, "connections {} --latent 0/0")
     if latent is None and (through is not None or texts):
-        show_error("--through and --texts are of a latent: name it with --latent LAYER/NUMBER, e.g. --latent 2/17")
+        show_error("--through and --texts are of a latent: name it with --latent LAYER/NUMBER, e.g. --latent 2/143")
         raise typer.Exit(2)
     with reporting_errors(folder, "connections"), progress_on_terminal(quiet) as progress:
         if latent is None:
@@ -96,7 +96,10 @@ def connections(
 
 
 def _show_norms(found: "HeadNorms") -> None:
-    OUT.print("[bold]OV norms[/]: how much each head moves of what it reads, its pattern aside", highlight=False)
+    OUT.print(
+        "[bold]OV norms[/] (Frobenius, the norm's weight folded in): how much each head moves",
+        highlight=False,
+    )
     decimals = _decimals(max(max(row) for row in found.norms))
     told = [[f"{norm:.{decimals}f}" for norm in row] for row in found.norms]
     heads, wide = max(map(len, told)), 1 + max(len(each) for row in told for each in row)
@@ -199,7 +202,7 @@ def _show_texts(texts: "OverTexts") -> None:
 
 
 def _show_overlaps(texts: "OverTexts") -> None:
-    from plainspoken.circuits.overlaps import FEWEST
+    from plainspoken.circuits.overlaps import FEWEST, NOISE
 
     tops = sorted({each.top for source in texts.layers for each in source.overlaps})
     if not tops:
@@ -216,6 +219,8 @@ def _show_overlaps(texts: "OverTexts") -> None:
     if texts.firing_documents < FEWEST:
         few = counted(texts.firing_documents, "document")
         _line(f"no intervals: it fires in {few} of the {FEWEST} they need (more with --texts)")
+    else:
+        _line(NOISE)
 
 
 def _share(by_top: "Mapping[int, Compared]", top: int, *, control: bool) -> Cell:

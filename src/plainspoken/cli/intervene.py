@@ -79,7 +79,7 @@ def intervene(
 
     plainspoken intervene runs/all --prompt "def greet(" --ablate 0/422@-1
 
-    plainspoken intervene runs/all --prompt "def greet(" --scale 1/436=3 --set 2/17@-1=4 --tokens 40
+    plainspoken intervene runs/all --prompt "def greet(" --scale 1/436=3 --set 2/143@-1=4 --tokens 40
 
     Which latents matter at a prompt: plainspoken trace
     """

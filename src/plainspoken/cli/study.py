@@ -22,7 +22,7 @@ study = Verbs(
     The program hides where it fires (prompts, examples) and its sentence, logs every look, hypothesis and reveal,
     and tells at the end what was known when (docs/studies.md).
 
-    plainspoken study open runs/all 2/17 --restricted --out studies/first
+    plainspoken study open runs/all 2/143 --restricted --out studies/first
 
     plainspoken study look studies/first circuit --prompt-number 1
 
@@ -53,9 +53,9 @@ def open_(
 ) -> None:
     """Open a study of a latent, blind or restricted.
 
-    plainspoken study open runs/all 2/17
+    plainspoken study open runs/all 2/143
 
-    plainspoken study open runs/all 2/17 --restricted --out studies/first
+    plainspoken study open runs/all 2/143 --restricted --out studies/first
     """
     with reporting_errors(None), progress_on_terminal(quiet) as progress:
         from plainspoken.pipeline.study import open_study

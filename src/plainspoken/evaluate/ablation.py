@@ -17,7 +17,7 @@ from plainspoken.circuits.draws import random_units
 from plainspoken.circuits.keeping import ablated
 from plainspoken.coders import Coder
 from plainspoken.errors import UsageError
-from plainspoken.evaluate.by_prompt import over_both, redrawn, resampled
+from plainspoken.evaluate.by_prompt import over_both, resampled
 from plainspoken.evaluate.statistics import samples, with_intervals
 from plainspoken.language.counted import counted
 from plainspoken.lm import LanguageModel
@@ -59,15 +59,16 @@ def _figures(
 ) -> dict[str, float | None]:
     """Every figure with its interval, from the same resampled prompts and draws."""
     counts = samples(len(original), bootstrap, seed)
-
-    of_random = over_both(random, counts, redrawn(len(random), len(counts), seed))
+    before, after = resampled(original, counts), resampled(without, counts)
+    of_random = over_both(random, counts, seed)
+    known = len(of_random)
     figures = {
-        "original": resampled(original, counts),
-        "without": resampled(without, counts),
+        "original": before,
+        "without": after,
         "without_random": of_random,
         "change": resampled(without - original, counts),
-        "change_random": of_random - resampled(original, counts),
-        "over_random": resampled(without, counts) - of_random,
+        "change_random": of_random - before[:known],
+        "over_random": after[:known] - of_random,
     }
     return with_intervals(figures)
 

@@ -25,21 +25,20 @@ def over_prompts(
     return with_intervals({name: resampled(values, counts) for name, values in by_prompt.items()})
 
 
-def redrawn(draws: int, values: int, seed: int) -> Float[np.ndarray, "values draws"]:
-    """How often each draw of random units counts: every one once in the first row, as `statistics.samples` has it."""
-    counts = np.random.default_rng([seed, 0xD4]).multinomial(draws, np.full(draws, 1 / draws), size=values)
-    counts[0] = 1
-    return counts.astype(np.float64)
-
-
 def over_both(
-    random: Float[np.ndarray, "draws prompts"],
-    counts: Float[np.ndarray, "values prompts"],
-    draws: Float[np.ndarray, "values draws"],
-) -> Float[np.ndarray, " values"]:
-    """The mean over prompts and draws in every sample of both."""
+    random: Float[np.ndarray, "draws prompts"], counts: Float[np.ndarray, "values prompts"], seed: int
+) -> Float[np.ndarray, " known"]:
+    """The mean over prompts and draws of random units in every sample of both, of all of them in the first.
+
+    Of a single draw the first alone: how far others lie from it is not known.
+    """
+    draws = len(random)
+    often = np.random.default_rng([seed, 0xD4]).multinomial(draws, np.full(draws, 1 / draws), size=len(counts))
+    often[0] = 1  # as `statistics.samples` has it
+    if draws == 1:
+        counts, often = counts[:1], often[:1]
     by_draw = counts @ random.T / counts.sum(axis=1)[:, None]
-    return (by_draw * draws).sum(axis=1) / draws.sum(axis=1)
+    return (by_draw * often).sum(axis=1) / often.sum(axis=1)
 
 
 def share_of_gap(

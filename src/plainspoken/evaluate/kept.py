@@ -16,7 +16,7 @@ from plainspoken.circuits.contributions import Contributions, Found, Unit
 from plainspoken.circuits.draws import random_order
 from plainspoken.circuits.keeping import only_latents, only_neurons
 from plainspoken.coders import Coder
-from plainspoken.evaluate.by_prompt import over_both, over_prompts, redrawn, resampled, share_of_gap
+from plainspoken.evaluate.by_prompt import over_both, over_prompts, resampled, share_of_gap
 from plainspoken.evaluate.statistics import samples, with_intervals
 from plainspoken.lm import LanguageModel
 from plainspoken.types import Site
@@ -74,14 +74,12 @@ class Kept:
 
         for name, curve in (("latents", self.latents), ("neurons", self.neurons)):
             by_number = curve.random.swapaxes(0, 1)
-            drawn = redrawn(len(curve.random), len(counts), seed)
-            known = slice(1 if len(drawn[0]) == 1 else len(counts))  # of one order: how far others lie is not known
             record[name] = {
                 "strongest": [
                     point(n, resampled(line, counts)) for n, line in zip(curve.numbers, curve.strongest, strict=True)
                 ],
                 "random": [
-                    point(number, over_both(lines, counts[known], drawn[known]))
+                    point(number, over_both(lines, counts, seed))
                     for number, lines in zip(curve.numbers, by_number, strict=False)
                 ],
             }

@@ -89,6 +89,8 @@ class Traced:
     """Whether latents at several tokens were to be supernodes."""
     probability: Mapping[str, float] = field(default_factory=dict)
     """Of each next token that is explained, by its node's id."""
+    shuffled_draws: Sequence[float] = ()
+    """What `shuffled` is the mean of."""
     sentences: Mapping[str, Mapping[str, Said]] = field(default_factory=dict)
     """By what is explained, as `paths`: the sentences of the latents on its paths, by their names there."""
 
@@ -127,7 +129,7 @@ def trace(workplace: Workplace, text: str, target: Asked, settings: TraceSetting
     told = {name: _told_by_head(graph, each.nodes, by_head) for name, each in shown.items() if settings.by_head}
     return Traced(
         graph, prompt, paths, told, circuits.without_coder(), parts, common, control, measured, files,
-        settings.group, _probabilities(found), {name: each.sentences for name, each in shown.items()},
+        settings.group, _probabilities(found), draws, {name: each.sentences for name, each in shown.items()},
     )  # fmt: skip
 
 

@@ -186,7 +186,7 @@ def _label(graph: Graph, node: Node, wide: bool) -> str:
             name = node.label if node.kind == "group" else str(node.index)
             label = name + (f" {_LEVEL.sub('', node.text)}" if wide and node.text else "")
         case "token" | "logit" | "direction":
-            label = _shown(node.label) if node.label else f"#{node.index}"
+            label = _shown(node.label) if node.label else node.kind if node.index is None else f"#{node.index}"
         case "head":
             label = f"h{node.index} ←@{node.position}"
         case "attention_bias":

@@ -1,11 +1,11 @@
 """One self-contained HTML file from a ReportData: figures drawn, numbers formatted, everything dynamic escaped."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def render_report(data: ReportData) -> str:
     joint = _view(data.joint, "all", "All sites together") if data.joint is not None else None
     return rendered(
         "report.html",
-        filters=_filters(),
+        filters=_FILTERS,
         data=data,
         headline=headline(data),
         joint=joint,
@@ -159,9 +159,8 @@ def _figures_bold(text: str) -> Markup:
     return Markup(re.sub(r"[−+]?[\d.,]+%( \[[^\]]*\])?", r'<strong class="figure">\g<0></strong>', str(escape(text))))
 
 
-@cache  # the same ones each time: their environment is kept
-def _filters() -> dict[str, Callable[..., Any]]:
-    return {
+_FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
         "count": numbers.count,
         "counted": counted,
         "fixed": numbers.fixed,
@@ -187,3 +186,4 @@ def _filters() -> dict[str, Callable[..., Any]]:
         # Drawn by matplotlib, which escapes every text it writes.
         "drawn": Markup,
     }
+)
